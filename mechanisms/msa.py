@@ -1,0 +1,56 @@
+"""MSA: every token attends to every token.
+
+Paper   Dosovitskiy et al.: An Image is Worth 16x16 Words, ICLR 2021, https://arxiv.org/abs/2010.11929
+Agrees  with the ViT layer as the LITv2 authors' layer benchmark times it (tests/mechanisms/test_msa.py)
+Differs nothing
+
+Shapes  B images, N = H W tokens, C channels, n heads, D = C / n:
+        qkv  b h w (3 n d) -> 3 x [b n (h w) d];  y = softmax(q k^T D^-1/2) v -> b h w (n d)
+Cost    multiply-accumulates per image: 4 N C^2 + 2 N^2 C
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attnbench.declaration import Size, mechanism
+from mechanisms.attend import attend
+
+
+def macs(size: Size) -> int:
+    """Of the projections and the two products."""
+    N, C = size.tokens, size.dim
+    return 4 * N * C**2 + 2 * N**2 * C
+
+
+@mechanism(
+    name="msa",
+    title="multi-head self-attention",
+    paper="arXiv:2010.11929",
+    year=2021,
+    repository="google-research/vision_transformer",
+    macs=macs,
+    kernels=("eager", "sdpa", "flex"),
+    reach="global",
+    growth="quadratic",
+)
+class MSA(nn.Module):
+    """Map [B,H,W,C] to [B,H,W,C]."""
+
+    kernel = "eager"
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"heads must divide dim; got heads={heads}, dim={dim}")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend from every token to every token."""
+        B, H, W, C = x.shape
+        qkv = self.qkv(x).view(B, H * W, 3, self.heads, C // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b n (h w) d
+        y = attend(q, k, v, kernel=self.kernel)
+        return self.proj(y.transpose(1, 2).reshape(B, H, W, C))

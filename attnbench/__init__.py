@@ -1,4 +1,4 @@
-"""attnbench: which attention mechanism, at my resolution, on my device?
+"""attnbench answers: which attention mechanism, at my resolution, on my device?.
 
 Everything here is imported on first use, so that the command line starts without torch.
 """

@@ -28,7 +28,7 @@ class Variant:
         return f"{self.name}[{','.join(f'{key}={value_text(value)}' for key, value in self.settings)}]"
 
     def having(self, **settings: Setting) -> Variant:
-        """This variant with more settings; one that is there already is replaced."""
+        """Return the variant with more settings; one that is there already is replaced."""
         return Variant(self.name, tuple({**dict(self.settings), **settings}.items()))
 
 

@@ -1,0 +1,1 @@
+"""The subcommands, one file each: `command` is what `attnbench NAME` runs."""

@@ -58,7 +58,7 @@ class Lazy(click.Group):
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="attnbench")
 def group() -> None:
-    """Which attention mechanism, at my resolution, on my device?
+    """Find out which attention mechanism suits your resolution and your device.
 
     Measures FLOPs, throughput and memory of vision attention mechanisms. Start with
 

@@ -100,9 +100,13 @@ class Writer:
             raise AttnbenchError(
                 f"a run folder serves one run at a time; {folder} is in use by another process; wait, or use --out"
             ) from error
-        self._records = Journal(folder / RECORDS).open()
-        self.samples = Journal(folder / SAMPLES).open()
-        self.records = _records(self._records.lines, folder)
+        self._records, self.samples = Journal(folder / RECORDS), Journal(folder / SAMPLES)
+        try:
+            self.records = _records(self._records.open().lines, folder)
+            self.samples.open()
+        except BaseException:
+            self.close()
+            raise
         self.done = {record.cell.id for record in self.records}
 
     @property
@@ -194,6 +198,25 @@ def open_run(folder: Path | str) -> Run:
     file = folder / RECORDS
     torn = "the last line was torn and left out" if file.exists() and file.stat().st_size > whole else ""
     return Run(folder, facts, _records(lines, folder), torn)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename a complete run to FOLDER.1, FOLDER.2, ... so that its place is free; anything else stays.
+
+    Raises:
+        AttnbenchError: it cannot be renamed.
+    """
+    if not (folder / RUN).exists():
+        return None
+    old = open_run(folder)
+    if len(old.records) < len(old.cells):
+        return None
+    number = 1
+    while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    with _Told(folder):
+        folder.rename(kept)
+    return kept
 
 
 def load(*folders: Path | str) -> pd.DataFrame:

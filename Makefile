@@ -1,0 +1,54 @@
+# Two commands matter: `make bench` (measure this machine) and `make test`. Both set up .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+RUNS := $(wildcard reports/runs/*)
+
+.PHONY: install bench test report lint types check docs docs-check overhead speed selftest clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# Every registered mechanism at 224 px on the CPU, and on CUDA where there is one; then the table and the page.
+bench: install
+	$(BIN)/attnbench run --device all --res 224 --protocol quick --fresh --out reports/local/run || test $$? -eq 3
+	$(BIN)/attnbench report reports/local/run --out reports/local
+
+test: install
+	$(BIN)/python -m pytest
+
+# Tables, figures and the page from the stored runs alone.
+report: install
+	$(BIN)/attnbench report $(RUNS) --out reports
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+check: lint types docs-check test
+
+docs: install
+	$(BIN)/python docs/generate.py
+
+docs-check: install
+	$(BIN)/python docs/generate.py --check
+
+# The share of a standard run's time that is not spent in the layers' calls.
+overhead: install
+	$(BIN)/python benchmarks/overhead.py
+
+# Every mechanism's kernels against each other, with the tool itself; writes docs/speed.md.
+speed: install
+	$(BIN)/python benchmarks/speed.py
+
+selftest: install
+	$(BIN)/attnbench selftest
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

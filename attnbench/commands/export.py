@@ -1,0 +1,38 @@
+"""`attnbench export`: a run's records as csv, json or parquet."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from attnbench.declaration import AttnbenchError
+
+
+@click.command("export")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", help="[csv]")
+@click.option("--out", type=click.Path(dir_okay=False), help="The file to write. [stdout]")
+def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
+    """Write the records of RUN... one row a cell, columns as docs/glossary.md lists them."""
+    from attnbench.store import load
+
+    table = load(*runs)
+    try:
+        if form == "parquet":
+            if out is None:
+                raise AttnbenchError("parquet is a binary format; name its file with --out")
+            try:
+                table.to_parquet(out, index=False)
+            except ImportError as error:
+                raise AttnbenchError("parquet needs pyarrow: pip install 'attnbench[parquet]'") from error
+            return 0
+        text = table.to_csv(index=False) if form == "csv" else table.to_json(orient="records", indent=1) + "\n"
+        if out:
+            Path(out).write_text(text)
+        else:
+            sys.stdout.write(text)
+    except OSError as error:
+        raise AttnbenchError(f"{out} cannot be written: {error.strerror or error}") from error
+    return 0

@@ -1,0 +1,93 @@
+"""`attnbench list`: what there is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "quantities")
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(WHAT), default="mechanisms")
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file that declares mechanisms.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
+    """List mechanisms, backbones, tasks, protocols, devices, suites or quantities."""
+    rows = _ROWS.get(what, lambda p: _declared(what, p))(plugins)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        click.echo(f"no {what} are registered")
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(rows[0]):
+        table.add_column(name, no_wrap=place == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if v is None else str(v)) for v in row.values()))
+    Console().print(table)
+    return 0
+
+
+def _declared(what: str, plugins: tuple[str, ...]) -> list[dict[str, Any]]:
+    from attnbench import registry
+    from attnbench.variant import value_text
+
+    known = registry.load(plugins)
+    for problem in known.problems:
+        click.echo(f"warning: {problem}", err=True)
+    scope: Any = {"mechanisms": "layer", "backbones": "backbone", "tasks": "task"}[what]
+    return [
+        {
+            "name": d.name,
+            "idea": d.title,
+            "year": d.year,
+            "settings": ", ".join(f"{k}={value_text(v)}" for k, v in d.defaults.items()),
+            "kernels": ", ".join(d.kernels),
+        }
+        for d in (known[name] for name in known.names(scope))
+    ]
+
+
+def _protocols(_: tuple[str, ...]) -> list[dict[str, Any]]:
+    from attnbench.protocol import PROTOCOLS
+
+    return [
+        {"name": p.name, "meaning": p.meaning, "looks": p.looks, "processes": p.processes, "calls": p.calls}
+        for p in PROTOCOLS.values()
+    ]
+
+
+def _devices(_: tuple[str, ...]) -> list[dict[str, Any]]:
+    from attnbench.declaration import AttnbenchError
+    from attnbench.devices import kinds, open_device
+
+    rows = []
+    for kind in kinds():
+        try:
+            rows.append({"name": kind, "device": open_device(kind).title(), "usable": "yes"})
+        except AttnbenchError as error:
+            rows.append({"name": kind, "device": "", "usable": f"no: {error}"})
+    return rows
+
+
+def _suites(_: tuple[str, ...]) -> list[dict[str, Any]]:
+    from attnbench.suites import SUITES
+
+    return [{"name": name, "what": s.meaning} for name, s in SUITES.items()]
+
+
+def _quantities(_: tuple[str, ...]) -> list[dict[str, Any]]:
+    from attnbench.record import QUANTITIES
+
+    return [{"name": name, "unit": q.unit, "meaning": q.meaning} for name, q in QUANTITIES.items()]
+
+
+_ROWS = {"protocols": _protocols, "devices": _devices, "suites": _suites, "quantities": _quantities}

@@ -1,0 +1,97 @@
+"""`attnbench new`: a file with a mechanism that passes `attnbench check`, to be changed into yours."""
+
+from __future__ import annotations
+
+import keyword
+from pathlib import Path
+
+import click
+
+from attnbench.declaration import AttnbenchError
+
+TEMPLATE = '''\
+"""{name}: every token attends to every token (say here what yours does instead).
+
+Paper   none yet
+Agrees  with nothing yet: name the code or the formula that it equals, and the test that shows it
+Differs nothing
+Shapes  B images, N = H W tokens, C channels, n heads, D = C / n: q, k, v b h w (n d) -> b n (h w) d
+Cost    multiply-accumulates per image: 4 N C^2 + 2 N^2 C
+"""
+
+from torch import Tensor, nn
+
+from attnbench import Size, mechanism
+from mechanisms.attend import attend
+
+
+def macs(size: Size) -> int:
+    """Multiply-accumulates per image; `size.settings` holds the settings."""
+    N, C = size.tokens, size.dim
+    return 4 * N * C**2 + 2 * N**2 * C
+
+
+def declines(size: Size) -> str | None:
+    """Say why a size cannot be served, or return None."""
+    return f"heads must divide dim; got heads={{size.heads}}, dim={{size.dim}}" if size.dim % size.heads else None
+
+
+@mechanism(
+    name="{name}",
+    title="softmax attention with a scale of its own",
+    defaults={{"scale": 1.0}},
+    macs=macs,
+    declines=declines,
+    kernels=("eager", "sdpa"),
+    reach="global",
+    growth="quadratic",
+)
+class {title}(nn.Module):
+    """Map [B,H,W,C] to [B,H,W,C]."""
+
+    kernel = "eager"
+
+    def __init__(self, dim: int, heads: int, *, scale: float) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, scale * (dim // heads) ** -0.5
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend from every token to every token."""
+        B, H, W, C = x.shape
+        q, k, v = self.qkv(x).view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        y = attend(q, k, v, scale=self.scale, kernel=self.kernel)  # b n (h w) d
+        return self.proj(y.transpose(1, 2).reshape(B, H, W, C))
+'''
+
+
+@click.command("new")
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write; NAME.py unless given.")
+def command(name: str, out: Path | None) -> int:
+    """Write a file with a mechanism called NAME that passes `attnbench check`, to be changed into yours."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise AttnbenchError(f"a mechanism's name must be an identifier; got {name!r}; for example my_attention")
+    from attnbench import registry
+
+    known = registry.load()
+    if name in known.declarations:
+        raise AttnbenchError(
+            f"a name may be declared once; {name} is declared in {known[name].source}; choose another name"
+        )
+    path = out or Path(f"{name}.py")
+    title = "".join(word[:1].upper() + word[1:] for word in name.split("_")) or "Mine"
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE.format(name=name, title=title))
+    except FileExistsError as error:
+        raise AttnbenchError(
+            f"new writes a new file; {path} is there already; choose another name, or --out FILE"
+        ) from error
+    except OSError as error:
+        raise AttnbenchError(f"{path} cannot be written: {error.strerror or error}; choose another --out") from error
+    click.echo(f"wrote {path}; change it, then")
+    click.echo(f"  attnbench check {path}")
+    click.echo(f"  attnbench run --plugin {path} --mechanism {name} --protocol quick")
+    return 0

@@ -1,0 +1,111 @@
+"""`attnbench plan`: the cells of a sweep, what declines and why, and an estimate of the time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attnbench import axes
+
+if TYPE_CHECKING:
+    from attnbench.registry import Registry
+    from attnbench.sweep import Plan, Sweep
+
+
+@click.command("plan")
+@axes.options
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON on stdout.")
+def command(as_json: bool, **given: Any) -> int:
+    """Show the cells of a sweep, what declines and why, and the time it will take. Nothing is measured."""
+    return show(axes.read(given), as_json=as_json)
+
+
+def show(sweep: Sweep, *, as_json: bool) -> int:
+    """Print the plan."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from attnbench import protocol, runner, terminal
+    from attnbench.estimate import Remaining
+    from attnbench.progress import duration
+
+    planned, known = runner.make_plan(sweep)
+    guess = guesses(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
+    total = Remaining(guess, protocol.get(planned.sweep.protocol, planned.sweep.overrides)).total_s
+    if as_json:
+        cells = [{**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id)} for c in planned.cells]
+        text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1)}
+        click.echo(json.dumps({**text, "problems": known.problems}))
+        return 0
+    console, errors = Console(), Console(stderr=True)
+    for problem in known.problems:
+        errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
+    console.print(Text(headline(planned)), soft_wrap=True)
+    for table in terminal.plan_tables(planned):
+        console.print(table)
+    console.print(f"about {duration(total)} (a guess from the mechanisms' formulas; the run corrects it as it learns)")
+    return 0
+
+
+def headline(planned: Plan) -> str:
+    """The plan's first line: what is measured under which conditions, defaults included."""
+    s = planned.sweep
+
+    def each(found: Any) -> str:
+        return ",".join(str(x) for x in dict.fromkeys(found))
+
+    cells = planned.cells
+    layers = [c for c in cells if c.scope == "layer"]
+    variants = len({c.variant for c in cells})
+    words = [
+        f"plan {planned.hash}: cells {len(cells)}; variants {variants}",
+        f"res {each(f'{c.res_h}x{c.res_w}' for c in cells)}",
+        f"batch {each(c.batch for c in cells)}",
+    ]
+    if layers:
+        words += [
+            f"dim {each(c.dim for c in layers)}",
+            f"heads {each(c.heads for c in layers)}",
+            f"stride {each(c.stride for c in layers)}",
+        ]
+    words += [
+        f"device {each(c.device for c in cells)}",
+        f"precision {each(c.precision for c in cells)}",
+        f"pass {each(c.pass_ for c in cells)}",
+        f"kernel {each(c.kernel for c in cells)}",
+        f"compile {each('yes' if c.compiled else 'no' for c in cells)}",
+        f"threads {each(c.threads for c in cells)}",
+        f"allocator {each(c.allocator for c in cells)}",
+        f"protocol {s.protocol}",
+        f"reference {s.reference}",
+    ]
+    return "; ".join(words) + "".join(f"\n{note}" for note in planned.notes)
+
+
+def guesses(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Seconds of one call of each cell that will be measured, by formula and the device's ceiling (or a guess)."""
+    from attnbench.estimate import CPU_MACS_PER_S, GPU_MACS_PER_S, call_s
+
+    found: dict[str, float] = {}
+    for cell in planned.cells:
+        if cell.id in planned.declined:
+            continue
+        peak = (ceilings or {}).get(cell.device, CPU_MACS_PER_S if cell.device == "cpu" else GPU_MACS_PER_S)
+        formula = known[cell.mechanism].macs
+        try:
+            macs = float(formula(cell.size)) if formula else None
+        except Exception:  # a plugin's formula; the guess goes on without it
+            macs = None
+        found[cell.id] = call_s(macs, cell, peak)
+    return found
+
+
+def _ceiling(name: str) -> float:
+    """Multiply-accumulates per second of a large product, measured now, in fp32."""
+    from attnbench.devices import open_device
+
+    device = open_device(name)
+    return device.ceilings(device.set_precision("fp32"), seconds=0.1).macs_per_s

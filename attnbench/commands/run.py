@@ -1,0 +1,72 @@
+"""`attnbench run`: measure a sweep and store it as a run folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attnbench import axes
+
+
+@click.command("run")
+@axes.options
+@click.option("--out", type=click.Path(), help="The run folder. [runs/PROTOCOL-PLAN]")
+@click.option("--fresh", is_flag=True, help="Measure anew if the run there is complete; the old one is kept beside it.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress, no table.")
+@click.option("--json", "as_json", is_flag=True, help="The records as JSON lines on stdout.")
+def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: bool, **given: Any) -> int:
+    """Measure a sweep and store it as a run folder.
+
+    Every planned cell leaves a record. The same command goes on where a stopped run was.
+    Exit code 0: done; 2: usage; 3: some cells failed; 130: interrupted, everything saved.
+    """
+    sweep = axes.read(given)  # before torch is imported: a slip of the hand is told at once
+    if dry_run:
+        from attnbench.commands.plan import show
+
+        return show(sweep, as_json=as_json)
+    import json
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from attnbench import protocol, runner, store, terminal
+    from attnbench.commands.plan import guesses, headline
+    from attnbench.estimate import Remaining
+    from attnbench.progress import Bar, Silent
+
+    errors = Console(stderr=True)
+    planned, known = runner.make_plan(sweep)
+    folder = Path(out) if out else runner.default_folder(planned)
+    if fresh:
+        store.set_aside(folder)
+    again = shlex.join(["attnbench", *sys.argv[1:]])
+    if not quiet:
+        for problem in known.problems:
+            errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
+        errors.print(Text(headline(planned)), soft_wrap=True)
+    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
+    watcher = Silent() if quiet else Bar(Remaining(guesses(planned, known), numbers), errors)
+    try:
+        runner.execute(planned, folder, watcher=watcher, command=again)
+    except runner.Interrupted:
+        done = len(store.open_run(folder).records)
+        errors.print(
+            Text(f"interrupted; {done} of {len(planned.cells)} records are in {folder}; go on with:\n  {again}"),
+            soft_wrap=True,
+        )
+        return 130
+    finished = store.open_run(folder)
+    if as_json:
+        for record in finished.records:
+            click.echo(json.dumps(record.as_dict()))
+    elif not quiet:
+        terminal.print_results(finished.records, Console())
+        click.echo(f"run folder: {folder}")
+    failed = [r for r in finished.records if r.outcome not in ("ok", "declined", "oom")]
+    return 3 if failed else 0

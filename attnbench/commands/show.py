@@ -1,0 +1,70 @@
+"""`attnbench show`: one mechanism, or one run folder."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("show")
+@click.argument("name")
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file that declares mechanisms.")
+def command(name: str, plugins: tuple[str, ...]) -> int:
+    """Describe a mechanism by NAME, or the run in folder NAME."""
+    return _show_run(Path(name)) if Path(name).is_dir() else _show_mechanism(name, plugins)
+
+
+def _show_run(folder: Path) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    from attnbench.store import open_run
+    from attnbench.terminal import print_results
+
+    run, console = open_run(folder), Console()
+    facts = run.facts
+    console.print(Text(f"run {run.id} of {facts.get('created')}, plan {facts['plan']['hash']}"), soft_wrap=True)
+    console.print(Text(f"made by: {facts.get('command')}"), soft_wrap=True)
+    if run.torn:
+        console.print(Text(run.torn, style="yellow"))
+    print_results(run.records, console)
+    missing = len(run.cells) - len(run.records)
+    if missing:
+        console.print(Text(f"{missing} planned cells have no record yet; the command above goes on", style="yellow"))
+    return 0
+
+
+def _show_mechanism(name: str, plugins: tuple[str, ...]) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    from attnbench import registry
+    from attnbench.terminal import si
+    from attnbench.variant import parse_variant, value_text
+
+    known = registry.load(plugins)
+    for problem in known.problems:
+        click.echo(f"warning: {problem}", err=True)
+    variant = known.check(parse_variant(name))
+    d, console = known[variant.name], Console()
+    console.print(Text(f"{d.name}: {d.title}", style="bold"))
+    module = sys.modules.get(d.build.__module__)
+    console.print(Text(inspect.cleandoc(module.__doc__ or "") if module else ""))
+    console.print()
+    for stride in (None, *sorted(d.per_stride)):
+        found = d.defaults if stride is None else d.settings_at(stride)
+        words = ", ".join(f"{k}={value_text(v)}" for k, v in found.items()) or "none"
+        console.print(Text(f"settings{f' at stride {stride}' if stride else ''}: {words}"))
+    console.print(Text(f"kernels: {', '.join(d.kernels)}"))
+    if d.macs and d.scope == "layer":
+        for grid in ((14, 14), (24, 24), (32, 32), (64, 64)):
+            size = known.size(variant, grid=grid)
+            reason = known.declines(variant, size)
+            count = f"declined: {reason}" if reason else f"{si(d.macs(size))}MACs".replace(" MACs", " MACs")
+            console.print(Text(f"  {grid[0]}x{grid[1]} tokens, dim 768, 12 heads: {count}"))
+    for title, text in d.notes.items():
+        console.print(Text(f"{title}: {text}"), soft_wrap=True)
+    return 0

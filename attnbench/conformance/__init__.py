@@ -1,0 +1,83 @@
+"""What `attnbench check` demands of a mechanism, built-in or a stranger's, and what each demand found."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attnbench.conformance import behaviour, structure
+from attnbench.conformance.subject import CheckError, Finding, Note, Subject, attempt
+from attnbench.declaration import AttnbenchError
+
+# In the order of a beginner's mistakes; a failure of the first leaves the others without a meaning.
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    "shape": behaviour.form,
+    "strides": behaviour.strides,
+    "determinism": behaviour.determinism,
+    "batch": behaviour.batch,
+    "kernels": behaviour.kernels,
+    "precision": behaviour.precision,
+    "autocast": behaviour.autocast,
+    "gradients": structure.gradients,
+    "reach": structure.reach,
+    "macs": structure.macs,
+    "memory": structure.memory,
+    "weights": behaviour.weights,
+    "against": structure.against,
+    "compiled": behaviour.compiled,
+    "flex": behaviour.flex,
+    "export": behaviour.export,
+}
+COMPILES = ("compiled", "flex")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every finding about one variant."""
+
+    mechanism: str
+    source: str
+    dim: int
+    heads: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return all(f.outcome != "fail" for f in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return {**asdict(self), "findings": [asdict(f) for f in self.findings], "passed": self.passed}
+
+
+def examine(subject: Subject, *, only: tuple[str, ...] = ()) -> Report:
+    """Run the checks (all, or those named in `only`) and gather what they found."""
+    findings = tuple(_findings(subject, only or tuple(CHECKS)))
+    return Report(str(subject.variant), subject.declaration.source, subject.dim, subject.heads, findings)
+
+
+def _findings(subject: Subject, names: tuple[str, ...]) -> Iterator[Finding]:
+    for name, check in CHECKS.items():
+        asked = (name != "against" or subject.against) and (name not in COMPILES or subject.backend)
+        if name not in names or not asked:
+            continue
+        finding = _ask(name, check, subject)
+        yield finding
+        if name == "shape" and finding.outcome == "fail":
+            return
+
+
+def _ask(name: str, check: Callable[[Subject], str], subject: Subject) -> Finding:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with attempt("the check ended", "see the contract in docs/adding-a-mechanism.md"):
+                said = check(subject)
+        except CheckError as error:
+            return Finding(name, "fail", str(error), error.remedy)
+        except AttnbenchError as error:
+            return Finding(name, "fail", str(error), "see the contract in docs/adding-a-mechanism.md")
+    return Finding(name, "note" if isinstance(said, Note) else "pass", str(said))

@@ -1,0 +1,79 @@
+"""Who influences whom, and how much is alive at once: what can be seen of a layer from outside."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# A mask of -100 leaves e^-100 of an influence, a transform leaves rounding; both are none.
+NONE = 1e-14
+
+
+def influence(layer: nn.Module, x: Tensor, places: Sequence[tuple[int, int]], *, alone: bool = False) -> Tensor:
+    """Which tokens the output at each of `places` depends on, by gradients.
+
+    Args:
+        layer: in float64.
+        x: one image [1,H,W,C].
+        places: positions (y, x) of the output.
+        alone: one call for each place, for a layer whose images influence each other.
+
+    Returns:
+        bool [places, H, W]
+    """
+    if alone:
+        return torch.cat([influence(layer, x, [place]) for place in places])
+    copies = x.repeat(len(places), 1, 1, 1).requires_grad_()
+    y = layer(copies)
+    weight = torch.randn(y.shape[-1], generator=torch.Generator().manual_seed(3), dtype=y.dtype)
+    picked = torch.stack([y[i, place[0], place[1]] for i, place in enumerate(places)])
+    (gradient,) = torch.autograd.grad((picked @ weight).sum(), copies, allow_unused=True)
+    if gradient is None:
+        return torch.zeros(copies.shape[:3], dtype=torch.bool)
+    size = gradient.abs().amax(-1)
+    return size > NONE * size.amax(dim=(1, 2), keepdim=True)
+
+
+def peak_bytes(layer: nn.Module, x: Tensor) -> int:
+    """The most that a forward call holds at once besides weights and input, by counting storages on `meta`."""
+    with torch.no_grad(), _Alive() as alive:
+        layer(x)
+    return alive.peak
+
+
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class
+    """Adds up the storages that operators make until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # the same
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self._known.add(leaf.untyped_storage()._cdata)
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size

@@ -1,0 +1,166 @@
+"""The mechanism under test: built in any size and precision with random weights, and what checks say of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.declaration import AttnbenchError, Declaration, Size
+from attnbench.registry import Registry
+from attnbench.variant import Variant
+
+Grid = tuple[int, int]
+Outcome = Literal["pass", "fail", "note"]
+
+# One token, one row, one column, smaller than any window, divisible and not, prime, square and not.
+GRIDS: tuple[Grid, ...] = ((1, 1), (1, 5), (6, 1), (2, 3), (4, 6), (5, 7), (9, 4), (8, 8), (13, 11))
+WIDTHS = ((24, 3), (32, 4), (48, 6), (64, 4), (96, 12), (128, 8), (192, 12), (768, 12))
+PROBE: Grid = (5, 7)
+SLACK = 16.0  # units of rounding that a chain of sums and exponentials may lose
+
+
+class CheckError(Exception):
+    """What a check found wrong; `remedy` says what mends it."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
+class Note(str):
+    """What a check reports without judging."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    outcome: Outcome
+    reason: str
+    remedy: str = ""
+
+
+@dataclass
+class Subject:
+    """A variant of a mechanism and the smallest width in which it agrees to be built."""
+
+    registry: Registry
+    variant: Variant
+    backend: str | None = "inductor"
+    against: Variant | None = None
+    dim: int = 0
+    heads: int = 0
+    _weights: dict[tuple[Size, str], dict[str, Tensor]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        scope = self.declaration.scope
+        if scope != "layer":
+            raise AttnbenchError(f"check serves layers; got {self.variant.name}, which is a {scope}")
+        if self.dim or self.heads:
+            self.dim, self.heads = self.dim or 24, self.heads or 3
+            return
+        fits = {w: sum(self._declines(*w, grid) is None for grid in GRIDS) for w in WIDTHS}
+        self.dim, self.heads = max(WIDTHS, key=lambda width: fits[width])  # the first of equals: the smallest
+
+    @property
+    def declaration(self) -> Declaration:
+        """What the mechanism says of itself."""
+        return self.registry[self.variant.name]
+
+    @cached_property
+    def grids(self) -> tuple[Grid, ...]:
+        """The awkward grids that the mechanism does not decline."""
+        return tuple(grid for grid in GRIDS if grid not in self.declined)
+
+    @cached_property
+    def declined(self) -> dict[Grid, str]:
+        """Why it declines the others."""
+        answers = {grid: self._declines(self.dim, self.heads, grid) for grid in GRIDS}
+        return {grid: reason for grid, reason in answers.items() if reason is not None}
+
+    def some(self, *wanted: Grid) -> tuple[Grid, ...]:
+        """Those of the wanted grids that are not declined; at least one grid, if there is any."""
+        served = tuple(grid for grid in wanted if self._declines(self.dim, self.heads, grid) is None)
+        return served or self.grids[-1:]
+
+    def size(
+        self, grid: Grid, *, stride: int = 16, dim: int = 0, heads: int = 0, variant: Variant | None = None
+    ) -> Size:
+        """What it is built for."""
+        asked = variant or self.variant
+        return self.registry.size(asked, dim=dim or self.dim, heads=heads or self.heads, grid=grid, stride=stride)
+
+    def layer(
+        self, grid: Grid, dtype: torch.dtype = torch.float64, *, kernel: str = "eager", stride: int = 16, seed: int = 1
+    ) -> nn.Module:
+        """A layer in eval mode in which no parameter is trivial; the same seed gives the same weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            built = self.registry.build(self.variant, self.size(grid, stride=stride), kernel=kernel)
+        randomise(built, seed)
+        return built.to(dtype).eval()
+
+    def images(self, grid: Grid, dtype: torch.dtype = torch.float64, *, batch: int = 2, seed: int = 0) -> Tensor:
+        """Random normal [B,H,W,C]."""
+        g = torch.Generator().manual_seed(seed)
+        return torch.randn(batch, *grid, self.dim, generator=g, dtype=torch.float64).to(dtype)
+
+    def tolerance(self, layer: nn.Module, x: Tensor, dtype: torch.dtype) -> float:
+        """Relative error that rounding in `dtype` explains: the unit of rounding times how the layer amplifies it."""
+        nudge = 1e-7 * torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=x.dtype)
+        with torch.no_grad():
+            amplified = difference(layer(x + x * nudge), layer(x)) / 1e-7
+        return SLACK * torch.finfo(dtype).eps * max(1.0, amplified)
+
+    def _declines(self, dim: int, heads: int, grid: Grid) -> str | None:
+        return self.registry.declines(self.variant, self.size(grid, dim=dim, heads=heads))
+
+
+def randomise(layer: nn.Module, seed: int) -> None:
+    """Give every parameter random values of the size that keeps activations near one, so that none hides."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in layer.parameters():
+            inputs = p[0].numel() if p.dim() > 1 else 1
+            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64) * max(inputs, 1) ** -0.5)
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """||one - other|| / ||other||; infinite where a value is not finite."""
+    gap = ((one.double() - other.double()).norm() / other.double().norm().clamp(min=1e-300)).detach()
+    return float(gap) if bool(torch.isfinite(gap)) else float("inf")
+
+
+def twin(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy in another precision."""
+    return copy.deepcopy(layer).to(dtype)
+
+
+@contextmanager
+def attempt(what: str, remedy: str) -> Iterator[None]:
+    """Tell an exception of a mechanism's own code as a failure."""
+    try:
+        yield
+    except (CheckError, AttnbenchError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        raise CheckError(f"{what}: {words_of(error)}", remedy) from error
+
+
+def words_of(error: Exception) -> str:
+    """An exception in one line of bearable length."""
+    words = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {words if len(words) <= 300 else words[:297] + '...'}"
+
+
+def text(grid: Grid) -> str:
+    """`5x7`."""
+    return f"{grid[0]}x{grid[1]}"

@@ -1,0 +1,91 @@
+"""glibc's malloc, made to give memory back at once, so that what is resident is what is in use.
+
+Left alone it keeps freed blocks resident and may not use them again: the resident peak of one attention layer
+then read up to a tenth above what was in use, and differed from call to call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_TOP_PAD, _MMAP_THRESHOLD = -2, -3  # mallopt's numbers for them
+_DIRECT = 64 << 10  # blocks of this many bytes get a mapping of their own, unmapped when freed
+
+
+class _Info(ctypes.Structure):
+    """`struct mallinfo2`: the sizes of what is in use on the heap (uordblks) and in mappings (hblkhd)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+@contextmanager
+def giving_back() -> Iterator[bool]:
+    """Inside, a freed block is no longer resident; False where another malloc is at work, and nothing is changed.
+
+    Afterwards glibc works with the environment's numbers; without such, it no longer adapts its threshold, so
+    a process that measured memory is not one to measure time in.
+    """
+    libc = _library()
+    if libc is None:
+        yield False
+        return
+    libc.mallopt(_MMAP_THRESHOLD, _DIRECT)
+    libc.mallopt(_TOP_PAD, 0)
+    libc.malloc_trim(0)
+    holes = _fill(libc)
+    try:
+        yield True
+    finally:
+        for block in holes:
+            libc.free(block)
+        libc.mallopt(_MMAP_THRESHOLD, _number("MALLOC_MMAP_THRESHOLD_", 128 << 10))
+        libc.mallopt(_TOP_PAD, _number("MALLOC_TOP_PAD_", 128 << 10))
+
+
+def _library() -> ctypes.CDLL | None:
+    """The C library, when it is a recent glibc and its malloc is the one at work."""
+    if os.name != "posix":
+        return None
+    libc = ctypes.CDLL(None)
+    if not all(hasattr(libc, name) for name in ("gnu_get_libc_version", "mallinfo2", "mallopt", "malloc_trim")):
+        return None
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+    libc.free.restype, libc.free.argtypes = None, (ctypes.c_void_p,)
+    libc.mallinfo2.restype = _Info
+    size, before = 8 << 20, _in_use(libc)
+    block = libc.malloc(size)
+    grown = _in_use(libc) - before
+    libc.free(block)
+    return libc if grown >= size else None
+
+
+def _fill(libc: ctypes.CDLL) -> list[int]:
+    """Take every free stretch of the heap that a large block could be put into; none of it becomes resident."""
+    holes, size = [], 1 << 30
+    while size >= _DIRECT:
+        mapped = libc.mallinfo2().hblkhd
+        block = libc.malloc(size)
+        if block is None or libc.mallinfo2().hblkhd > mapped:  # no stretch of this size is left
+            libc.free(block)
+            size //= 2
+        else:
+            holes.append(block)
+    return holes
+
+
+def _in_use(libc: ctypes.CDLL) -> int:
+    info = libc.mallinfo2()
+    return int(info.uordblks + info.hblkhd)
+
+
+def _number(variable: str, default: int) -> int:
+    value = os.environ.get(variable, "")
+    return min(int(value), 2**31 - 1) if value.isdecimal() else default

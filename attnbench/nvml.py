@@ -1,0 +1,137 @@
+"""NVIDIA's management library: clocks, temperature, throttle reasons, other processes. Optional, and never silent.
+
+What a driver does not answer is left out. `nvidia-ml-py` (module `pynvml`) is looked for on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+# The bits of NVML's clocks-event reasons. Only the first two leave the clock where the work wants it.
+GOOD = {0x1: "idle", 0x2: "application_clocks"}
+BAD = {
+    0x4: "power_cap",
+    0x8: "hardware_slowdown",
+    0x10: "sync_boost",
+    0x20: "thermal_software",
+    0x40: "thermal_hardware",
+    0x80: "power_brake",
+    0x100: "display_clocks",
+}
+
+
+def reasons(bits: int) -> tuple[str, ...]:
+    """Names of the reasons that hold the clock down; a bit that is not known is named `unknown_0x...`."""
+    known = {**GOOD, **BAD}
+    set_bits = [1 << i for i in range(64) if bits >> i & 1]
+    return tuple(known.get(bit, f"unknown_{bit:#x}") for bit in set_bits if bit not in GOOD)
+
+
+@cache
+def library() -> ModuleType | None:
+    """NVML, initialised; None without the package or the driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # the package is absent, or the driver's library: both mean that nothing is told
+        return None
+    module: ModuleType = pynvml
+    return module
+
+
+def why_not() -> str:
+    """Why `library()` is None; empty when it is not."""
+    if library() is not None:
+        return ""
+    try:
+        import pynvml
+    except ImportError:
+        return "nvidia-ml-py is not installed"
+    try:
+        pynvml.nvmlInit()
+    except Exception as error:
+        return f"NVML does not start: {error}"
+    return "NVML started only at the second attempt"
+
+
+class Gpu:
+    """One GPU as NVML sees it; `uuid` names it, since NVML's order is not CUDA's."""
+
+    def __init__(self, nvml: Any, uuid: str) -> None:
+        self._nvml = nvml
+        self._handle = _handle(nvml, uuid)
+
+    def facts(self) -> dict[str, str | float]:
+        """What stays as it is: driver, power cap, highest clocks, modes."""
+        n, h = self._nvml, self._handle
+        return _told(
+            {
+                "driver": lambda: _word(n.nvmlSystemGetDriverVersion()),
+                "power_cap_w": lambda: n.nvmlDeviceGetEnforcedPowerLimit(h) / 1000,
+                "power_cap_default_w": lambda: n.nvmlDeviceGetPowerManagementDefaultLimit(h) / 1000,
+                "sm_clock_max_mhz": lambda: n.nvmlDeviceGetMaxClockInfo(h, n.NVML_CLOCK_SM),
+                "memory_clock_max_mhz": lambda: n.nvmlDeviceGetMaxClockInfo(h, n.NVML_CLOCK_MEM),
+                "persistence": lambda: str(n.nvmlDeviceGetPersistenceMode(h)),
+                "ecc": lambda: str(n.nvmlDeviceGetEccMode(h)[0]),
+                "mig": lambda: str(n.nvmlDeviceGetMigMode(h)[0]),
+            }
+        )
+
+    def state(self, own: frozenset[int]) -> dict[str, str | float]:
+        """What changes: clock, temperature, power, reasons, compute processes other than `own` (their numbers)."""
+        n, h = self._nvml, self._handle
+        ask = getattr(n, "nvmlDeviceGetCurrentClocksEventReasons", None)
+        ask = ask or n.nvmlDeviceGetCurrentClocksThrottleReasons
+        return _told(
+            {
+                "sm_clock_mhz": lambda: n.nvmlDeviceGetClockInfo(h, n.NVML_CLOCK_SM),
+                "temperature_c": lambda: n.nvmlDeviceGetTemperature(h, n.NVML_TEMPERATURE_GPU),
+                "power_w": lambda: n.nvmlDeviceGetPowerUsage(h) / 1000,
+                "throttle_bits": lambda: ask(h),
+                "other_gpu_processes": lambda: _others(n.nvmlDeviceGetComputeRunningProcesses(h), own),
+            }
+        )
+
+
+def open_gpu(uuid: str) -> Gpu | None:
+    """The GPU with this UUID; None where NVML does not tell."""
+    nvml = library()
+    if nvml is None:
+        return None
+    try:
+        return Gpu(nvml, uuid)
+    except Exception:  # NVML's own error class: this GPU is hidden from it (a container, a MIG slice)
+        return None
+
+
+def _handle(nvml: Any, uuid: str) -> Any:
+    full = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(full)
+    except TypeError:  # older bindings take bytes alone
+        return nvml.nvmlDeviceGetHandleByUUID(full.encode())
+
+
+def _others(processes: list[Any], own: frozenset[int]) -> int:
+    """Compute processes beside ours. In a container ours may go by a number of the host, and is one of them."""
+    pids = {p.pid for p in processes}
+    return len(pids - own) if pids & own else max(0, len(pids) - 1)
+
+
+def _told(questions: Mapping[str, Callable[[], Any]]) -> dict[str, str | float]:
+    found: dict[str, str | float] = {}
+    for name, ask in questions.items():
+        try:
+            value = ask()
+        except Exception:  # NVML raises its own class for what this GPU or this user may not know
+            continue
+        found[name] = value if isinstance(value, str) else float(value)
+    return found
+
+
+def _word(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,205 @@
+"""Chart: one figure being drawn, whose marks know their mechanism and their tip; saved as PDF, SVG and PNG."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.report.style import GRID, INK, METADATA, look, new
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from attnbench.report.evidence import Estimate
+
+
+class Chart:
+    """A figure with its name, title and caption. `tips` maps a mark's id to its mechanism and its words."""
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        *,
+        size: tuple[float, float],
+        panels: tuple[int, int] = (1, 1),
+        share_y: bool = False,
+        room: float = 0.0,
+    ) -> None:
+        self.name, self.title, self.caption = name, title, ""
+        self.figure = new(*size)
+        self.axes: list[Axes] = list(self.figure.subplots(*panels, squeeze=False, sharey=share_y).flat)
+        self.tips: dict[str, tuple[str, str]] = {}
+        self._svg = ""
+        if room:
+            engine = self.figure.get_layout_engine()
+            if engine is not None:
+                engine.set(rect=(0, 0, 1 - room, 1))  # type: ignore[call-arg]  # the constrained engine takes it
+
+    def mark(self, artist: Artist, mechanism: str, tip: str = "") -> None:
+        """Tie an artist to a mechanism, so that the page can hide it and tell its cell."""
+        key = f"t{len(self.tips):04d}"
+        artist.set_gid(key)
+        self.tips[key] = (mechanism, tip)
+
+    def point(self, axes: Axes, x: float, y: Estimate, mechanism: str, tip: str, *, hollow: bool = False) -> None:
+        """A measured point with its interval."""
+        style = look(mechanism)
+        if y.low is not None and y.high is not None:
+            (bar,) = axes.plot([x, x], [y.low, y.high], color=style.color, linewidth=1.1, zorder=2, marker="_", markersize=4)
+            self.mark(bar, mechanism, tip)
+        fill = "none" if hollow else style.color
+        (dot,) = axes.plot(
+            [x], [y.value], marker=style.marker, color=style.color, markerfacecolor=fill, linestyle="none", zorder=3
+        )
+        self.mark(dot, mechanism, tip)
+
+    def line(self, axes: Axes, xs: Sequence[float], ys: Sequence[float], mechanism: str, **how: Any) -> None:
+        """The line through a mechanism's points."""
+        style = look(mechanism)
+        (line,) = axes.plot(xs, ys, color=style.color, zorder=1, **({"dashes": style.dashes} if style.dashes else {}), **how)
+        self.mark(line, mechanism, mechanism)
+
+    def cross(self, axes: Axes, x: float, mechanism: str, tip: str, row: int = 0) -> None:
+        """A cell without numbers: a cross at the upper edge, one row a mechanism."""
+        (dot,) = axes.plot(
+            [x], [0.98 - 0.045 * row], marker="x", color=look(mechanism).color, markersize=6, markeredgewidth=1.8,
+            transform=axes.get_xaxis_transform(), linestyle="none", clip_on=False, zorder=4,
+        )  # fmt: skip
+        self.mark(dot, mechanism, tip)
+
+    def barh(self, axes: Axes, place: float, x: Estimate, mechanism: str, tip: str, height: float = 0.7) -> None:
+        """A horizontal bar from zero with its interval."""
+        (bar,) = axes.barh([place], [x.value], height=height, color=look(mechanism).color, alpha=0.85, zorder=1)
+        self.mark(bar, mechanism, tip)
+        if x.low is not None and x.high is not None:
+            (ends,) = axes.plot([x.low, x.high], [place, place], color=INK, linewidth=1.2, marker="|", markersize=4)
+            self.mark(ends, mechanism, tip)
+
+    def end_labels(self, axes: Axes, items: Sequence[tuple[str, float, float]]) -> None:
+        """Write (mechanism, x, y) names right of the axes, pushed apart, each with a leader."""
+        if not items:
+            return
+        self.figure.draw_without_rendering()
+        box = axes.get_window_extent()
+        gap = 11.0
+        want = [(float(axes.transData.transform((x, y))[1]), name, x, y) for name, x, y in items]
+        want.sort(key=lambda w: (w[0], w[1]))
+        places: list[float] = []
+        for at, *_ in want:
+            places.append(max(at, places[-1] + gap) if places else max(at, box.y0))
+        over = places[-1] - (box.y1 + 8)
+        if over > 0:
+            top = box.y1 + 8
+            for i in reversed(range(len(places))):
+                places[i] = min(places[i], top)
+                top = places[i] - gap
+        for (_, name, x, y), at in zip(want, places, strict=True):
+            note = axes.annotate(
+                name, (x, y), xytext=(1.04, (at - box.y0) / box.height), textcoords="axes fraction", va="center",
+                fontsize=8, color=look(name).color, in_layout=False, annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": look(name).color, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 3},
+            )  # fmt: skip
+            note.set_in_layout(False)
+            self.mark(note, name, name)
+
+    def labels(self, axes: Axes, items: Sequence[tuple[str, str, float, float]]) -> None:
+        """Write (mechanism, text, x, y) beside points where they cover neither each other nor a point."""
+        self.figure.draw_without_rendering()
+        renderer = self.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has one
+        spots = [tuple(map(float, axes.transData.transform((x, y)))) for *_, x, y in items]
+        taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
+        box = axes.get_window_extent()
+        around = [(6, 0, "left"), (-6, 0, "right"), (0, 9, "center"), (0, -10, "center")]
+        around += [(6, 9, "left"), (-6, 9, "right"), (6, -9, "left"), (-6, -9, "right")]
+        around += [(0, 20, "center"), (0, -21, "center"), (14, 18, "left"), (-14, 18, "right"), (14, -18, "left"), (-14, -18, "right")]
+        around += [(0, 32, "center"), (0, -33, "center"), (24, 28, "left"), (24, -28, "left"), (-24, 28, "right"), (-24, -28, "right")]
+        for (mechanism, text, *_), (px, py) in zip(items, spots, strict=True):
+            note = axes.annotate(
+                text, (0, 0), xytext=(0, 0), textcoords="offset points", fontsize=7.5, color=look(mechanism).color, va="center"
+            )
+            size = note.get_window_extent(renderer)
+            note.remove()
+            best: tuple[float, float, str] | None = None
+            for dx, dy, side in around:
+                left = px + dx - {"left": 0.0, "right": size.width, "center": size.width / 2}[side]
+                cover = (left, py + dy - size.height / 2, left + size.width, py + dy + size.height / 2)
+                inside = cover[0] >= box.x0 and cover[2] <= box.x1 and cover[1] >= box.y0 and cover[3] <= box.y1
+                if inside and not any(_meet(cover, t) for t in taken):
+                    taken.append(cover)
+                    best = (dx, dy, side)
+                    break
+            if best is None:
+                continue  # a crowded place: the tip and the table tell it
+            dx, dy, side = best
+            x, y = items[spots.index((px, py))][2:]
+            points = 72 / self.figure.dpi
+            far = abs(dx) + abs(dy) > 16
+            note = axes.annotate(
+                text, (x, y), xytext=(dx * points, dy * points), textcoords="offset points", fontsize=7.5, ha=side,
+                va="center", color=look(mechanism).color,
+                arrowprops={"arrowstyle": "-", "color": look(mechanism).color, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3} if far else None,
+            )  # fmt: skip
+            note.set_in_layout(False)
+            self.mark(note, mechanism, text)
+
+    def empty(self, axes: Axes, why: str) -> None:
+        """Say in the panel why nothing is drawn."""
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", wrap=True, fontsize=9)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write NAME.pdf, NAME.svg and NAME.png."""
+        paths = []
+        for kind in ("pdf", "svg", "png"):
+            held = io.BytesIO()
+            self.figure.savefig(held, format=kind, metadata=METADATA[kind])
+            data = held.getvalue()
+            if kind == "svg":
+                self._svg = self._told(data.decode())
+                data = self._svg.encode()
+            path = folder / f"{self.name}.{kind}"
+            path.write_bytes(data)
+            paths.append(path)
+        return paths
+
+    def _told(self, svg: str) -> str:
+        """Give every mark its <title>."""
+
+        def title(found: re.Match[str]) -> str:
+            mechanism, tip = self.tips[found[1]]
+            words = html.escape(tip or mechanism, quote=True)
+            return (
+                f'<g id="{found[1]}" class="mark" data-mechanism="{html.escape(mechanism, quote=True)}" '
+                f'data-tip="{words}"><title>{words}</title>'
+            )
+
+        return re.sub(r'<g id="(t\d{4})">', title, svg).replace(" \n", "\n")
+
+    def inline(self) -> str:
+        """The SVG for the page: its own ids, the page's ink, and words for a screen reader."""
+        svg = self._svg[self._svg.index("<svg") :]
+        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
+        svg = svg.replace('href="#', f'href="#{self.name}-').replace("url(#", f"url(#{self.name}-")
+        svg = re.sub(re.escape(INK), "currentColor", svg, flags=re.IGNORECASE)
+        svg = re.sub(re.escape(GRID), "var(--grid)", svg, flags=re.IGNORECASE)
+        svg = re.sub(r"fill: #ffffff", "fill: none", svg)
+        label = html.escape(f"{self.title}. {self.caption}", quote=True)
+        svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_literal(label)}">', svg, count=1)
+        return svg.strip()
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\")
+
+
+def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

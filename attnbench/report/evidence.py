@@ -1,0 +1,251 @@
+"""Run folders -> Evidence: every planned cell of every run as a point, with whose machine it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from attnbench.declaration import AttnbenchError, Setting
+from attnbench.published.partners import DEFAULTS
+from attnbench.record import Record
+from attnbench.store import Run, open_run
+from attnbench.sweep import Cell
+from attnbench.variant import parse_variant, value_text
+
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, with its interval where it was estimated and not counted."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Counted, so that it has no interval."""
+        return self.low is None or self.high is None
+
+    def over(self, other: float) -> Estimate:
+        """Divided by an exact number."""
+        ends = (None, None) if self.low is None or self.high is None else (self.low / other, self.high / other)
+        return Estimate(self.value / other, *ends)
+
+
+INTERVALS: Mapping[str, tuple[str, str]] = {
+    "latency_s": ("latency_low_s", "latency_high_s"),
+    "throughput_img_per_s": ("throughput_low", "throughput_high"),
+    "ratio_to_reference": ("ratio_low", "ratio_high"),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One planned cell: its record, or that none was written."""
+
+    cell: Cell
+    record: Record | None
+    run_id: str
+    machine: str
+
+    @property
+    def outcome(self) -> str:
+        """The record's outcome; `missing` without one."""
+        return self.record.outcome if self.record else MISSING
+
+    @property
+    def reason(self) -> str:
+        """Why there are no numbers."""
+        return self.record.reason if self.record else "planned, but the run ended before this cell was measured"
+
+    @property
+    def ok(self) -> bool:
+        """Measured."""
+        return self.outcome == "ok"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Warnings on the measurement."""
+        return self.record.flags if self.record else ()
+
+    @property
+    def device_kind(self) -> str:
+        """`cpu` or `gpu`, the papers' words."""
+        return "cpu" if self.cell.device.startswith("cpu") else "gpu"
+
+    def get(self, quantity: str) -> Estimate | None:
+        """A quantity with its interval; None where it was not measured."""
+        if self.record is None:
+            return None
+        values = self.record.values
+        if quantity not in values:
+            return None
+        low, high = INTERVALS.get(quantity, ("", ""))
+        return Estimate(float(values[quantity]), *(float(values[k]) if k in values else None for k in (low, high)))
+
+    @property
+    def reference(self) -> str:
+        """The variant that the ratio refers to."""
+        return self.record.words.get("reference", "") if self.record else ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All points of all runs, sorted, and what is wrong with them."""
+
+    runs: tuple[Run, ...]
+    points: tuple[Point, ...]
+    problems: tuple[str, ...]
+
+    @cached_property
+    def machines(self) -> tuple[str, ...]:
+        """Whose numbers these are, each name once."""
+        return tuple(dict.fromkeys(p.machine for p in self.points))
+
+    @cached_property
+    def ok(self) -> tuple[Point, ...]:
+        """The measured points."""
+        return tuple(p for p in self.points if p.ok)
+
+    def find(self, scope: str, variant: str, **wanted: Any) -> Iterator[Point]:
+        """The points of a variant whatever its spelling, with cell fields as given (`res_h=224`)."""
+        for point in self.points:
+            cell = point.cell
+            if (
+                cell.scope == scope
+                and same_variant(cell, variant)
+                and all(getattr(cell, k) == v for k, v in wanted.items())
+            ):
+                yield point
+
+
+def gather(folders: Iterable[Path | str]) -> Evidence:
+    """Open run folders, in the order of their names.
+
+    Raises:
+        AttnbenchError: a folder that is no run, or is damaged.
+    """
+    runs = [open_run(folder) for folder in sorted({Path(f) for f in folders})]
+    problems: list[str] = []
+    points: list[Point] = []
+    seen: dict[str, Path] = {}
+    for run in runs:
+        if run.id in seen:
+            problems.append(f"{run.folder.name} holds the same run as {seen[run.id].name} and was read once")
+            continue
+        seen[run.id] = run.folder
+        if run.torn:
+            problems.append(f"{run.folder.name}: {run.torn}; the command that made the run measures it again")
+        points += _points(run, problems)
+    return Evidence(tuple(runs), tuple(sorted(points, key=_order)), tuple(problems))
+
+
+def _points(run: Run, problems: list[str]) -> list[Point]:
+    records = {r.cell.id: r for r in run.records}
+    planned = _planned(run)
+    stray = [r for key, r in records.items() if key not in planned]
+    if stray:
+        problems.append(f"{run.folder.name}: {len(stray)} records of cells that its plan does not name; they are shown")
+    cells = {**planned, **{r.cell.id: r.cell for r in stray}}
+    lacking = [key for key in cells if key not in records]
+    if not cells:
+        problems.append(f"{run.folder.name}: an empty run: its plan has no cells")
+    elif not records:
+        problems.append(f"{run.folder.name}: no cell has a record yet; {len(cells)} are planned")
+    elif lacking:
+        problems.append(f"{run.folder.name}: {len(lacking)} of {len(cells)} planned cells have no record yet")
+    if records and not any(r.outcome == "ok" for r in records.values()):
+        problems.append(f"{run.folder.name}: no cell was measured; every record is a failure or a decline")
+    return [_point(run, cell, records.get(key)) for key, cell in cells.items()]
+
+
+def _planned(run: Run) -> dict[str, Cell]:
+    try:
+        return {cell.id: cell for cell in run.cells}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise AttnbenchError(
+            f"a plan lists its cells; {run.folder / 'run.json'} is damaged ({type(error).__name__}: {error}); "
+            "restore it, or measure anew"
+        ) from error
+
+
+def _point(run: Run, cell: Cell, record: Record | None) -> Point:
+    named = record.words.get("device_name", "") if record else ""
+    if not named:
+        named = next((r.words["device_name"] for r in run.records if _same_device(r, cell)), "")
+    host = machine_name(run.facts)
+    label = named or f"{cell.device} of run {run.id}"
+    return Point(cell, record, run.id, f"{label} ({host})" if host else label)
+
+
+def _same_device(record: Record, cell: Cell) -> bool:
+    return record.cell.device == cell.device and bool(record.words.get("device_name"))
+
+
+def machine_name(facts: Mapping[str, Any]) -> str:
+    """The short name that a run's environment gives its machine; empty where it gives none."""
+    environment = facts.get("environment")
+    name = environment.get("machine_label", "") if isinstance(environment, Mapping) else ""
+    return name if isinstance(name, str) else ""
+
+
+def _order(point: Point) -> tuple[Any, ...]:
+    c = point.cell
+    return (
+        ("layer", "backbone", "task").index(c.scope) if c.scope in ("layer", "backbone", "task") else 3,
+        point.machine, c.device, c.precision, c.pass_, c.dim, c.heads, c.stride, c.res_h, c.res_w, c.batch,
+        c.threads, c.allocator, c.variant, c.kernel, c.compiled, point.run_id,
+    )  # fmt: skip
+
+
+def same_variant(cell: Cell, wanted: str) -> bool:
+    """Whether a cell measures the variant `wanted`, however the two are spelled.
+
+    Settings that neither names are at their defaults; a setting that only the cell's text names must be at the
+    default that `DEFAULTS` knows.
+    """
+    if cell.variant == wanted:
+        return True
+    want = parse_variant(wanted)
+    if cell.mechanism != want.name:
+        return False
+    asked, known = dict(want.settings), DEFAULTS.get(want.name, {})
+    filled = dict(cell.settings)
+    for key, value in asked.items():
+        if _word(filled.get(key, known.get(key))) != _word(value):
+            return False
+    typed = dict(parse_variant(cell.variant).settings)
+    return all(
+        key in asked or (key in known and _word(filled.get(key, value)) == _word(known[key]))
+        for key, value in typed.items()
+    )
+
+
+def _word(value: Setting | None) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(float(value))
+    return "" if value is None else value_text(value)
+
+
+def groups(points: Sequence[Point], *keys: str) -> dict[tuple[Any, ...], list[Point]]:
+    """Points by the given cell fields (or `machine`), in order of appearance."""
+    found: dict[tuple[Any, ...], list[Point]] = {}
+    for point in points:
+        key = tuple(point.machine if k == "machine" else getattr(point.cell, k) for k in keys)
+        found.setdefault(key, []).append(point)
+    return found
+
+
+def conditions(cell: Cell) -> str:
+    """The conditions of a group, for captions: everything but variant and resolution."""
+    words = [f"batch {cell.batch}", cell.device, cell.precision, f"{cell.pass_} pass"]
+    if cell.scope == "layer":
+        words.append(f"dim {cell.dim}, {cell.heads} heads, stride {cell.stride}")
+    if cell.device.startswith("cpu"):
+        words.append(f"{cell.threads} thread{'s' if cell.threads > 1 else ''}, {cell.allocator} allocator")
+    return ", ".join(words)

@@ -1,0 +1,107 @@
+"""Evidence -> charts of what was measured: over resolution, FLOPs against speed, the Pareto front, kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attnbench.report.chart import Chart
+from attnbench.report.evidence import Evidence, Point, conditions, groups
+from attnbench.report.measured import kernel
+from attnbench.report.tables import number
+
+GROUP = ("machine", "device", "precision", "pass_", "batch", "dim", "heads", "stride", "threads", "allocator", "scope")
+
+
+def tip(point: Point) -> str:
+    """What a mark tells on hover: its cell and its numbers."""
+    cell = point.cell
+    words = [cell.variant, cell.conditions(), point.machine]
+    speed, memory, macs = (point.get(q) for q in ("throughput_img_per_s", "peak_memory_bytes", "macs"))
+    if speed:
+        low, high = speed.low or speed.value, speed.high or speed.value
+        words.append(f"{number(speed.value)} img/s [{number(low)}, {number(high)}]")
+    if memory:
+        words.append(f"{number(memory.value / 2**20)} MiB")
+    if macs:
+        words.append(f"{number(macs.value / 1e9)} G MACs")
+    if not point.ok:
+        words.append(f"{point.outcome}: {point.reason}")
+    return "; ".join(words)
+
+
+def over_resolution(evidence: Evidence) -> list[Chart]:
+    """Figure 3: MACs, throughput and memory over resolution, a cross for a cell without numbers."""
+    charts = []
+    eager = [p for p in evidence.points if p.cell.kernel == "eager" and not p.cell.compiled and p.cell.scope == "layer"]
+    for number_, points in enumerate(groups(eager, *GROUP).values(), 1):
+        chart = Chart(
+            f"fig3-resolution{'' if number_ == 1 else f'-{number_}'}",
+            "Figure 3: cost, speed and memory over resolution",
+            size=(11.5, 4.4),
+            panels=(1, 3),
+            room=0.13,
+        )
+        chart.caption = (
+            f"Layers on {points[0].machine}: {conditions(points[0].cell)}, eager kernel. Bars are the interval of the median; "
+            "a cross is a cell that ran out of memory, declined or failed. Logarithmic axes."
+        )
+        _panels(chart, points)
+        charts.append(chart)
+    return charts
+
+
+PANELS = (
+    ("macs", "MACs per image (G)", 1e9),
+    ("throughput_img_per_s", "throughput (img/s)", 1.0),
+    ("peak_memory_bytes", "peak memory (MiB)", 2**20),
+)
+
+
+def _panels(chart: Chart, points: Sequence[Point]) -> None:
+    by_variant = {v[0]: sorted(ps, key=_pixels) for v, ps in groups(points, "variant").items()}
+    for axes, (quantity, label, scale) in zip(chart.axes, PANELS, strict=True):
+        ends = []
+        for row, (_, line) in enumerate(sorted(by_variant.items())):
+            found = [(p, p.get(quantity)) for p in line]
+            measured = [(p, e.over(scale)) for p, e in found if e is not None]
+            name = line[0].cell.mechanism
+            if len(measured) > 1:
+                chart.line(axes, [_pixels(p) for p, _ in measured], [e.value for _, e in measured], name)
+            for p, e in measured:
+                chart.point(axes, _pixels(p), e, name, tip(p))
+            for p, e in found:
+                if e is None and not p.ok:
+                    chart.cross(axes, _pixels(p), name, tip(p), row=row % 8)
+            if measured:
+                ends.append((name, _pixels(measured[-1][0]), measured[-1][1].value))
+        axes.set_title(label)
+        axes.set_xlabel("resolution (pixels, side of a square of equal area)")
+        if not ends:
+            chart.empty(axes, "no cell of this group has this number")
+            continue
+        _log(axes, sorted({_pixels(p) for p in points}))
+        if axes is chart.axes[-1]:
+            chart.end_labels(axes, ends)
+
+
+def _log(axes: object, xs: Sequence[float]) -> None:
+    from matplotlib.axes import Axes
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    assert isinstance(axes, Axes)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(xs)))
+    axes.xaxis.set_minor_locator(FixedLocator([]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x, 4)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y, 2)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    low, high = min(xs), max(xs)
+    axes.set_xlim(low / 1.15, high * 1.15)
+
+
+def _pixels(point: Point) -> float:
+    return float(point.cell.res_h * point.cell.res_w) ** 0.5
+
+
+__all__ = ["kernel", "over_resolution", "tip"]

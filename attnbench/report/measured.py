@@ -1,0 +1,133 @@
+"""The main tables: one row a planned cell, the fastest first; a failure is a row too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attnbench.declaration import AttnbenchError
+from attnbench.record import QUANTITIES
+from attnbench.report.evidence import Estimate, Evidence, Point
+from attnbench.report.tables import Column, Table, Value
+from attnbench.variant import parse_variant
+
+SCOPES = {"layer": "Layers", "backbone": "Backbones", "task": "Detectors and segmenters"}
+
+# key -> (heading, text of a point): left out of the table, and told in the caption, where all rows agree
+CONDITIONS: dict[str, tuple[str, Callable[[Point], str]]] = {
+    "machine": ("machine", lambda p: p.machine),
+    "device": ("device", lambda p: p.cell.device),
+    "resolution": ("resolution", lambda p: f"{p.cell.res_h}x{p.cell.res_w}"),
+    "tokens": ("tokens", lambda p: f"{p.cell.grid[0]}x{p.cell.grid[1]}" if p.cell.scope == "layer" else ""),
+    "batch": ("batch", lambda p: str(p.cell.batch)),
+    "precision": ("precision", lambda p: p.cell.precision),
+    "pass": ("pass", lambda p: p.cell.pass_),
+    "kernel": ("kernel", lambda p: kernel(p)),
+    "dim": ("dim", lambda p: str(p.cell.dim or "")),
+    "heads": ("heads", lambda p: str(p.cell.heads or "")),
+    "stride": ("stride", lambda p: str(p.cell.stride or "")),
+    "threads": ("CPU threads", lambda p: str(p.cell.threads)),
+    "allocator": ("allocator", lambda p: p.cell.allocator),
+    "protocol": ("protocol", lambda p: p.record.protocol if p.record else ""),
+    "reference": ("reference", lambda p: p.reference),
+}
+
+NUMBERS = (
+    Column("params", "parameters", "M", 1e6),
+    Column("macs", "MACs", "G", 1e9),
+    Column("throughput_img_per_s", "throughput", "img/s"),
+    Column("ratio_to_reference", "speed ratio", "x", digits=3),
+    Column("peak_memory_bytes", "peak memory", "MiB", 2**20),
+)
+
+
+def kernel(point: Point) -> str:
+    """The kernel asked for, and the one that ran where it is another."""
+    asked = point.cell.kernel + (" compiled" if point.cell.compiled else "")
+    ran = point.record.words.get("kernel_ran", "") if point.record else ""
+    return f"{asked} ({ran})" if ran and ran not in (point.cell.kernel, asked) else asked
+
+
+def mechanism_of(variant: str) -> str:
+    """The mechanism that a variant's marks belong to, whatever its text."""
+    try:
+        return parse_variant(variant).name
+    except AttnbenchError:
+        return variant
+
+
+def table(evidence: Evidence, scope: str) -> Table:
+    """Every cell of one scope."""
+    points = [p for p in evidence.points if p.cell.scope == scope]
+    texts = {key: [text(p) for p in points] for key, (_, text) in CONDITIONS.items()}
+    varying = [k for k in CONDITIONS if len(set(texts[k])) > 1 and k not in ("protocol", "reference")]
+    varying += [k for k in ("protocol", "reference") if len(set(texts[k]) - {""}) > 1]
+    if len(evidence.machines) > 1 and "machine" not in varying:
+        varying.insert(0, "machine")
+    same = [
+        f"{CONDITIONS[k][0]} {next(iter(set(texts[k]) - {''}))}"
+        for k in CONDITIONS
+        if k not in varying and set(texts[k]) - {""}
+    ]
+    columns = (
+        *(Column(k, CONDITIONS[k][0]) for k in varying),
+        Column("variant", "variant"),
+        *NUMBERS,
+        Column("outcome", "outcome"),
+        Column("reason", "why"),
+        Column("flags", "flags"),
+    )
+    order = sorted(points, key=lambda p: (*(_natural(CONDITIONS[k][1](p)) for k in varying), _speed(p), p.cell.variant))
+    rows = tuple(
+        (*(CONDITIONS[k][1](p) for k in varying), p.cell.variant, *_numbers(p), p.outcome, p.reason, " ".join(p.flags))
+        for p in order
+    )
+    return Table(
+        name=f"measured-{scope}",
+        title=f"{SCOPES.get(scope, scope)}: every cell",
+        caption=f"{SCOPES.get(scope, scope)} as measured, the fastest first within each condition. "
+        f"{'The same for all rows: ' + ', '.join(same) + '. ' if same else ''}"
+        f"MACs are per image, forward ({QUANTITIES['macs'].heading}); the speed ratio is the {QUANTITIES['ratio_to_reference'].meaning}; "
+        "brackets hold the interval of the run's protocol.",
+        columns=columns,
+        rows=rows,
+        marks=tuple(p.cell.mechanism for p in order),
+        outcomes=tuple(p.outcome for p in order),
+    )  # fmt: skip
+
+
+def _numbers(point: Point) -> tuple[Value, ...]:
+    return tuple(point.get(c.key) for c in NUMBERS)
+
+
+def _speed(point: Point) -> float:
+    speed = point.get("throughput_img_per_s")
+    return -speed.value if speed else 1.0
+
+
+def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort `224x224` before `1024x1024`."""
+    return tuple((0, int(w), "") if w.isdigit() else (1, 0, w) for w in text.replace("x", " ").split())
+
+
+def outcomes(evidence: Evidence) -> Table:
+    """How many cells of each run ended how."""
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for p in evidence.points:
+        found = counts.setdefault((p.run_id, p.machine), {})
+        found[p.outcome] = found.get(p.outcome, 0) + 1
+    kinds = sorted({k for found in counts.values() for k in found}, key=lambda k: (k != "ok", k))
+    return Table(
+        name="outcomes",
+        title="Outcomes",
+        caption="Planned cells by outcome: every cell of every plan is counted once.",
+        columns=(
+            Column("run", "run"),
+            Column("machine", "machine"),
+            *(Column(k, k, digits=9) for k in kinds),
+            Column("cells", "cells", digits=9),
+        ),
+        rows=tuple(
+            (run, machine, *(Estimate(found.get(k, 0)) for k in kinds), Estimate(sum(found.values())))
+            for (run, machine), found in counts.items()
+        ),
+    )

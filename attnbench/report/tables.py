@@ -1,0 +1,204 @@
+"""A table as data, and the same table as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from attnbench.report.evidence import Estimate
+
+Value = str | Estimate | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, its unit, and by what a number is divided before it is printed."""
+
+    key: str
+    heading: str
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 4
+    group: str = ""
+
+    @property
+    def title(self) -> str:
+        """Heading and unit."""
+        return f"{self.heading} ({self.unit})" if self.unit else self.heading
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values under columns. `marks` names the mechanism of each row, for the page's filters."""
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    notes: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = field(default=())
+
+    def numeric(self, place: int) -> bool:
+        """Whether a column holds numbers."""
+        return any(isinstance(row[place], Estimate) for row in self.rows)
+
+
+def number(x: float, digits: int = 4) -> str:
+    """A number with so many significant digits, never in exponents, never losing whole digits."""
+    if not math.isfinite(x):
+        return "–"
+    if x == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(x)))
+    return f"{round(x, places):.{max(places, 0)}f}"
+
+
+def cell_text(value: Value, column: Column) -> str:
+    """A value as it is printed: `12.3 [12.1, 12.6]`."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    shown = number(value.value / column.scale, column.digits)
+    if value.low is None or value.high is None:
+        return shown
+    return (
+        f"{shown} [{number(value.low / column.scale, column.digits)}, {number(value.high / column.scale, column.digits)}]"
+    )
+
+
+def markdown(table: Table) -> str:
+    """GitHub's Markdown; every text is escaped."""
+    lines = [f"## {md(table.title)}", "", md(table.caption), ""]
+    if table.rows:
+        lines.append("| " + " | ".join(md(_headed(c)) for c in table.columns) + " |")
+        lines.append("|" + "|".join("---:" if table.numeric(i) else "---" for i in range(len(table.columns))) + "|")
+        for row in table.rows:
+            cells = (md(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True))
+            lines.append("| " + " | ".join(cells) + " |")
+    else:
+        lines.append("No rows.")
+    lines += ["", *(f"- {md(note)}" for note in table.notes)] if table.notes else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """CSV with plain numbers; an estimate with an interval fills three columns."""
+    wide = [
+        any(isinstance(row[i], Estimate) and row[i].low is not None for row in table.rows)  # type: ignore[union-attr]  # isinstance guards it
+        for i in range(len(table.columns))
+    ]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    header: list[str] = []
+    for column, three in zip(table.columns, wide, strict=True):
+        header += [column.key, f"{column.key}_low", f"{column.key}_high"] if three else [column.key]
+    writer.writerow(header)
+    for row in table.rows:
+        line: list[str] = []
+        for value, three in zip(row, wide, strict=True):
+            if isinstance(value, Estimate):
+                ends = [value.low, value.high] if three else []
+                line += [_plain(x) for x in (value.value, *ends)]
+            else:
+                line += [_inert(value or ""), *([""] * 2 if three else [])]
+        writer.writerow(line)
+    return out.getvalue()
+
+
+def latex(table: Table) -> str:
+    r"""A `booktabs` table for `\input`; it needs \usepackage{booktabs,longtable}."""
+    align = "".join("r" if table.numeric(i) else "l" for i in range(len(table.columns)))
+    head = " & ".join(tex(c.title) for c in table.columns) + r" \\"
+    groups = _group_line(table.columns)
+    lines = [
+        r"% needs \usepackage{booktabs} and \usepackage{longtable}",
+        r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\begin{{longtable}}{{{align}}}",
+        rf"\caption{{{tex(table.caption)}}}\label{{tab:{_slug(table.name)}}}\\",
+        r"\toprule", *groups, head, r"\midrule", r"\endfirsthead",
+        r"\toprule", *groups, head, r"\midrule", r"\endhead",
+        r"\bottomrule", r"\endlastfoot",
+    ]  # fmt: skip
+    for row in table.rows:
+        lines.append(
+            " & ".join(tex(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True)) + r" \\"
+        )
+    if not table.rows:
+        lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{No rows.}} \\")
+    lines += [r"\end{longtable}"]
+    lines += [rf"\noindent {tex(note)}\par" for note in table.notes]
+    return "\n".join([*lines, r"\endgroup", ""])
+
+
+def _group_line(columns: Sequence[Column]) -> list[str]:
+    if not any(c.group for c in columns):
+        return []
+    cells, rules, place = [], [], 1
+    for name, width in _runs(c.group for c in columns):
+        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{tex(name)}}}")
+        if name:
+            rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
+        place += width
+    return [" & ".join(cells) + r" \\", "".join(rules)]
+
+
+def _runs(names: Iterable[str]) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for name in names:
+        if found and found[-1][0] == name and name:
+            found[-1] = (name, found[-1][1] + 1)
+        else:
+            found.append((name, 1))
+    return found
+
+
+def heading_groups(table: Table) -> list[tuple[str, int]]:
+    """The line above the headings: (name, number of columns); empty when no column has a group."""
+    return _runs(c.group for c in table.columns) if any(c.group for c in table.columns) else []
+
+
+def _headed(column: Column) -> str:
+    return f"{column.group}: {column.title}" if column.group else column.title
+
+
+def _plain(x: float | None) -> str:
+    if x is None:
+        return ""
+    return str(int(x)) if float(x).is_integer() and abs(x) < 1e18 else repr(float(x))
+
+
+def _inert(text: str) -> str:
+    """A text that a spreadsheet will not read as a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+
+
+def md(text: str) -> str:
+    """Escape what Markdown or HTML would read as markup."""
+    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("*", "\\*")):
+        text = text.replace(raw, safe)
+    return text.replace("](", "]\\(").replace("\n", " ").replace("\r", " ")
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "×": r"$\times$", "–": "--", "—": "---", "µ": r"$\mu$", "±": r"$\pm$", "≤": r"$\le$", "≥": r"$\ge$", "²": r"\textsuperscript{2}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "\n": " ", "\r": " ", "\t": " ",
+    "[": "{[}", "]": "{]}",
+}  # fmt: skip
+_TEX['"'], _TEX["'"] = "''", "'"
+
+
+def tex(text: str) -> str:
+    """Escape for LaTeX; a letter that pdflatex may not know becomes its code point."""
+    return "".join(_TEX.get(c, c if c.isprintable() and ord(c) < 127 else f"U+{ord(c):04X}") for c in text)
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in name)

@@ -1,0 +1,59 @@
+"""Do runs agree with each other as well as their intervals claim? Independent `standard` runs, per allocator.
+
+    python benchmarks/agreement.py [--runs 10] [--allocators pinned,system]
+
+For each ratio to MSA: its standard deviation over the runs, the one that the runs' intervals claim (their mean
+half-width over the normal quantile of their level), and the quotient, which should not be above 1.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+from statistics import NormalDist, fmean, stdev
+
+from attnbench import Sweep, protocol, run
+from attnbench.store import open_run
+
+MECHANISMS = ("msa", "sra", "window", "hilo")
+
+
+def main() -> None:
+    """Print a table."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--runs", type=int, default=10)
+    options.add_argument("--allocators", default="pinned,system")
+    options.add_argument("--protocol", default="standard")
+    given = options.parse_args()
+    looks = protocol.get(given.protocol).looks
+    quantile = NormalDist().inv_cdf(1 - 0.05 / len(looks) / 2)
+    print("allocator  ratio       mean   sd of runs  claimed  quotient  median half-width")
+    for allocator in given.allocators.split(","):
+        ratios: dict[str, list[float]] = {}
+        widths: dict[str, list[float]] = {}
+        for number in range(given.runs):
+            with tempfile.TemporaryDirectory() as folder:
+                sweep = Sweep(
+                    mechanism=MECHANISMS, batch=(8,), seed=number, measure=("latency",), protocol=given.protocol,
+                    allocator=(allocator,),
+                )  # fmt: skip
+                for record in open_run(run(sweep, Path(folder) / "r")).records:
+                    values = record.values
+                    if record.cell.mechanism != "msa":
+                        ratios.setdefault(record.cell.mechanism, []).append(math.log(values["ratio_to_reference"]))
+                        half = math.log(values["ratio_high"] / values["ratio_low"]) / 2
+                        widths.setdefault(record.cell.mechanism, []).append(half)
+        for name, logs in ratios.items():
+            claimed = fmean(widths[name]) / quantile
+            half = sorted(widths[name])[len(widths[name]) // 2]
+            print(
+                f"{allocator:10} {name + '/msa':10} {math.exp(fmean(logs)):6.3f}  {stdev(logs):9.2%}  {claimed:7.2%}"
+                f"  {stdev(logs) / claimed:8.2f}  {half:8.2%}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""HorNet: gnConv; neighbours are mixed by one wide convolution and multiplied in, order after order.
+
+Paper   Rao et al.: HorNet: Efficient High-Order Spatial Interactions with Recursive Gated Convolutions,
+        NeurIPS 2022, https://arxiv.org/abs/2207.14284
+Agrees  with gnconv of raoyongming/HorNet, weights included (tests/mechanisms/test_hornet.py)
+Differs the global-local filter of the GF models, which takes the place of the 7x7 convolution there, is left
+        out; there are no heads.
+
+Shapes  B images, N = H W tokens, C channels, n = order; widths d_i = C / 2^(n-1-i) for i = 0 .. n-1, S their sum:
+        W_in x   b h w c -> p [d_0] and r [S];  (b_0, .., b_{n-1}) = s dw7x7(r), d_i channels each
+        z_0 = p b_0;  z_{i+1} = (W_i z_i) b_{i+1};  y = W_out z_{n-1}
+Cost    multiply-accumulates per image: N (3 C^2 + 49 S + sum d_i d_{i+1}), S = 2 C - C / 2^(n-1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from attnbench.declaration import Size, mechanism
+
+
+def widths(dim: int, order: int) -> list[int]:
+    """Channels of each order, the first and narrowest to the last, which has all of them."""
+    return [dim // 2**i for i in range(order - 1, -1, -1)]
+
+
+def refusal(dim: int, order: int, s: float) -> str | None:
+    """Why gnConv cannot be built so, or None."""
+    if order < 1:
+        return f"order must be at least 1; got order={order}"
+    if dim % 2 ** (order - 1):
+        return f"2^(order-1) must divide dim; got order={order}, dim={dim}"
+    if s <= 0:
+        return f"s must be positive; got s={s}"
+    return None
+
+
+def declines(size: Size) -> str | None:
+    """Refuse impossible settings."""
+    return refusal(size.dim, int(size.settings["order"]), float(size.settings["s"]))
+
+
+def macs(size: Size) -> int:
+    """Of the 1x1 convolutions and of 49 taps for each of S channels."""
+    d = widths(size.dim, int(size.settings["order"]))
+    steps = sum(a * b for a, b in pairwise(d))
+    return size.tokens * (3 * size.dim**2 + 49 * sum(d) + steps)
+
+
+def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
+    """The 7 x 7 tokens around (y, x): there is only one wide convolution, whatever the order."""
+    H, W = size.grid
+    return ((i, j) for i in range(H) for j in range(W) if abs(i - y) <= 3 and abs(j - x) <= 3)
+
+
+@mechanism(
+    name="hornet",
+    title="recursive gated convolution",
+    paper="arXiv:2207.14284",
+    year=2022,
+    repository="raoyongming/HorNet",
+    defaults={"order": 4, "s": 1 / 3},
+    per_stride={4: {"order": 2}, 8: {"order": 3}, 16: {"order": 4}, 32: {"order": 5}},
+    macs=macs,
+    declines=declines,
+    reach=reach,
+    growth="linear",
+)
+class HorNet(nn.Module):
+    """Map [B,H,W,C] to [B,H,W,C]."""
+
+    def __init__(self, dim: int, *, order: int, s: float) -> None:
+        super().__init__()
+        reason = refusal(dim, order, s)
+        if reason:
+            raise ValueError(reason)
+        self.scale = s
+        self.dims = widths(dim, order)
+        wide = sum(self.dims)
+        self.proj_in = nn.Conv2d(dim, 2 * dim, 1)
+        self.dwconv = nn.Conv2d(wide, wide, 7, padding=3, groups=wide)
+        self.proj_out = nn.Conv2d(dim, dim, 1)
+        self.pws = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(self.dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate by the neighbourhood once per order, doubling the channels in between."""
+        first, rest = self.proj_in(x.permute(0, 3, 1, 2)).split((self.dims[0], sum(self.dims)), dim=1)
+        gates = (self.dwconv(rest) * self.scale).split(self.dims, dim=1)
+        z = first * gates[0]
+        for widen, gate in zip(self.pws, gates[1:], strict=True):
+            z = widen(z) * gate
+        return self.proj_out(z).permute(0, 2, 3, 1)

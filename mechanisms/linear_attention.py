@@ -1,0 +1,74 @@
+"""Linear attention: the softmax gives way to a product of features, so that keys and values are summed up once.
+
+Paper   Katharopoulos, Vyas, Pappas, Fleuret: Transformers are RNNs, ICML 2020, https://arxiv.org/abs/2006.16236
+Agrees  with the paper's formula, checked by a loop over pairs of tokens (tests/mechanisms/test_linear_attention.py);
+        the authors' code was not run
+Differs one linear makes q, k and v; the mask is none (the paper's language models see only earlier tokens); the
+        features of the keys are divided by sqrt N, which cancels, so that sums over large maps stay inside float16
+
+Shapes  B images, N = H W tokens, C channels, n heads, D = C / n, phi(u) = elu(u) + 1:
+        qkv  b h w (3 n d) -> 3 x [b n (h w) d];  y_i = phi(q_i) S / (phi(q_i) z) with S = sum_j phi(k_j)^T v_j
+        [b n d d] and z = sum_j phi(k_j) [b n d];  -> b h w (n d)
+Cost    multiply-accumulates per image: 4 N C^2 + 2 N C D + N C
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnbench.declaration import Size, mechanism
+
+EPSILON = 1e-6  # keeps a query whose features all vanish from dividing by zero
+
+
+def refusal(dim: int, heads: int) -> str | None:
+    """Why the layer cannot be built so, or None."""
+    return f"heads must divide dim; got heads={heads}, dim={dim}" if dim % heads else None
+
+
+def declines(size: Size) -> str | None:
+    """Refuse heads that do not divide the channels."""
+    return refusal(size.dim, size.heads)
+
+
+def macs(size: Size) -> int:
+    """Of the projections, the two products and the normaliser."""
+    N, C = size.tokens, size.dim
+    return 4 * N * C**2 + 2 * N * C * (C // size.heads) + N * C
+
+
+@mechanism(
+    name="linear_attention",
+    title="linear attention with elu + 1 features",
+    paper="arXiv:2006.16236",
+    year=2020,
+    repository="idiap/fast-transformers",
+    macs=macs,
+    declines=declines,
+    reach="global",
+    growth="linear",
+)
+class LinearAttention(nn.Module):
+    """Map [B,H,W,C] to [B,H,W,C]."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        reason = refusal(dim, heads)
+        if reason:
+            raise ValueError(reason)
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sum keys and values up once, then read the sums with every query."""
+        B, H, W, C = x.shape
+        N = H * W
+        qkv = self.qkv(x).view(B, N, 3, self.heads, C // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b n (h w) d
+        q, k = F.elu(q) + 1, (F.elu(k) + 1) * N**-0.5
+        sums = k.transpose(-2, -1) @ v  # b n d d
+        norm = q @ k.sum(-2).unsqueeze(-1)  # b n (h w) 1
+        y = (q @ sums) / (norm + EPSILON)
+        return self.proj(y.transpose(1, 2).reshape(B, H, W, C))

@@ -1,0 +1,103 @@
+"""Grid attention of MaxViT: a coarse grid lies over the map, tokens at the same place of its cells attend together.
+
+Paper   Tu et al.: MaxViT: Multi-Axis Vision Transformer, ECCV 2022, https://arxiv.org/abs/2204.01697
+Agrees  with the grid attention of timm's MaxViT, weights and parameter names included, on maps that the grid
+        divides (tests/mechanisms/test_maxvit_grid.py; timm's layout with head_first off). The authors'
+        TensorFlow code was not run.
+Differs a map that the grid does not divide is padded with zeros at the right and the bottom (padded tokens are
+        attended to, unmasked), where timm refuses it. Heads have width dim / heads, whatever it is; the
+        authors' models have 32. The normalisation, MLP and convolutions around it belong to their block.
+
+Shapes  B images, N = H W tokens after padding, C channels, n heads, D = C / n, g = grid_size; a cell is
+        h x w = H/g x W/g tokens, a group holds one token of each cell:
+        qkv  b (g1 h) (g2 w) (3 n d) -> 3 x [(b h w) n (g1 g2) d]
+        bias from a table of (2g-1)^2 offsets between cells per head -> 1 n (g g) (g g)
+Cost    multiply-accumulates per image on the padded map: 4 N C^2 + 2 N g^2 C
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from attnbench.declaration import Size, mechanism
+from mechanisms.attend import attend
+from mechanisms.grid import crop, pad_to
+from mechanisms.maxvit_block import bias_table, offsets
+from mechanisms.window import relative_position_bias
+
+
+def refusal(dim: int, heads: int, grid_size: int) -> str | None:
+    """Why the layer cannot be built so, or None."""
+    if dim % heads:
+        return f"heads must divide dim; got heads={heads}, dim={dim}"
+    if grid_size < 1:
+        return f"grid_size must be at least 1; got grid_size={grid_size}"
+    return None
+
+
+def declines(size: Size) -> str | None:
+    """Refuse impossible settings."""
+    return refusal(size.dim, size.heads, int(size.settings["grid_size"]))
+
+
+def macs(size: Size) -> int:
+    """Of the projections and the two products, on the padded map."""
+    g, C = int(size.settings["grid_size"]), size.dim
+    H, W = size.padded(g)
+    return 4 * H * W * C**2 + 2 * H * W * g**2 * C
+
+
+def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
+    """The tokens that stand in their cells where (y, x) stands in its own."""
+    g, (H, W) = int(size.settings["grid_size"]), size.grid
+    down, right = (side // g for side in size.padded(g))
+    return ((i, j) for i in range(y % down, H, down) for j in range(x % right, W, right))
+
+
+@mechanism(
+    name="maxvit_grid",
+    title="MaxViT's grid attention: one token of each cell",
+    paper="arXiv:2204.01697",
+    year=2022,
+    repository="google-research/maxvit",
+    defaults={"grid_size": 7, "use_rel_pos": True},
+    macs=macs,
+    declines=declines,
+    kernels=("eager", "sdpa", "flex"),
+    reach=reach,
+    growth="linear",
+)
+class MaxViTGrid(nn.Module):
+    """Map [B,H,W,C] to [B,H,W,C]."""
+
+    kernel = "eager"
+
+    def __init__(self, dim: int, heads: int, *, grid_size: int, use_rel_pos: bool) -> None:
+        super().__init__()
+        reason = refusal(dim, heads, grid_size)
+        if reason:
+            raise ValueError(reason)
+        self.heads, self.grid_size = heads, grid_size
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.rel_pos = bias_table(grid_size, heads) if use_rel_pos else None
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend among the tokens that share a place in their cells."""
+        H, W = x.shape[1:3]
+        x = pad_to(x, self.grid_size)
+        B, g, n = x.shape[0], self.grid_size, self.heads
+        h, w = x.shape[1] // g, x.shape[2] // g
+        qkv = self.qkv(x).view(B, g, h, g, w, 3, n, -1).permute(5, 0, 2, 4, 6, 1, 3, 7)
+        q, k, v = qkv.reshape(3, B * h * w, n, g * g, -1)
+        y = attend(q, k, v, self._bias(), kernel=self.kernel)  # (b h w) n (g1 g2) d
+        y = y.view(B, h, w, n, g, g, -1).permute(0, 4, 1, 5, 2, 3, 6)
+        return crop(self.proj(y.reshape(x.shape)), H, W)
+
+    def _bias(self) -> Tensor | None:
+        if self.rel_pos is None:
+            return None
+        table = self.rel_pos["relative_position_bias_table"]
+        return relative_position_bias(table, offsets(self.grid_size, table.device))

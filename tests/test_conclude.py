@@ -1,0 +1,110 @@
+"""From invented rounds to records: ratios, intervals, flags, failures. No clock, no torch."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from attnbench import registry
+from attnbench.conclude import Found, conclude, half_widths, reference_of
+from attnbench.protocol import get
+from attnbench.sweep import Sweep, plan
+
+STANDARD = get("standard")
+
+
+@pytest.fixture
+def cells():
+    return plan(Sweep(mechanism=("msa", "hilo")), registry.load(entry_points=False)).cells
+
+
+def invented(cells, *, hilo=0.5, noise=0.01, processes=4, rounds=4, process_noise=0.0, seed=0):
+    dice = random.Random(seed)
+    found = Found()
+    for cell in cells:
+        found.trials[cell.id] = {"values": {"weights_bytes": 1}, "kernel_ran": "eager", "device_name": "a machine"}
+    for process in range(processes):
+        luck = dice.gauss(0, process_noise)
+        for _ in range(rounds):
+            drift = math.exp(dice.gauss(0, 0.3))  # of the whole round: cancels in the ratio
+            times = {
+                cells[0].id: [0.1 * drift * math.exp(dice.gauss(0, noise))] * 3,
+                cells[1].id: [0.1 * hilo * drift * math.exp(dice.gauss(luck, noise))] * 3,
+            }
+            host = {key: value[0] for key, value in times.items()}
+            found.rounds.append({"process": process, "samples": times, "host": host, "conditions": {}, "seconds": 1.0})
+    return found
+
+
+def records(found, cells, protocol=STANDARD):
+    reference = reference_of(cells, "msa")
+    return conclude(found, cells, protocol, reference=reference, stopped="enough", run_id="r")
+
+
+def test_the_ratio_is_a_speed_ratio_and_drift_cancels(cells):
+    msa, hilo = records(invented(cells), cells)
+    assert msa.values["ratio_to_reference"] == 1
+    assert hilo.values["ratio_low"] < 2.0 < hilo.values["ratio_high"]
+    assert hilo.values["ratio_to_reference"] == pytest.approx(2.0, rel=0.02)
+    assert hilo.values["ratio_high"] - hilo.values["ratio_low"] < 0.06
+    assert hilo.values["latency_high_s"] / hilo.values["latency_low_s"] > 1.2
+    assert hilo.words["reference"] == "msa"
+
+
+def test_processes_that_differ_widen_the_interval_and_flag_it(cells):
+    quiet = records(invented(cells), cells)[1]
+    lucky = records(invented(cells, process_noise=0.1), cells)[1]
+    assert "processes_differ" not in quiet.flags
+    assert "processes_differ" in lucky.flags
+    assert "wide" in lucky.flags
+    assert lucky.values["ratio_high"] - lucky.values["ratio_low"] > 4 * (
+        quiet.values["ratio_high"] - quiet.values["ratio_low"]
+    )
+
+
+def test_one_process_is_said(cells):
+    assert "one_process" in records(invented(cells, processes=1, rounds=16), cells)[1].flags
+
+
+def test_few_rounds_are_said(cells):
+    assert "few_rounds" in records(invented(cells, processes=2), cells)[1].flags
+
+
+def test_an_arm_that_dropped_out_keeps_its_reason_and_the_others_their_ratio(cells):
+    found = invented(cells)
+    found.dropped[cells[1].id] = ("crashed", "its process was killed by SIGSEGV")
+    msa, hilo = records(found, cells)
+    assert (hilo.outcome, hilo.reason) == ("crashed", "its process was killed by SIGSEGV")
+    assert msa.outcome == "ok"
+
+
+def test_without_a_reference_there_is_no_ratio(cells):
+    found = invented(cells)
+    for record in conclude(found, cells, STANDARD, reference=None, stopped="", run_id="r"):
+        assert "ratio_to_reference" not in record.values
+        assert "reference" not in record.words
+
+
+def test_one_block_has_a_mean_and_no_interval(cells):
+    found = invented(cells, processes=1, rounds=1)
+    hilo = records(found, cells, get("paper"))[1]
+    assert "no_interval" in hilo.flags
+    assert "latency_low_s" not in hilo.values
+
+
+def test_the_half_widths_are_of_the_other_arms(cells):
+    widths = half_widths(invented(cells), cells, reference_of(cells, "msa"), 0.95)
+    assert list(widths) == ["hilo (eager)"]
+    assert 0 < widths["hilo (eager)"] < 0.02
+
+
+def test_a_wide_host_time_on_a_gpu_tells_a_launch_bound_layer(cells):
+    from dataclasses import replace
+
+    on_gpu = [replace(c, device="cuda") for c in cells]
+    found = invented(on_gpu)
+    for line in found.rounds:
+        line["host"] = {key: value * 2 for key, value in line["host"].items()}
+    assert all("launch_bound" in r.flags for r in records(found, on_gpu))

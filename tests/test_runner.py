@@ -1,0 +1,183 @@
+"""The runner end to end, with real child processes: outcomes, isolation, resume, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from plugins import HOSTILE, WORDY, write_plugin
+
+from attnbench import AttnbenchError, Sweep, load, run
+from attnbench.store import open_run
+
+SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "quick"}
+FAST = {**SMALL, "overrides": (("prime_s", 0.0), ("looks", (6,)), ("processes", 2), ("timeout_s", 60.0))}
+
+
+def cli(*words: str, cwd: Path, **kw) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "attnbench", *words], cwd=cwd, capture_output=True, text=True, timeout=240, **kw
+    )
+
+
+def test_every_planned_cell_has_its_record_with_every_quantity_that_applies(tmp_path):
+    folder = run(
+        Sweep(mechanism=("msa", "hilo"), kernel=("eager", "sdpa"), pass_=("forward", "train"), **FAST), tmp_path / "r"
+    )
+    table = load(folder)
+    assert len(table) == 8
+    assert set(table.outcome) == {"ok"}
+    wanted = (
+        "params macs macs_fvcore macs_formula latency_s latency_low_s latency_high_s throughput_img_per_s "
+        "ratio_to_reference ratio_low ratio_high reference rounds peak_memory_bytes device_name kernel_ran"
+    ).split()
+    assert not table[wanted].isna().any(axis=None)
+    assert (table.macs == table.macs_formula).all()
+    assert set(table.kernel_ran[table.kernel == "sdpa"].str.partition(":")[0]) == {"sdpa"}
+    assert (table.latency_low_s <= table.latency_s).all()
+    assert (table.latency_s <= table.latency_high_s).all()
+
+
+def test_eight_hostile_layers_cost_their_own_cells_and_no_others(tmp_path):
+    hostile = write_plugin(tmp_path / "hostile.py", {**HOSTILE, "talks_much": WORDY})
+    numbers = dict(FAST["overrides"]) | {"timeout_s": 12.0, "memory_limit": 3 << 30}
+    sweep = Sweep(
+        mechanism=("msa", "hilo", *HOSTILE, "talks_much"),
+        plugins=(str(hostile),),
+        **{**FAST, "overrides": tuple(numbers.items())},
+    )
+    records = {r.cell.mechanism: r for r in open_run(run(sweep, tmp_path / "r")).records}
+    told = {name: (r.outcome, r.reason) for name, r in records.items() if r.outcome != "ok"}
+    assert sorted(name for name, r in records.items() if r.outcome == "ok") == ["hilo", "msa", "talks_much"]
+    assert {name: outcome for name, (outcome, _) in told.items()} == {
+        "raises": "failed",
+        "wrong_shape": "failed",
+        "gives_nan": "failed",
+        "never_returns": "timeout",
+        "eats_memory": "oom",
+        "kills_itself": "crashed",
+        "calls_exit": "crashed",
+        "leaves_a_thread": "failed",
+    }
+    assert "the layer says no" in told["raises"][1]
+    assert "got 1x3x4x24 from 1x4x4x24" in told["wrong_shape"][1]
+    assert "NaN or infinite" in told["gives_nan"][1]
+    assert "12 s" in told["never_returns"][1]
+    assert "SIGKILL" in told["kills_itself"][1]
+    assert "sys.exit(5)" in told["calls_exit"][1]
+    assert "thread" in told["leaves_a_thread"][1]
+
+
+def test_a_layer_that_dies_while_it_is_timed_costs_only_itself(tmp_path):
+    late = "self.n = getattr(self, 'n', 0) + 1\n        if self.n > 12: os.kill(os.getpid(), 11)\n        return self.line(x)"
+    plugin = write_plugin(tmp_path / "late.py", {"dies_late": late})
+    records = {
+        r.cell.mechanism: r
+        for r in open_run(
+            run(Sweep(mechanism=("msa", "dies_late"), plugins=(str(plugin),), **FAST), tmp_path / "r")
+        ).records
+    }
+    assert records["msa"].outcome == "ok"
+    assert records["msa"].values["rounds"] == 6
+    assert records["dies_late"].outcome == "crashed"
+    assert "SIGSEGV" in records["dies_late"].reason
+
+
+def test_the_same_folder_goes_on_and_another_plan_is_refused(tmp_path):
+    sweep = Sweep(mechanism=("msa",), **FAST)
+    folder = run(sweep, tmp_path / "r")
+    before = (folder / "records.jsonl").read_bytes()
+    run(sweep, folder)
+    assert (folder / "records.jsonl").read_bytes() == before
+    with pytest.raises(AttnbenchError, match="an output folder holds one plan"):
+        run(Sweep(mechanism=("hilo",), **FAST), folder)
+
+
+def test_killed_at_random_moments_the_same_command_completes_the_plan(tmp_path):
+    words = ["run", "-m", "msa,hilo", "--kernel", "eager,sdpa", "--res", "64,96", "--dim", "24", "--heads", "3"]
+    words += ["--batch", "1", "--protocol", "quick", "--rounds", "12", "--out", "r", "-q"]
+    dice, records = random.Random(3), tmp_path / "r" / "records.jsonl"
+    for _ in range(6):
+        kept = records.read_bytes() if records.exists() else b""
+        child = subprocess.Popen([sys.executable, "-m", "attnbench", *words], cwd=tmp_path, start_new_session=True)
+        time.sleep(dice.uniform(1.0, 5.0))
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        now = records.read_bytes() if records.exists() else b""
+        assert now.startswith(kept[: kept.rfind(b"\n") + 1])
+    done = cli(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = open_run(tmp_path / "r")
+    assert sorted(r.cell.id for r in found.records) == sorted(c.id for c in found.cells)
+    assert len(records.read_text().splitlines()) == len(found.cells) == 8
+
+
+def test_ctrl_c_finishes_the_turn_says_how_to_go_on_and_exits_with_130(tmp_path):
+    words = ["run", "-m", "msa,hilo", "--res", "224", "--batch", "4", "--protocol", "standard", "--out", "r"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "attnbench", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    samples = tmp_path / "r" / "samples.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (samples.exists() and '"round"' in samples.read_text()):
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "go on with:" in told
+    assert "attnbench run -m msa,hilo" in told
+    rounds = [line for line in map(json.loads, samples.read_text().splitlines()) if line["kind"] == "round"]
+    assert rounds
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
+    from attnbench.store import Journal
+
+    journal = Journal(tmp_path / "j").open()
+    journal.append({"n": 1})
+    whole = (tmp_path / "j").read_bytes()
+
+    class Full:
+        def __getattr__(self, name):
+            return getattr(journal_file, name)
+
+        def write(self, data):
+            journal_file.write(data[: len(data) // 2])
+            journal_file.flush()
+            raise OSError(28, "No space left on device")
+
+    journal_file = journal._file
+    journal._file = Full()
+    with pytest.raises(AttnbenchError, match="No space left on device"):
+        journal.append({"n": 2})
+    assert (tmp_path / "j").read_bytes() == whole
+
+
+def test_measuring_counts_alone_starts_no_trial(tmp_path):
+    folder = run(Sweep(mechanism=("msa",), measure=("params", "macs"), **SMALL), tmp_path / "r")
+    row = load(folder).iloc[0]
+    assert row.outcome == "ok"
+    assert row.macs == row.macs_formula
+    assert row.isna()["latency_s"]
+    assert not [line for line in (folder / "samples.jsonl").read_text().splitlines() if '"trial"' in line]
+
+
+def test_the_papers_procedure_is_one_block_without_an_interval(tmp_path):
+    folder = run(
+        Sweep(mechanism=("msa",), **{**SMALL, "protocol": "paper", "overrides": (("calls", 5),)}), tmp_path / "r"
+    )
+    row = load(folder).iloc[0]
+    assert row.rounds == 1
+    assert "no_interval" in row["flags"]
+    assert row.isna()["latency_low_s"]

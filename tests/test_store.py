@@ -1,0 +1,117 @@
+"""Run folders: synced lines, torn ends, damaged middles, schemas, one writer at a time."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from attnbench import AttnbenchError, registry
+from attnbench.record import COLUMNS, QUANTITIES, Record, from_dict
+from attnbench.store import create_or_resume, load, open_run, read_lines, set_aside
+from attnbench.sweep import Sweep, plan
+
+
+@pytest.fixture
+def planned():
+    return plan(Sweep(mechanism=("msa", "hilo")), registry.load(entry_points=False))
+
+
+def record(cell, **words):
+    return Record(
+        cell=cell, outcome="ok", values={"latency_s": 0.01, "macs": 10**13}, protocol="quick", run_id="x", **words
+    )
+
+
+def test_a_record_survives_its_line(planned):
+    made = record(planned.cells[0], flags=("wide",), words={"kernel_ran": "eager"})
+    assert from_dict(json.loads(json.dumps(made.as_dict()))) == made
+
+
+def test_the_export_has_the_promised_columns_in_order(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+        writer.add(record(planned.cells[0]))
+    assert tuple(load(tmp_path / "r").columns[: len(COLUMNS)]) == COLUMNS
+
+
+def test_every_quantity_of_a_column_is_declared():
+    from attnbench.record import MORE_COLUMNS
+
+    numbers = {
+        c for c in (*COLUMNS, *MORE_COLUMNS) if c.endswith(("_s", "_bytes", "_per_s", "_low", "_high", "macs", "_sd"))
+    }
+    assert numbers <= set(QUANTITIES)
+
+
+def test_a_torn_last_line_is_dropped_and_its_cell_measured_again(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+        writer.add(record(planned.cells[0]))
+    file = tmp_path / "r" / "records.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"schema": 1, "cel')
+    assert "torn" in open_run(tmp_path / "r").torn
+    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+        assert writer.done == {planned.cells[0].id}
+        assert file.read_bytes() == whole
+        writer.add(record(planned.cells[1]))
+    assert file.read_bytes().startswith(whole)
+    assert len(open_run(tmp_path / "r").records) == 2
+
+
+def test_a_damaged_middle_line_is_named_and_nothing_is_lost(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+        for cell in planned.cells:
+            writer.add(record(cell))
+    file = tmp_path / "r" / "records.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    damaged = b"not json\n" + lines[1]
+    file.write_bytes(damaged)
+    with pytest.raises(AttnbenchError, match="line 1 of .* is damaged"):
+        open_run(tmp_path / "r")
+    with pytest.raises(AttnbenchError, match="is damaged"):
+        create_or_resume(tmp_path / "r", planned, {})
+    assert file.read_bytes() == damaged
+
+
+def test_a_second_record_of_a_cell_is_refused(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+        writer.add(record(planned.cells[0]))
+        with pytest.raises(ValueError, match="a cell has one record"):
+            writer.add(record(planned.cells[0]))
+
+
+def test_two_writers_at_once_are_refused(planned, tmp_path):
+    with (
+        create_or_resume(tmp_path / "r", planned, {}),
+        pytest.raises(AttnbenchError, match="in use by another process"),
+    ):
+        create_or_resume(tmp_path / "r", planned, {})
+
+
+@pytest.mark.parametrize("line", ['{"schema": 7}', '{"schema": 1}', '{"schema": 1, "outcome": "fine"}'])
+def test_a_record_of_an_unknown_schema_or_without_its_parts_is_told(line, planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, {}):
+        pass
+    (tmp_path / "r" / "records.jsonl").write_text(line + "\n" + line + "\n")
+    with pytest.raises(AttnbenchError, match=r"line 1 of .*records\.jsonl"):
+        open_run(tmp_path / "r")
+
+
+def test_what_is_no_run_folder_is_told(tmp_path):
+    for folder in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(AttnbenchError, match="a run"):
+            open_run(folder)
+
+
+def test_lines_of_a_file_that_is_not_there_are_none(tmp_path):
+    assert read_lines(tmp_path / "none") == ([], 0)
+
+
+def test_a_complete_run_is_set_aside_and_an_unfinished_one_is_not(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+        writer.add(record(planned.cells[0]))
+    assert set_aside(tmp_path / "r") is None
+    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+        writer.add(record(planned.cells[1]))
+    assert set_aside(tmp_path / "r") == tmp_path / "r.1"
+    assert not (tmp_path / "r").exists()

@@ -1,0 +1,116 @@
+"""Variants and plans: text there and back, every cell once, declines before anything is built."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnbench import AttnbenchError, registry
+from attnbench.sweep import Cell, Sweep, plan
+from attnbench.variant import Variant, parse_value, parse_variant, split_list
+
+NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
+VALUES = st.one_of(
+    st.booleans(),
+    st.integers(-99, 99),
+    st.floats(-9, 9, allow_nan=False),
+    NAMES.filter(lambda s: s not in ("true", "false", "inf", "nan", "infinity")),
+)
+
+
+@given(NAMES, st.dictionaries(NAMES, VALUES, max_size=3))
+def test_a_variant_is_read_as_it_is_written(name, settings):
+    variant = Variant(name, tuple(settings.items()))
+    assert parse_variant(str(variant)) == variant
+
+
+def test_a_setting_may_be_a_variant_itself():
+    found = parse_variant("litv2_s[attention=hilo[alpha=0.5,window_size=4],pooled=true]")
+    assert dict(found.settings) == {"attention": "hilo[alpha=0.5,window_size=4]", "pooled": True}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hilo[", "hilo]", "hilo[alpha]", "hilo[alpha=]", "4hilo", "hilo[a=1,a=2]", "hilo[a=1]x"]
+)
+def test_what_is_no_variant_is_refused(text):
+    with pytest.raises(AttnbenchError, match="got"):
+        parse_variant(text)
+
+
+@pytest.mark.parametrize("text", ["a,", ",a", "a,,b", "a[b", "a]b[", ""])
+def test_a_list_with_a_gap_or_an_open_bracket_is_refused(text):
+    with pytest.raises(AttnbenchError):
+        split_list(text)
+
+
+def test_values_are_read_by_their_looks():
+    assert [parse_value(t) for t in ("true", "False", "4", "0.5", "1e-3", "word")] == [
+        True,
+        False,
+        4,
+        0.5,
+        0.001,
+        "word",
+    ]
+
+
+@pytest.fixture(scope="module")
+def known():
+    return registry.load(entry_points=False)
+
+
+def test_a_plan_has_the_product_of_its_axes_and_every_id_once(known):
+    made = plan(
+        Sweep(mechanism=("msa", "hilo"), res=((224, 224), (384, 224)), kernel=("eager", "sdpa"), batch=(1, 2)), known
+    )
+    assert len(made.cells) == len({c.id for c in made.cells}) == 16
+    assert {c.grid for c in made.cells} == {(14, 14), (24, 14)}
+    assert len(made.groups()) == 4
+
+
+def test_a_cell_survives_json(known):
+    cell = plan(Sweep(mechanism=("hilo[alpha=0.5]",)), known).cells[-1]
+    assert Cell.from_dict(cell.as_dict()) == cell
+    assert Cell.from_dict(cell.as_dict()).id == cell.id
+
+
+def test_the_reference_is_added_and_said(known):
+    made = plan(Sweep(mechanism=("hilo",)), known)
+    assert [c.variant for c in made.cells] == ["msa", "hilo"]
+    assert made.notes == ("msa was added as the reference; --reference none leaves it out",)
+
+
+def test_two_spellings_of_the_same_settings_are_one_cell(known):
+    made = plan(Sweep(mechanism=("hilo", "hilo[alpha=0.9]", "hilo[window_size=2,alpha=0.9]"), reference="none"), known)
+    assert len(made.cells) == 1
+
+
+def test_a_stride_brings_the_authors_settings(known):
+    made = plan(Sweep(mechanism=("hilo",), stride=(16, 32), reference="none"), known)
+    assert [dict(c.settings)["window_size"] for c in made.cells] == [2, 1]
+
+
+def test_settings_are_swept_one_by_one(known):
+    made = plan(Sweep(mechanism=("hilo",), settings=(("hilo.alpha", (0, 0.5)),), reference="none"), known)
+    assert [c.variant for c in made.cells] == ["hilo[alpha=0.0]", "hilo[alpha=0.5]"]
+
+
+def test_what_a_device_or_kernel_cannot_do_is_declined_with_the_reason(known):
+    made = plan(Sweep(mechanism=("msa",), kernel=("eager", "flex"), pass_=("train",)), known)
+    assert list(made.declined.values()) == [
+        "flex_attention has no backward pass on the CPU; got kernel=flex, pass=train, device=cpu"
+    ]
+
+
+def test_a_sweep_in_which_every_cell_declines_is_refused(known):
+    with pytest.raises(AttnbenchError, match="every cell of this sweep declines; the first says: alpha must lie"):
+        plan(Sweep(mechanism=("hilo[alpha=7]",), reference="none"), known)
+
+
+def test_the_hash_tells_plans_apart(known):
+    def of(**words):
+        return plan(Sweep(mechanism=("msa",), **words), known).hash
+
+    assert len({of(), of(seed=1), of(protocol="quick"), of(batch=(1,)), of(measure=("macs",))}) == 5
+    assert of() == of()

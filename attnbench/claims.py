@@ -41,8 +41,12 @@ class Compared:
         c, at = self.comparison, math.log(self.ratio)
         if c.relation == "near":
             margin = math.log1p(c.margin) + TINY
-            inside = max(_above(at, self.spread, math.log(c.bound) - margin), _below(at, self.spread, math.log(c.bound) + margin))
-            outside = 2 * min(_below(at, self.spread, math.log(c.bound) - margin), _above(at, self.spread, math.log(c.bound) + margin))
+            inside = max(
+                _above(at, self.spread, math.log(c.bound) - margin), _below(at, self.spread, math.log(c.bound) + margin)
+            )
+            outside = 2 * min(
+                _below(at, self.spread, math.log(c.bound) - margin), _above(at, self.spread, math.log(c.bound) + margin)
+            )
             return inside, min(1.0, outside)
         up, down = _above(at, self.spread, math.log(c.bound)), _below(at, self.spread, math.log(c.bound))
         return (up, down) if c.relation == "higher" else (down, up)
@@ -57,7 +61,7 @@ class Compared:
 
 
 def _above(at: float, spread: float, bound: float) -> float:
-    """p against "the ratio is at most the bound"."""
+    """P against "the ratio is at most the bound"."""
     if not spread:
         return 0.0 if at > bound else 1.0
     return 1 - _NORMAL.cdf((at - bound) / spread)
@@ -161,7 +165,9 @@ def _draft(claim: dict[str, Any], test: Test, machine: str, evidence: Evidence, 
     if no_device and len(found) < len(compared):
         against = _partial([c.chances[1] for c in found], 1) if test.least == 0 else 1.0
         if against > 0:
-            return Judgement(claim, test, machine, compared, NOT_HERE, no_device + "; its counts alone do not settle it")
+            return Judgement(
+                claim, test, machine, compared, NOT_HERE, no_device + "; its counts alone do not settle it"
+            )
     return Judgement(claim, test, machine, compared, UNDECIDED, "")
 
 
@@ -185,7 +191,7 @@ def _both(draft: Judgement) -> tuple[float, float]:
 
 
 def _partial(p: Sequence[float], least: int) -> float:
-    """p against "fewer than `least` of these hold"."""
+    """P against "fewer than `least` of these hold"."""
     return min(1.0, (len(p) - least + 1) * sorted(p)[least - 1])
 
 
@@ -217,10 +223,14 @@ def _compare(comparison: Comparison, machine: str, evidence: Evidence) -> Compar
     ]  # fmt: skip
     if lacking:
         names = " and ".join(n[0] if n else "a model that this project has not" for n in lacking)
-        return Compared(c, reason=f"{names} {_where(c)} {'are' if len(lacking) > 1 else 'is'} not measured in these runs")
+        return Compared(
+            c, reason=f"{names} {_where(c)} {'are' if len(lacking) > 1 else 'is'} not measured in these runs"
+        )
     if c.value is not None:
         value = _counted(c, subjects)
-        return Compared(c, value / c.value, basis="counted") if value else Compared(c, reason="not counted in these runs")
+        return (
+            Compared(c, value / c.value, basis="counted") if value else Compared(c, reason="not counted in these runs")
+        )
     if not c.device:
         top, under = _counted(c, subjects), _counted(c, baselines)
         if not top or not under:
@@ -229,7 +239,9 @@ def _compare(comparison: Comparison, machine: str, evidence: Evidence) -> Compar
     for one, other in _matched(c, subjects, baselines):
         answer = _ratio(c, one, other)
         if answer:
-            return Compared(c, *answer, basis=f"batch {one.cell.batch}, {one.cell.precision}, {one.cell.kernel}, {one.machine}")
+            return Compared(
+                c, *answer, basis=f"batch {one.cell.batch}, {one.cell.precision}, {one.cell.kernel}, {one.machine}"
+            )
     return Compared(c, reason="the two were not measured under the same conditions in these runs")
 
 
@@ -239,9 +251,16 @@ def _where(c: Comparison) -> str:
     return f"at {side}{' in training' if c.pass_ == 'train' else ''}{device}"
 
 
-def _points(c: Comparison, place: tuple[str, tuple[str, ...]], size: tuple[int, int], machine: str, evidence: Evidence) -> list[Point]:
+def _points(
+    c: Comparison, place: tuple[str, tuple[str, ...]], size: tuple[int, int], machine: str, evidence: Evidence
+) -> list[Point]:
     scope, variants = place
-    found = [p for v in variants for p in _named_points(evidence, scope, v) if (p.cell.res_h, p.cell.res_w) in (size, size[::-1])]
+    found = [
+        p
+        for v in variants
+        for p in _named_points(evidence, scope, v)
+        if (p.cell.res_h, p.cell.res_w) in (size, size[::-1])
+    ]
     if scope == "layer":
         found = [p for p in found if (p.cell.dim, p.cell.heads, p.cell.stride) == (768, 12, 16)]
     if c.device:
@@ -269,10 +288,26 @@ def _counted(c: Comparison, points: Sequence[Point]) -> float | None:
 
 def _matched(c: Comparison, subjects: Sequence[Point], baselines: Sequence[Point]) -> Iterator[tuple[Point, Point]]:
     def alike(p: Point) -> tuple[Any, ...]:
-        return p.cell.device, p.cell.batch, p.cell.precision, p.cell.threads, p.cell.allocator, p.record.protocol if p.record else ""
+        return (
+            p.cell.device,
+            p.cell.batch,
+            p.cell.precision,
+            p.cell.threads,
+            p.cell.allocator,
+            p.record.protocol if p.record else "",
+        )
 
     both = [(s, b) for s in subjects for b in baselines if alike(s) == alike(b)]
-    yield from sorted(both, key=lambda x: (x[0].cell.batch != c.batch, x[0].cell.precision, x[0].run_id != x[1].run_id, -x[0].cell.batch, x[0].run_id))
+    yield from sorted(
+        both,
+        key=lambda x: (
+            x[0].cell.batch != c.batch,
+            x[0].cell.precision,
+            x[0].run_id != x[1].run_id,
+            -x[0].cell.batch,
+            x[0].run_id,
+        ),
+    )
 
 
 def _ratio(c: Comparison, one: Point, other: Point) -> tuple[float, float] | None:
@@ -280,7 +315,12 @@ def _ratio(c: Comparison, one: Point, other: Point) -> tuple[float, float] | Non
     a, b = one.get(c.quantity), other.get(c.quantity)
     if a is None or b is None or a.value <= 0 or b.value <= 0:
         return None
-    if c.quantity == "throughput_img_per_s" and one.reference and one.reference == other.reference and one.cell.group == other.cell.group:
+    if (
+        c.quantity == "throughput_img_per_s"
+        and one.reference
+        and one.reference == other.reference
+        and one.cell.group == other.cell.group
+    ):
         ra, rb = one.get("ratio_to_reference"), other.get("ratio_to_reference")
         if ra and rb and ra.value > 0 and rb.value > 0:
             a, b = ra, rb
@@ -368,7 +408,11 @@ def _claimed(most: Compared | None) -> str:
         return ""
     c = most.comparison
     if c.relation == "near":
-        return f"{number(c.bound, 3)} within {number(100 * c.margin, 2)} %" if c.margin else f"equal to {number(c.bound, 3)}"
+        return (
+            f"{number(c.bound, 3)} within {number(100 * c.margin, 2)} %"
+            if c.margin
+            else f"equal to {number(c.bound, 3)}"
+        )
     return f"{'above' if c.relation == 'higher' else 'below'} {number(c.bound, 3)}"
 
 

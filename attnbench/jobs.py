@@ -257,14 +257,9 @@ def _time(job: Mapping[str, Any], say: Say) -> None:
                 return
             start = time.perf_counter()
             try:
-                turn = latency.turn(
-                    device,
-                    arm,
-                    calls[arm.cell.id],
-                    prime_s=job["prime_s"],
-                    prime_calls=job["prime_calls"],
-                    cold=job["cold"],
-                )
+                if job["prime_calls"]:
+                    latency.prime(device, arm, job["prime_s"], job["prime_calls"])
+                turn = latency.turn(device, arm, calls[arm.cell.id], cold=job["cold"])
                 forward_s += time.perf_counter() - start
                 if number == job["first_round"]:
                     arm.check()
@@ -275,11 +270,11 @@ def _time(job: Mapping[str, Any], say: Say) -> None:
                 say({**_told(error, device), "event": "dropped", "cell": arm.cell.id})
                 continue
             times[arm.cell.id], host[arm.cell.id] = list(turn.device_s), turn.host_s
+        if not arms:
+            return
         message = {"event": "round", "round": number, "samples": times, "host": host}
         say({**message, "conditions": dict(reading.finish()), "forward_s": forward_s})
         forward_s = 0.0
-        if not arms:
-            return
 
 
 def _ceilings(job: Mapping[str, Any], say: Say) -> None:

@@ -1,5 +1,6 @@
-"""Layers of known behaviour, for `attnbench selftest`: the same work under two names, twice the work, a known
-allocation, a known delay. Loaded as a plugin; no sweep sees them otherwise.
+"""Layers of known behaviour, for `attnbench selftest`; loaded as a plugin, no sweep sees them otherwise.
+
+The same work under two names, twice the work, a known allocation, a known delay.
 """
 
 from __future__ import annotations

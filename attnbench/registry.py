@@ -157,8 +157,9 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
         AttnbenchError: a name declared twice, or a plugin file that is not there.
     """
     registry = Registry()
-    drain()
     registry.add(_builtin())
+    _here.extend(drain())
+    registry.add(_here)
     if entry_points and not os.environ.get("ATTNBENCH_DISABLE_PLUGINS"):
         for entry in importlib.metadata.entry_points(group=GROUP):
             if entry.value.split(":")[0] == BUILTIN:
@@ -176,9 +177,12 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
 @cache
 def _builtin() -> tuple[Declaration, ...]:
     importlib.import_module(BUILTIN)
-    return tuple(drain())
+    found = drain()
+    _here.extend(d for d in found if d.build.__module__.split(".")[0] != BUILTIN)
+    return tuple(d for d in found if d.build.__module__.split(".")[0] == BUILTIN)
 
 
+_here: list[Declaration] = []  # declared in this process by hand: in a notebook, say
 _loaded: dict[str, list[Declaration]] = {}
 
 

@@ -82,7 +82,8 @@ def selftest(
         pairs.append(_records(sweep))
         b = pairs[-1]["probe_b"].values
         tell(
-            f"trial {number + 1} of {trials}: identical arms {b['ratio_to_reference']:.3f} [{b['ratio_low']:.3f}, {b['ratio_high']:.3f}]"
+            f"trial {number + 1} of {trials}: identical arms {b['ratio_to_reference']:.3f} "
+            f"[{b['ratio_low']:.3f}, {b['ratio_high']:.3f}]"
         )
     return judge(pairs, _known(shared), _alone(shared))
 

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Unit = Literal["round", "process"]
-F_LEVEL = 0.10  # processes differ below this p; docs/decisions/0001-unit-of-inference.md
+# Levels of the F test between processes; docs/decisions/0001-unit-of-inference.md has the coverage behind them.
+UNIT_LEVEL = 0.30  # below this p the process is the unit: cautious, for four processes show little
+DIFFER_LEVEL = 0.05  # below this p it is said that they differ
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Ratio:
         round_sd: standard deviation of the log ratio between the rounds of a process.
         process_sd: between processes, beyond what their rounds explain; nan where it cannot be known
             (one process, or one round in each).
-        processes_differ: the processes differ by more than their rounds explain.
+        processes_differ: the processes differ by more than their rounds explain (F test at `DIFFER_LEVEL`);
+            the unit is then the process, and may be so without this.
     """
 
     estimate: float
@@ -120,29 +123,102 @@ def signed_rank_p(values: Sequence[float], centre: float = 0.0) -> float:
 def ratio(log_ratios: Sequence[Sequence[float]], level: float = 0.95) -> Ratio:
     """The speed ratio from log(reference's time / arm's time) of every round, by process.
 
-    Where the processes differ (one-way analysis of variance, F test at `F_LEVEL`), the process is the unit:
-    Student's interval of the process means. Else the round is: Hodges and Lehmann's, over all rounds. With
-    one process, or one round in each, a process effect cannot be seen: `process_sd` is nan, and the interval
-    of a single process says nothing of the next one.
+    Where the processes seem to differ (one-way analysis of variance, F test at `UNIT_LEVEL`), the process is
+    the unit: Student's interval of the process means. Else the round is: Hodges and Lehmann's, over all
+    rounds. With one process, or one round in each, a process effect cannot be told from the rounds' own
+    spread: `process_sd` is nan, and the interval of a single process says nothing of the next one.
 
     Raises:
         ValueError: no process, a process without rounds, a value that is not finite, a level outside (0, 1).
     """
-    if len(log_ratios) == 0:
-        raise ValueError("a ratio needs at least one process; got none")
-    groups = [_checked(rounds, level) for rounds in log_ratios]
-    every = np.concatenate(groups)
-    spread = _spread(groups)
-    differ = spread.p < F_LEVEL
-    if differ:
-        found = _student([float(g.mean()) for g in groups], level)
+    groups = _groups(log_ratios, level)
+    every, spread = np.concatenate(groups), _spread(groups)
+    unit: Unit = "process" if spread.p < UNIT_LEVEL else "round"
+    if unit == "process":
+        found = student_interval([float(g.mean()) for g in groups], level)
     else:
         found = signed_rank_interval(every.tolist(), level)
     return Ratio(
-        estimate=math.exp(found.estimate), low=_exp(found.low), high=_exp(found.high),
-        unit="process" if differ else "round", rounds=len(every), processes=len(groups),
-        round_sd=spread.round_sd, process_sd=spread.process_sd, processes_differ=differ,
+        estimate=_exp(found.estimate), low=_exp(found.low), high=_exp(found.high), unit=unit,
+        rounds=len(every), processes=len(groups), round_sd=spread.round_sd, process_sd=spread.process_sd,
+        processes_differ=spread.p < DIFFER_LEVEL,
     )  # fmt: skip
+
+
+def ratio_p(log_ratios: Sequence[Sequence[float]], centre: float = 0.0) -> float:
+    """Two-sided p that the log speed ratio is `centre`, with the unit that `ratio` chooses.
+
+    Raises:
+        ValueError: as for `ratio`.
+    """
+    groups = _groups(log_ratios)
+    if _spread(groups).p < UNIT_LEVEL:
+        return student_p([float(g.mean()) for g in groups], centre)
+    return signed_rank_p(np.concatenate(groups).tolist(), centre)
+
+
+def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean and Student's interval of it; infinite for a single value.
+
+    Raises:
+        ValueError: as for `median_interval`.
+    """
+    x = _checked(values, level)
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Interval(mean, -math.inf, math.inf)
+    reach = student_quantile(0.5 + level / 2, len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def student_p(values: Sequence[float], centre: float = 0.0) -> float:
+    """Two-sided p of Student's test that the mean is `centre`; 1 for a single value."""
+    x = _checked(values)
+    error = float(x.std(ddof=1)) / math.sqrt(len(x)) if len(x) > 1 else math.inf
+    return t_p(float(x.mean()) - centre, error, len(x) - 1)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means: its standard error and Welch's degrees of freedom (0: they are not known)."""
+
+    estimate: float
+    error: float
+    df: float
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Student's interval; infinite where there are no degrees of freedom."""
+        reach = student_quantile(0.5 + _level(level) / 2, self.df) * self.error if self.df else math.inf
+        return Interval(self.estimate, self.estimate - reach, self.estimate + reach)
+
+    def p(self, centre: float = 0.0) -> float:
+        """Two-sided p that the difference is `centre`."""
+        return t_p(self.estimate - centre, self.error, self.df)
+
+
+def welch(x: Sequence[float], y: Sequence[float]) -> Difference:
+    """Mean of x minus mean of y, two independent samples of unequal spread; Satterthwaite's degrees of freedom.
+
+    Raises:
+        ValueError: no values, or a value that is not finite.
+    """
+    a, b = _checked(x), _checked(y)
+    estimate = float(a.mean() - b.mean())
+    if min(len(a), len(b)) < 2:
+        return Difference(estimate, math.inf, 0.0)
+    u, v = float(a.var(ddof=1)) / len(a), float(b.var(ddof=1)) / len(b)
+    scale = u**2 / (len(a) - 1) + v**2 / (len(b) - 1)
+    df = (u + v) ** 2 / scale if scale else float(len(a) + len(b) - 2)
+    return Difference(estimate, math.sqrt(u + v), df)
+
+
+def t_p(difference: float, error: float, df: float) -> float:
+    """Two-sided p of a difference that is `error` uncertain with `df` degrees of freedom."""
+    if df <= 0 or not math.isfinite(error):
+        return 1.0
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    return 2 * student_tail(abs(difference) / error, df)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -262,12 +338,6 @@ def _spread(groups: Sequence[Floats]) -> _Spread:
     return _Spread(math.sqrt(within), math.sqrt(max(0.0, (between - within) / n0)), f_tail(f, k - 1, within_df))
 
 
-def _student(values: Sequence[float], level: float) -> Interval:
-    x = np.asarray(values, dtype=float)
-    reach = student_quantile(0.5 + level / 2, len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
-    return Interval(float(x.mean()), float(x.mean()) - reach, float(x.mean()) + reach)
-
-
 def _walsh(x: Floats) -> Floats:
     i, j = np.triu_indices(len(x))
     return np.sort((x[i] + x[j]) / 2)
@@ -317,6 +387,12 @@ def _away(value: float, tiny: float) -> float:
     return value if abs(value) > tiny else tiny
 
 
+def _groups(log_ratios: Sequence[Sequence[float]], level: float = 0.95) -> list[Floats]:
+    if len(log_ratios) == 0:
+        raise ValueError("a ratio needs at least one process; got none")
+    return [_checked(rounds, level) for rounds in log_ratios]
+
+
 def _checked(values: Sequence[float], level: float = 0.95) -> Floats:
     x = np.asarray(values, dtype=float)
     if x.ndim != 1 or not len(x):
@@ -347,9 +423,3 @@ def _half_width(estimate: float, low: float, high: float) -> float:
 
 def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
-
-
-__all__: list[Any] = [
-    "Interval", "Ratio", "f_tail", "holm", "kendall_tau", "median_interval", "power_law", "ratio",
-    "signed_rank_interval", "signed_rank_p", "student_quantile", "student_tail", "wilson",
-]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,17 +16,26 @@ from attnbench.sweep import Plan
 _STYLE = {"ok": "", "declined": "dim", "oom": "magenta", "crashed": "red", "timeout": "red", "failed": "red"}
 
 
-def result_tables(records: Sequence[Record]) -> list[Table]:
-    """One table for each comparison group."""
+WIDE = 130  # columns that the whole table wants; a pipe gets them, a narrower terminal sees fewer columns
+
+
+def open_console() -> Console:
+    """Stdout: as wide as the terminal, or as the table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
+def result_tables(records: Sequence[Record], width: int = WIDE) -> list[Table]:
+    """One table for each comparison group, in at most `width` columns."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.cell.group, []).append(record)
-    return [_table(group) for group in groups.values()]
+    return [_table(group, width) for group in groups.values()]
 
 
 def print_results(records: Sequence[Record], console: Console) -> None:
     """Print the tables and what they do not show."""
-    for table in result_tables(records):
+    for table in result_tables(records, console.width):
         console.print(table)
     console.print(Text(account(records)))
 
@@ -66,8 +77,6 @@ def significant(value: float, digits: int = 3) -> str:
     """A number with so many significant digits and no exponent."""
     if value == 0:
         return "0"
-    import math
-
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:.{places}f}"
 
@@ -77,7 +86,7 @@ def mebibytes(value: float | None) -> str:
     return "-" if value is None else f"{significant(value / 2**20)} MiB"
 
 
-def _table(records: Sequence[Record]) -> Table:
+def _table(records: Sequence[Record], width: int) -> Table:
     first = records[0].cell
     shape = f", dim {first.dim}, {first.heads} heads, stride {first.stride}" if first.scope == "layer" else ""
     shared = f"{first.res_h}x{first.res_w} px, batch {first.batch}, {first.precision}, {first.pass_}{shape}"
@@ -88,24 +97,16 @@ def _table(records: Sequence[Record]) -> Table:
     table.add_column("mechanism", no_wrap=True)
     if many:
         table.add_column("kernel", no_wrap=True)
-    for heading in ("params", "MACs", "img/s", "", "vs reference", "", "peak memory"):
-        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+    shown = [c for c in _COLUMNS if width >= c.least]
+    for column in shown:
+        table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
     table.add_column("notes", overflow="fold", ratio=1)
     for record in sorted(records, key=_order):
         v, cell = record.values, record.cell
         row = [Text(cell.variant, style=_STYLE[record.outcome])]
         if many:
             row.append(Text(cell.kernel + (" compiled" if cell.compiled else "")))
-        row += [Text(si(v.get("params"))), Text(si(v.get("macs")))]
-        row += [
-            Text(_number(v.get("throughput_img_per_s"))),
-            Text(_span(v, "throughput_low", "throughput_high"), style="dim"),
-        ]
-        row += [
-            Text(_ratio(v)),
-            Text(_span(v, "ratio_low", "ratio_high"), style="dim"),
-            Text(mebibytes(v.get("peak_memory_bytes"))),
-        ]
+        row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
         note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
         row.append(Text(note, style=_STYLE[record.outcome] or "yellow"))
         table.add_row(*row)
@@ -116,17 +117,25 @@ def _order(record: Record) -> tuple[int, float, str]:
     return (record.outcome != "ok", -record.values.get("throughput_img_per_s", 0.0), record.cell.variant)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else significant(value)
+Values = Mapping[str, float | int]
 
 
-def _ratio(values: dict[str, float] | object) -> str:
-    value = values.get("ratio_to_reference") if hasattr(values, "get") else None
-    return "-" if value is None else f"{value:.2f}x"
+class _Column(NamedTuple):
+    heading: str  # empty: the interval of the column before
+    least: int  # columns that the terminal must have
+    text: Callable[[Values], str]
 
 
-def _span(values: object, low: str, high: str) -> str:
-    get = getattr(values, "get")  # noqa: B009  a Mapping
-    if get(low) is None:
-        return ""
-    return f"[{significant(get(low))}, {significant(get(high))}]"
+def _span(low: str, high: str) -> Callable[[Values], str]:
+    return lambda v: f"[{significant(v[low])}, {significant(v[high])}]" if low in v and high in v else ""
+
+
+_COLUMNS = (
+    _Column("params", 110, lambda v: si(v.get("params"))),
+    _Column("MACs", 70, lambda v: si(v.get("macs"))),
+    _Column("img/s", 0, lambda v: significant(v["throughput_img_per_s"]) if "throughput_img_per_s" in v else "-"),
+    _Column("", 100, _span("throughput_low", "throughput_high")),
+    _Column("vs reference", 0, lambda v: f"{v['ratio_to_reference']:.2f}x" if "ratio_to_reference" in v else "-"),
+    _Column("", 60, _span("ratio_low", "ratio_high")),
+    _Column("peak memory", 90, lambda v: mebibytes(v.get("peak_memory_bytes"))),
+)

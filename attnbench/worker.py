@@ -32,10 +32,10 @@ def main() -> None:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    import torch  # noqa: F401  the point of the nursery: children find it imported
+    import attnbench.jobs  # with torch: the point of the nursery is that children find it imported
+    from attnbench import registry
 
-    import attnbench.jobs
-    import mechanisms  # noqa: F401  the same
+    registry.load(entry_points=False)
 
     say(out, {"event": "ready"})
     buffer = b""

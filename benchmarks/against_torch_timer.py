@@ -1,4 +1,4 @@
-"""Do our medians agree with torch.utils.benchmark on the same layer, threads and precision?
+"""Compare our medians with torch.utils.benchmark's on the same layer, threads and precision.
 
 Both measure in turn in fresh processes with the pinned allocator, several times over; the ratio of the two is
 taken pair by pair. `adaptive` is PyTorch's own stopping rule.

@@ -1,4 +1,4 @@
-"""Do runs agree with each other as well as their intervals claim? Independent `standard` runs, per allocator.
+"""See whether runs agree with each other as well as their intervals claim: independent runs, per allocator.
 
     python benchmarks/agreement.py [--runs 10] [--allocators pinned,system]
 

@@ -1,6 +1,6 @@
 """Kill a run's whole process group at random moments, again and again; then look at what is there.
 
-    python benchmarks/kills.py [--kills 20]
+python benchmarks/kills.py [--kills 20]
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from pathlib import Path
 
 from attnbench.store import open_run
 
-WORDS = ["-m", "msa,sra,window,hilo", "--res", "224,384", "--batch", "1,2", "--protocol", "quick", "--quiet", "--out", "r"]
+WORDS = [
+    "-m",
+    "msa,sra,window,hilo",
+    "--res",
+    "224,384",
+    "--batch",
+    "1,2",
+    "--protocol",
+    "quick",
+    "--quiet",
+    "--out",
+    "r",
+]
 
 
 def main() -> None:
@@ -42,7 +54,9 @@ def main() -> None:
             kept = before[: before.rfind(b"\n") + 1]
             sound &= now.startswith(kept)
             state = "had ended" if ended is not None else "killed"
-            print(f"{number + 1:2} {state}: {now.count(bytes([10]))} records, earlier ones unchanged: {now.startswith(kept)}")
+            print(
+                f"{number + 1:2} {state}: {now.count(bytes([10]))} records, earlier ones unchanged: {now.startswith(kept)}"
+            )
         code = subprocess.run(command, cwd=folder, check=False).returncode
         run = open_run(Path(folder) / "r")
         ids, planned = [r.cell.id for r in run.records], [c.id for c in run.cells]

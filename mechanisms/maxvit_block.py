@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from attnbench.declaration import mechanism
 from mechanisms.attend import attend
-from mechanisms.grid import crop, pad_to, per_grid
+from mechanisms.grid import crop, pad_to
 from mechanisms.window import (
     declines,
     from_windows,
@@ -34,17 +34,18 @@ from mechanisms.window import (
 )
 
 
-@per_grid
-def offsets(window_size: int, device: torch.device) -> Tensor:
-    """Row of the bias table for each pair of a group's tokens: [s s, s s]."""
-    return relative_position_index(window_size).to(device)
+class OffsetBias(nn.Module):
+    """A bias for each offset and head; its parameter stands where timm's checkpoints have it."""
 
+    def __init__(self, window_size: int, heads: int) -> None:
+        super().__init__()
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.register_buffer("index", relative_position_index(window_size), persistent=False)
 
-def bias_table(window_size: int, heads: int) -> nn.ParameterDict:
-    """One bias per offset and head, under the name that timm's checkpoints have for it."""
-    table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
-    nn.init.trunc_normal_(table, std=0.02)
-    return nn.ParameterDict({"relative_position_bias_table": table})
+    def forward(self) -> Tensor:
+        """[1, heads, s s, s s]."""
+        return relative_position_bias(self.relative_position_bias_table, self.get_buffer("index"))
 
 
 @mechanism(
@@ -72,7 +73,7 @@ class MaxViTBlock(nn.Module):
             raise ValueError(reason)
         self.heads, self.window_size = heads, window_size
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.rel_pos = bias_table(window_size, heads) if use_rel_pos else None
+        self.rel_pos = OffsetBias(window_size, heads) if use_rel_pos else None
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,11 +81,6 @@ class MaxViTBlock(nn.Module):
         H, W = x.shape[1:3]
         x = pad_to(x, self.window_size)
         q, k, v = windows(self.qkv(x), self.window_size, self.heads)
-        y = attend(q, k, v, self._bias(), kernel=self.kernel)  # (b h w) n (s1 s2) d
+        bias = None if self.rel_pos is None else self.rel_pos()
+        y = attend(q, k, v, bias, kernel=self.kernel)  # (b h w) n (s1 s2) d
         return crop(self.proj(from_windows(y, self.window_size, *x.shape[1:3])), H, W)
-
-    def _bias(self) -> Tensor | None:
-        if self.rel_pos is None:
-            return None
-        table = self.rel_pos["relative_position_bias_table"]
-        return relative_position_bias(table, offsets(self.window_size, table.device))

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
-from mechanisms.maxvit_block import bias_table, offsets
-from mechanisms.window import relative_position_bias
+from mechanisms.maxvit_block import OffsetBias
 
 
 def refusal(dim: int, heads: int, grid_size: int) -> str | None:
@@ -81,7 +80,7 @@ class MaxViTGrid(nn.Module):
             raise ValueError(reason)
         self.heads, self.grid_size = heads, grid_size
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.rel_pos = bias_table(grid_size, heads) if use_rel_pos else None
+        self.rel_pos = OffsetBias(grid_size, heads) if use_rel_pos else None
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,12 +91,7 @@ class MaxViTGrid(nn.Module):
         h, w = x.shape[1] // g, x.shape[2] // g
         qkv = self.qkv(x).view(B, g, h, g, w, 3, n, -1).permute(5, 0, 2, 4, 6, 1, 3, 7)
         q, k, v = qkv.reshape(3, B * h * w, n, g * g, -1)
-        y = attend(q, k, v, self._bias(), kernel=self.kernel)  # (b h w) n (g1 g2) d
+        bias = None if self.rel_pos is None else self.rel_pos()
+        y = attend(q, k, v, bias, kernel=self.kernel)  # (b h w) n (g1 g2) d
         y = y.view(B, h, w, n, g, g, -1).permute(0, 4, 1, 5, 2, 3, 6)
         return crop(self.proj(y.reshape(x.shape)), H, W)
-
-    def _bias(self) -> Tensor | None:
-        if self.rel_pos is None:
-            return None
-        table = self.rel_pos["relative_position_bias_table"]
-        return relative_position_bias(table, offsets(self.grid_size, table.device))

@@ -72,7 +72,7 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate every value by the context of its group."""
-        B, H, W, C = x.shape
+        _, H, W, C = x.shape
         p = self.patch_size
         below, right = -H % p, -W % p
         score, k, v = self.qkv_proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).split([1, C, C], dim=-1)

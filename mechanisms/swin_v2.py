@@ -29,8 +29,15 @@ from torch import Tensor, nn
 from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, per_grid
-from mechanisms.maxvit_block import offsets
-from mechanisms.window import declines, from_windows, reach, refusal, relative_position_bias, windows
+from mechanisms.window import (
+    declines,
+    from_windows,
+    reach,
+    refusal,
+    relative_position_bias,
+    relative_position_index,
+    windows,
+)
 from mechanisms.window import macs as window_macs
 
 HIDDEN = 512
@@ -68,7 +75,9 @@ def unit(x: Tensor) -> Tensor:
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
-    notes={"batch": "the biases' network runs once per call: at batch B its MACs per image are a B-th of those counted"},
+    notes={
+        "batch": "the biases' network runs once per call: at batch B its MACs per image are a B-th of those counted"
+    },
 )
 class SwinV2(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
@@ -82,13 +91,12 @@ class SwinV2(nn.Module):
             raise ValueError(reason)
         self.heads, self.window_size = heads, window_size
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10)))
-        self.cpb_mlp = nn.Sequential(
-            nn.Linear(2, HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, heads, bias=False)
-        )
+        self.cpb_mlp = nn.Sequential(nn.Linear(2, HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, heads, bias=False))
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(dim))
         self.v_bias = nn.Parameter(torch.zeros(dim))
         self.proj = nn.Linear(dim, dim)
+        self.register_buffer("index", relative_position_index(window_size), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend by angle inside each window of the padded map."""
@@ -103,4 +111,4 @@ class SwinV2(nn.Module):
     def _bias(self) -> Tensor:
         weight = self.qkv.weight
         table = 16 * self.cpb_mlp(log_offsets(self.window_size, weight.device, weight.dtype)).sigmoid()
-        return relative_position_bias(table, offsets(self.window_size, weight.device))
+        return relative_position_bias(table, self.get_buffer("index"))

@@ -16,22 +16,23 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from attnbench.declaration import Size, mechanism
-from mechanisms import twins_gsa, twins_lsa
+from mechanisms import sra, twins_lsa, window
+from mechanisms.twins_gsa import TwinsGSA
 
 
 def declines(size: Size) -> str | None:
     """Refuse what either layer refuses."""
-    return twins_lsa.declines(size) or twins_gsa.declines(size)
+    return window.declines(size) or sra.declines(size)
 
 
 def macs(size: Size) -> int:
     """Of both layers."""
-    return twins_lsa.macs(size) + twins_gsa.macs(size)
+    return twins_lsa.macs(size) + sra.macs(size)
 
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     """The windows of all that the second layer sees."""
-    return {place for seen in twins_gsa.reach(size, y, x) for place in twins_lsa.reach(size, *seen)}
+    return {place for seen in sra.reach(size, y, x) for place in window.reach(size, *seen)}
 
 
 @mechanism(
@@ -55,7 +56,7 @@ class TMSA(nn.Module):
     def __init__(self, dim: int, heads: int, *, window_size: int, sr_ratio: int) -> None:
         super().__init__()
         self.lsa = twins_lsa.TwinsLSA(dim, heads, window_size=window_size)
-        self.gsa = twins_gsa.TwinsGSA(dim, heads, sr_ratio=sr_ratio)
+        self.gsa = TwinsGSA(dim, heads, sr_ratio=sr_ratio)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend inside windows, then to the windows' summaries."""

@@ -29,8 +29,8 @@ STOREYS = [
     ["declaration"],
 ]
 NO_TORCH = [
-    "axes", "claims", "cli", "compare", "conclude", "declaration", "estimate", "executors.local", "progress", "protocol",
-    "record", "report", "runner", "statistics", "stopping", "store", "suites", "sweep", "terminal", "variant",
+    "axes", "claims", "cli", "compare", "conclude", "declaration", "estimate", "executors.local", "progress",
+    "protocol", "record", "report", "runner", "statistics", "stopping", "store", "suites", "sweep", "terminal", "variant",
 ]  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_a_damaged_middle_line_is_named_and_nothing_is_lost(planned, tmp_path):
     lines = file.read_bytes().splitlines(keepends=True)
     damaged = b"not json\n" + lines[1]
     file.write_bytes(damaged)
-    with pytest.raises(AttnbenchError, match="line 1 of .* is damaged"):
+    with pytest.raises(AttnbenchError, match=r"line 1 of .* is damaged"):
         open_run(tmp_path / "r")
     with pytest.raises(AttnbenchError, match="is damaged"):
         create_or_resume(tmp_path / "r", planned, {})

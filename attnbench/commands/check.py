@@ -44,6 +44,8 @@ def command(
 
     A mechanism without a reference can hide a wrong scale or a missing bias; --against NAME compares it with one.
     """
+    import torch
+
     from attnbench import registry
     from attnbench.conformance import examine
     from attnbench.conformance.subject import Subject
@@ -61,6 +63,7 @@ def command(
         click.echo(f"warning: {problem}", err=True)
     variants = [parse_variant(name) for name in known.names("layer")] if every else [_variant(known, n) for n in names]
     other = known.check(_variant(known, against)) if against else None
+    torch.set_num_threads(1)  # layers of this size lose by more
     reports = []
     for variant in variants:
         backend = None if eager else "inductor"

@@ -40,7 +40,7 @@ def show(sweep: Sweep, *, as_json: bool) -> int:
         text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1)}
         click.echo(json.dumps({**text, "problems": known.problems}))
         return 0
-    console, errors = Console(), Console(stderr=True)
+    console, errors = terminal.open_console(), Console(stderr=True)
     for problem in known.problems:
         errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
     console.print(Text(headline(planned)), soft_wrap=True)

@@ -66,7 +66,7 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
         for record in finished.records:
             click.echo(json.dumps(record.as_dict()))
     elif not quiet:
-        terminal.print_results(finished.records, Console())
+        terminal.print_results(finished.records, terminal.open_console())
         click.echo(f"run folder: {folder}")
     failed = [r for r in finished.records if r.outcome not in ("ok", "declined", "oom")]
     return 3 if failed else 0

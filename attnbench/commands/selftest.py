@@ -11,7 +11,9 @@ import click
 @click.command("selftest")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
 @click.option("--protocol", default="quick", show_default=True, help="The protocol to try.")
-@click.option("--trials", type=click.IntRange(min=2), default=20, show_default=True, help="Comparisons of identical arms.")
+@click.option(
+    "--trials", type=click.IntRange(min=2), default=20, show_default=True, help="Comparisons of identical arms."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [all that may be used]")
 @click.option("--allocator", default="pinned", show_default=True, help="pinned, system, tcmalloc, jemalloc.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
@@ -36,7 +38,8 @@ def command(device: str, protocol: str, trials: int, threads: int | None, alloca
     )
     click.echo(f"                 median half-width {found.half_width:.2%}")
     click.echo(
-        f"doubled work     ratio {found.twice.estimate:.3f} [{found.twice.low:.3f}, {found.twice.high:.3f}], truth 0.500; "
+        f"doubled work     ratio {found.twice.estimate:.3f} [{found.twice.low:.3f}, {found.twice.high:.3f}], "
+        "truth 0.500; "
         f"{found.twice_hits} of {found.trials} intervals contain it"
     )
     click.echo(f"known allocation {found.allocation[0] / 2**20:.1f} MiB found of {found.allocation[1] / 2**20:.1f}")

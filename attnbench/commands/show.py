@@ -18,13 +18,12 @@ def command(name: str, plugins: tuple[str, ...]) -> int:
 
 
 def _show_run(folder: Path) -> int:
-    from rich.console import Console
     from rich.text import Text
 
     from attnbench.store import open_run
-    from attnbench.terminal import print_results
+    from attnbench.terminal import open_console, print_results
 
-    run, console = open_run(folder), Console()
+    run, console = open_run(folder), open_console()
     facts = run.facts
     console.print(Text(f"run {run.id} of {facts.get('created')}, plan {facts['plan']['hash']}"), soft_wrap=True)
     console.print(Text(f"made by: {facts.get('command')}"), soft_wrap=True)

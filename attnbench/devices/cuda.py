@@ -42,7 +42,8 @@ def open_device(index: int | None) -> Device:
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         raise AttnbenchError(
             f"device cuda needs a CUDA build of torch and a GPU that it sees; got torch {torch.__version__}, {built}, "
-            f"and {torch.cuda.device_count()} GPUs; run `attnbench doctor`, or ask for --device cpu"
+            f"and {torch.cuda.device_count()} GPUs; install a build for CUDA and a driver (nvidia-smi tells), "
+            "or use --device cpu"
         )
     count = torch.cuda.device_count()
     if (index or 0) >= count:

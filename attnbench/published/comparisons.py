@@ -154,7 +154,11 @@ def _over_resolutions() -> list[Comparison]:
 
 def _windows(quantity: str, relation: str, word: str, margin: float, **more: object) -> list[Comparison]:
     return [
-        _ours(f"litv2_s[window_size={s}]", "litv2_s", quantity, relation, f"{word} s={s}/s=2", margin=margin, **more)
+        replace(
+            _ours("litv2_s", "litv2_s", quantity, relation, f"{word} s={s}/s=2", margin=margin, **more),
+            subject=("backbone", (f"litv2_s[window_size={s},num_classes=100]", f"litv2_s[window_size={s}]")),
+            baseline=("backbone", ("litv2_s[window_size=2,num_classes=100]", "litv2_s")),
+        )
         for s in range(3, 8)
     ]
 
@@ -172,10 +176,9 @@ def _alpha(a: float, b: float) -> Comparison:
 
 
 def _msa_layer(side: int, quantity: str) -> Comparison:
-    device = {"latency_s": "any", MEMORY: "any"}[quantity]
-    word = {"latency_s": "time", MEMORY: "memory"}[quantity]
+    word = {"latency_s": "time", "peak_growth_bytes": "memory of a call"}[quantity]
     return Comparison(
-        what=f"{word} at {2 * side}/{side} px, over the ratio of tokens", quantity=quantity, relation=HIGHER, bound=4.0, device=device,
+        what=f"{word} at {2 * side}/{side} px, over the ratio of tokens", quantity=quantity, relation=HIGHER, bound=4.0, device="any",
         subject=LAYERS["MSA"], baseline=LAYERS["MSA"], resolution=(2 * side, 2 * side), baseline_resolution=(side, side), optional=True,
     )  # fmt: skip
 
@@ -220,7 +223,7 @@ def tests() -> Mapping[str, Test]:
         "msa-quadratic-cost": _all(
             _formula("MACs at 64x64/32x32 tokens, above the ratio of tokens", by.msa(4096, 768) / by.msa(1024, 768), HIGHER, 4.0),
             Comparison(what="counted/formula at 14x14", quantity=MACS, subject=LAYERS["MSA"], value=by.msa(N14, 768), relation=NEAR, optional=True),
-            *(_msa_layer(side, quantity) for side in (384, 512) for quantity in ("latency_s", MEMORY)),
+            *(_msa_layer(side, quantity) for side in (384, 512) for quantity in ("latency_s", "peak_growth_bytes")),
         ),
         "hifi-cost-formula": _all(
             _formula("Hi-Fi at 2N/N tokens", by.hifi(2 * N14, D) / by.hifi(N14, D), NEAR, 2.0),

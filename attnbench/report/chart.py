@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Chart:
         share_y: bool = False,
         room: float = 0.0,
     ) -> None:
-        self.name, self.title, self.caption = name, title, ""
+        self.name, self.title, self._caption = name, title, ""
         self.figure = new(*size)
         self.axes: list[Axes] = list(self.figure.subplots(*panels, squeeze=False, sharey=share_y).flat)
         self.tips: dict[str, tuple[str, str]] = {}
@@ -40,6 +41,18 @@ class Chart:
             engine = self.figure.get_layout_engine()
             if engine is not None:
                 engine.set(rect=(0, 0, 1 - room, 1))  # type: ignore[call-arg]  # the constrained engine takes it
+
+    @property
+    def caption(self) -> str:
+        """The conditions; they stand small under the panels too."""
+        return self._caption
+
+    @caption.setter
+    def caption(self, text: str) -> None:
+        self._caption = text
+        width = int(self.figure.get_figwidth() * 20)
+        note = self.figure.supxlabel(textwrap.fill(text, width), x=0.01, ha="left", fontsize=6.5, linespacing=1.3)
+        note.set_gid("caption")
 
     def mark(self, artist: Artist, mechanism: str, tip: str = "") -> None:
         """Tie an artist to a mechanism, so that the page can hide it and tell its cell."""
@@ -187,6 +200,7 @@ class Chart:
         """The SVG for the page: its own ids, the page's ink, and words for a screen reader."""
         svg = self._svg[self._svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        svg = re.sub(r'<g id="caption">.*?</g>', "", svg, count=1, flags=re.DOTALL)
         svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
         svg = svg.replace('href="#', f'href="#{self.name}-').replace("url(#", f"url(#{self.name}-")
         svg = re.sub(re.escape(INK), "currentColor", svg, flags=re.IGNORECASE)
@@ -195,6 +209,11 @@ class Chart:
         label = html.escape(f"{self.title}. {self.caption}", quote=True)
         svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_literal(label)}">', svg, count=1)
         return svg.strip()
+
+
+def tick(value: float) -> str:
+    """A tick's label without an exponent."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _literal(text: str) -> str:

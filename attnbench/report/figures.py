@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attnbench.report.chart import Chart
+from attnbench.report.chart import Chart, tick
 from attnbench.report.evidence import Evidence, Point, conditions, groups
-from attnbench.report.measured import kernel
 from attnbench.report.tables import number
 
 GROUP = ("machine", "device", "precision", "pass_", "batch", "dim", "heads", "stride", "threads", "allocator", "scope")
@@ -61,7 +60,8 @@ def _panels(chart: Chart, points: Sequence[Point]) -> None:
     by_variant = {v[0]: sorted(ps, key=_pixels) for v, ps in groups(points, "variant").items()}
     for axes, (quantity, label, scale) in zip(chart.axes, PANELS, strict=True):
         ends = []
-        for row, (_, line) in enumerate(sorted(by_variant.items())):
+        bad: list[str] = sorted(v for v, line in by_variant.items() if any(not p.ok and p.get(quantity) is None for p in line))
+        for variant, line in sorted(by_variant.items()):
             found = [(p, p.get(quantity)) for p in line]
             measured = [(p, e.over(scale)) for p, e in found if e is not None]
             name = line[0].cell.mechanism
@@ -71,7 +71,7 @@ def _panels(chart: Chart, points: Sequence[Point]) -> None:
                 chart.point(axes, _pixels(p), e, name, tip(p))
             for p, e in found:
                 if e is None and not p.ok:
-                    chart.cross(axes, _pixels(p), name, tip(p), row=row % 8)
+                    chart.cross(axes, _pixels(p), name, tip(p), row=bad.index(variant))
             if measured:
                 ends.append((name, _pixels(measured[-1][0]), measured[-1][1].value))
         axes.set_title(label)
@@ -80,6 +80,8 @@ def _panels(chart: Chart, points: Sequence[Point]) -> None:
             chart.empty(axes, "no cell of this group has this number")
             continue
         _log(axes, sorted({_pixels(p) for p in points}))
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** min(0.5, 0.055 * len(bad)))
         if axes is chart.axes[-1]:
             chart.end_labels(axes, ends)
 
@@ -93,8 +95,8 @@ def _log(axes: object, xs: Sequence[float]) -> None:
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(xs)))
     axes.xaxis.set_minor_locator(FixedLocator([]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x, 4)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y, 2)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     low, high = min(xs), max(xs)
     axes.set_xlim(low / 1.15, high * 1.15)
@@ -102,6 +104,3 @@ def _log(axes: object, xs: Sequence[float]) -> None:
 
 def _pixels(point: Point) -> float:
     return float(point.cell.res_h * point.cell.res_w) ** 0.5
-
-
-__all__ = ["kernel", "over_resolution", "tip"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnbench import claims
 from attnbench.declaration import AttnbenchError
-from attnbench.report import figures, measured, page
+from attnbench.report import beyond, figures, measured, page, papers_figures
 from attnbench.report import published as papers
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Evidence, gather
@@ -68,10 +68,17 @@ def _write(evidence: Evidence, out: Path) -> list[Path]:
 
 def _sections(evidence: Evidence) -> Iterator[Section]:
     scopes = list(dict.fromkeys(p.cell.scope for p in evidence.points))
-    yield "measured", "What was measured", [*(measured.table(evidence, s) for s in scopes), measured.outcomes(evidence)], []
-    yield "papers", "The papers' tables beside these runs", papers.tables(evidence), []
-    yield "claims", "What the papers claim", [claims.table(claims.judge(evidence))], []
-    yield "resolution", "Over resolution", [], figures.over_resolution(evidence)
+    kernel_table, kernel_charts = beyond.kernels(evidence)
+    judged = claims.judge(evidence)
+    tables = [measured.table(evidence, s) for s in scopes]
+    yield "measured", "What was measured", [*tables, measured.outcomes(evidence)], []
+    yield "resolution", "Over resolution", [beyond.scaling_table(evidence)], [*figures.over_resolution(evidence), *beyond.scaling_charts(evidence)]
+    yield "flops", "FLOPs against speed", [beyond.flops_table(evidence)], beyond.flops_charts(evidence)
+    yield "pareto", "Speed and memory", [beyond.pareto_table(evidence)], beyond.pareto_charts(evidence)
+    yield "kernels", "Kernels and precisions", [kernel_table], kernel_charts
+    drawn = [papers_figures.complexity(evidence), papers_figures.alpha(evidence), *papers_figures.bars(evidence)]
+    yield "papers", "The papers' tables and figures beside these runs", papers.tables(evidence), drawn
+    yield "claims", "What the papers claim", [claims.table(judged)], []
 
 
 def _save_table(table: Table, folder: Path) -> list[Path]:

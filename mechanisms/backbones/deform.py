@@ -44,9 +44,9 @@ def merge_macs(dim: int, H: int, W: int) -> int:
 @per_grid
 def taps(h: int, w: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Where the undisturbed kernel reads: [h,w,4,2], row and column."""
-    rows = 2 * torch.arange(h, device=device)[:, None, None] + torch.arange(2, device=device)[:, None]  # h 2 1
-    columns = 2 * torch.arange(w, device=device)[:, None, None] + torch.arange(2, device=device)  # w 1 2
-    places = torch.stack(torch.broadcast_tensors(rows[:, None], columns[None]), dim=-1)  # h w 2 2 2
+    rows = (2 * torch.arange(h, device=device)).view(h, 1, 1) + torch.arange(2, device=device).view(2, 1)  # h 2 1
+    columns = (2 * torch.arange(w, device=device)).view(w, 1, 1) + torch.arange(2, device=device)  # w 1 2
+    places = torch.stack((rows[:, None].expand(h, w, 2, 2), columns.expand(h, w, 2, 2)), dim=-1)
     return places.reshape(h, w, 4, 2).to(dtype)
 
 

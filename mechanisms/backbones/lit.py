@@ -13,6 +13,7 @@ from mechanisms.backbones.parts import PATCH, DropPath, PatchEmbed, drop_rates, 
 
 SMALLEST = 7 * PATCH + 1  # pixels that make eight patches, which three merges halve to one
 RATIO = 4  # hidden channels of a feed-forward network per channel
+NOTE_DEFORM = "no counter knows torchvision's operator: with deform=torchvision the count is a lower bound"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,16 @@ def declines(size: Size) -> str | None:
     if not 0 <= settings["drop_path_rate"] < 1:  # type: ignore[operator]  # a float by declaration
         return f"drop_path_rate must lie in [0, 1); got drop_path_rate={settings['drop_path_rate']}"
     return refusal(str(settings["deform"]))
+
+
+def ffn_macs(dim: int) -> int:
+    """Of a feed-forward network, per token."""
+    return 2 * RATIO * dim**2
+
+
+def conv_ffn_macs(dim: int) -> int:
+    """Of a ConvFFN, per token."""
+    return ffn_macs(dim) + 9 * RATIO * dim
 
 
 def macs(
@@ -105,7 +116,7 @@ class Stage(nn.Module):
     def __init__(self, blocks: Sequence[Block], downsample: nn.Module | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.downsample = downsample
+        self.downsample: nn.Module | None = downsample
 
     def forward(self, x: Tensor) -> Tensor:
         """The blocks alone; the map before the merge is what dense tasks read."""
@@ -169,6 +180,7 @@ class Lit(nn.Module):
         x = self.patch_embed(x)
         maps = []
         for stage in self.layers:
+            assert isinstance(stage, Stage)
             x = stage(x)
             maps.append(x)
             if stage.downsample is not None:

@@ -18,12 +18,14 @@ Cost    multiply-accumulates per image: 48 N C for the patches, a ConvFFN N (8 C
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from attnbench.declaration import AttnbenchError, Size, mechanism
 from mechanisms import hilo
 from mechanisms.backbones import lit
-from mechanisms.backbones.lit import RATIO, SHAPES, Lit, Shape, grids, heads
+from mechanisms.backbones.lit import SHAPES, Lit, Shape, conv_ffn_macs, grids, heads
 from mechanisms.backbones.parts import ConvFFN
 from mechanisms.backbones.swap import HILO, Third
 
@@ -34,30 +36,48 @@ def third(shape: Shape, settings: Mapping[str, Any], resolution: tuple[int, int]
     return Third(settings, dim=dim, heads=heads(dim), grid=grids(resolution)[2])
 
 
-def ffn_macs(dim: int) -> int:
-    """Of a ConvFFN, per token."""
-    return 2 * RATIO * dim**2 + 9 * RATIO * dim
+def plain(shape: Shape) -> Size:
+    """What the fourth stage's attention is built from: HiLo of window 1, which is plain attention."""
+    dim = shape.dims[3]
+    return Size(dim=dim, heads=heads(dim), grid=(1, 1), stride=32, settings={"window_size": 1, "alpha": 0.9})
+
+
+def litv2(shape: Shape, resolution: tuple[int, int], **settings: Any) -> Lit:
+    """The classifier of any shape; settings as declared below."""
+    inside, last = third(shape, settings, resolution), plain(shape)
+    return Lit(
+        shape,
+        attention=lambda stage: (
+            inside.build(shape.depths[2])
+            if stage == 2
+            else [hilo.HiLo(last.dim, last.heads, window_size=1, alpha=0.9) for _ in range(shape.depths[3])]
+        ),
+        ffn=ConvFFN,
+        num_classes=settings["num_classes"],
+        deform=settings["deform"],
+        drop_path_rate=settings["drop_path_rate"],
+        kernels=inside.kernels,
+    )
+
+
+def litv2_macs(shape: Shape, size: Size) -> int:
+    """Multiply-accumulates of the classifier for an image of size.grid pixels."""
+
+    def attention(stage: int, grid: tuple[int, int]) -> list[int]:
+        if stage == 2:
+            return third(shape, size.settings, size.grid).macs(shape.depths[2])
+        return [hilo.macs(replace(plain(shape), grid=grid))] * shape.depths[3]
+
+    return lit.macs(shape, size, ffn=conv_ffn_macs, attention=attention)
 
 
 def _declare(letter: str, shape: Shape) -> None:
-    last = shape.dims[3]
-    plain: dict[str, Any] = {"window_size": 1, "alpha": 0.9}  # window 1: plain attention, whatever alpha says
-
     def declines(size: Size) -> str | None:
         reason = lit.declines(size)
         try:
             return reason or third(shape, size.settings, size.grid).declines()
         except AttnbenchError as error:  # an attention that nobody has registered
             return str(error)
-
-    def macs(size: Size) -> int:
-        def attention(stage: int, grid: tuple[int, int]) -> list[int]:
-            if stage == 2:
-                return third(shape, size.settings, size.grid).macs(shape.depths[2])
-            whole = Size(dim=last, heads=heads(last), grid=grid, stride=32, settings=plain)
-            return [hilo.macs(whole)] * shape.depths[3]
-
-        return lit.macs(shape, size, ffn=ffn_macs, attention=attention)
 
     @mechanism(
         name=f"litv2_{letter}",
@@ -73,11 +93,11 @@ def _declare(letter: str, shape: Shape) -> None:
             "deform": "torch",
             "drop_path_rate": shape.drop_path_rate,
         },
-        macs=macs,
+        macs=partial(litv2_macs, shape),
         declines=declines,
         kernels=("eager", "sdpa", "flex"),
         growth="quadratic",
-        notes={"deform": "torchvision's operator is one that no counter knows: with it the count is a lower bound"},
+        notes={"deform": lit.NOTE_DEFORM},
     )
     def build(
         resolution: tuple[int, int],
@@ -90,20 +110,16 @@ def _declare(letter: str, shape: Shape) -> None:
         deform: str,
         drop_path_rate: float,
     ) -> Lit:
-        settings = {"attention": attention, "window_size": window_size, "alpha": alpha, "pooled": pooled}
-        inside = third(shape, settings, resolution)
-        return Lit(
+        return litv2(
             shape,
-            attention=lambda stage: (
-                inside.build(shape.depths[2])
-                if stage == 2
-                else [hilo.HiLo(last, heads(last), **plain) for _ in range(shape.depths[3])]
-            ),
-            ffn=ConvFFN,
+            resolution,
             num_classes=num_classes,
+            attention=attention,
+            window_size=window_size,
+            alpha=alpha,
+            pooled=pooled,
             deform=deform,
             drop_path_rate=drop_path_rate,
-            kernels=inside.kernels,
         )
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from attnbench.declaration import AttnbenchError, Setting, Size
-from mechanisms.backbones import pooled
+from attnbench.declaration import AttnbenchError, Setting, parameters
 
 if TYPE_CHECKING:
     from attnbench.registry import Registry
@@ -38,7 +37,6 @@ class Third:
 
     def __init__(self, settings: Mapping[str, Any], *, dim: int, heads: int, grid: tuple[int, int]) -> None:
         self.known = registered()
-        self.pooled = bool(settings["pooled"])
         self.variants = _in_turn(self.known, settings)
         self.sizes = [
             self.known.size(variant, dim=dim, heads=heads, grid=grid, stride=STRIDE) for variant in self.variants
@@ -61,7 +59,7 @@ class Third:
     def build(self, depth: int) -> list[nn.Module]:
         """One layer per block."""
         turns = list(zip(self.variants, self.sizes, strict=True))
-        return [self._layer(*turns[i % len(turns)]) for i in range(depth)]
+        return [self.known.build(*turns[i % len(turns)]) for i in range(depth)]
 
     def macs(self, depth: int) -> list[int]:
         """Multiply-accumulates of each block's layer.
@@ -69,19 +67,15 @@ class Third:
         Raises:
             AttnbenchError: a mechanism that gives no formula.
         """
-        return [self._cost(i % len(self.sizes)) for i in range(depth)]
-
-    def _layer(self, variant: Variant, size: Size) -> nn.Module:
-        if self.pooled:
-            return pooled.PooledHiLo(size.dim, size.heads, **size.settings)  # type: ignore[arg-type]  # by declaration
-        return self.known.build(variant, size)
-
-    def _cost(self, turn: int) -> int:
-        variant, size = self.variants[turn], self.sizes[turn]
-        formula = pooled.macs if self.pooled else self.known[variant.name].macs
-        if formula is None:
-            raise AttnbenchError(f"counting a model by formula needs its attention's formula; {variant} declares none")
-        return formula(size)
+        costs = []
+        for variant, size in zip(self.variants, self.sizes, strict=True):
+            formula = self.known[variant.name].macs
+            if formula is None:
+                raise AttnbenchError(
+                    f"counting a model by formula needs its attention's formula; {variant} declares none"
+                )
+            costs.append(formula(size))
+        return [costs[i % len(costs)] for i in range(depth)]
 
 
 def registered() -> Registry:
@@ -95,22 +89,19 @@ def registered() -> Registry:
 
 
 def _in_turn(known: Registry, settings: Mapping[str, Any]) -> list[Variant]:
-    from attnbench.variant import Variant, parse_variant
+    from attnbench.variant import Variant, parse_variant, value_text
 
     asked = known.check(parse_variant(str(settings["attention"])))
     if known[asked.name].scope != "layer":
         raise AttnbenchError(f"attention must be a layer; got {asked}, which is a {known[asked.name].scope}")
     if asked.name == "hilo":
         own = {key: settings[key] for key in ("window_size", "alpha")}
-        return [Variant("hilo", tuple({**own, **dict(asked.settings)}.items()))]
-    stray = [f"{key}={settings[key]}" for key, default in HILO.items() if settings[key] != default]
+        name = "hilo_pooled" if settings["pooled"] else "hilo"
+        return [Variant(name, tuple({**own, **dict(asked.settings)}.items()))]
+    stray = [f"{key}={value_text(settings[key])}" for key, default in HILO.items() if settings[key] != default]
     if stray:
         raise AttnbenchError(f"window_size, alpha and pooled belong to attention=hilo; got {asked} and {stray[0]}")
-    if asked.name in TURNS:
-        from attnbench.declaration import parameters
-
-        return [
-            Variant(name, tuple((k, v) for k, v in asked.settings if k in parameters(known[name].build)))
-            for name in TURNS[asked.name]
-        ]
-    return [asked]
+    return [
+        Variant(name, tuple((k, v) for k, v in asked.settings if k in parameters(known[name].build)))
+        for name in TURNS.get(asked.name, (asked.name,))
+    ]

@@ -16,7 +16,9 @@ from attnbench.measure.flops import Counts, count
 from attnbench.variant import parse_variant
 
 
-def model(text: str, resolution: tuple[int, int] = (64, 96), *, device: str = "cpu", kernel: str = "eager") -> nn.Module:
+def model(
+    text: str, resolution: tuple[int, int] = (64, 96), *, device: str = "cpu", kernel: str = "eager"
+) -> nn.Module:
     """A classifier in eval mode."""
     known = registry.load()
     variant = known.check(parse_variant(text))

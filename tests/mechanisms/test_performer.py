@@ -1,0 +1,107 @@
+"""Performer against a loop over queries, its laws, and its refusals."""
+
+import numpy as np
+import pytest
+import torch
+from truth import GRIDS, affine, assert_close, assert_golden, golden, images, layer, weights
+
+from mechanisms.performer import random_features
+
+
+def loop(built, x):
+    """Every query against every key by the kernel of the features, never joining keys and values first."""
+    w, n, (B, H, W, C) = weights(built), built.heads, x.shape
+    P, d, N = w["fast_attention.projection_matrix"], C // n, H * W
+    qkv = affine(x.numpy().reshape(B, N, C), w, "qkv").reshape(B, N, 3, n, d)
+
+    def seen(u):
+        return P @ u / d**0.25
+
+    def feature(u, top):
+        return np.exp(seen(u) - (u**2).sum() / (2 * np.sqrt(d)) - top) + 1e-4
+
+    out = np.zeros((B, N, n, d))
+    tops = {(b, a): max(seen(u).max() for u in qkv[b, :, 1, a]) for b in range(B) for a in range(n)}
+    for b, a in np.ndindex(B, n):
+        top = tops[b, a] if built.stabiliser == "sample" else max(tops.values())
+        keys = [feature(u, top) for u in qkv[b, :, 1, a]]
+        for i in range(N):
+            query = qkv[b, i, 0, a]
+            weight = np.array([np.dot(feature(query, seen(query).max()), key) for key in keys])
+            out[b, i, a] = (weight[:, None] * qkv[b, :, 2, a]).sum(0) / weight.sum()
+    return affine(out.reshape(B, N, C), w, "proj").reshape(x.shape)
+
+
+@pytest.mark.parametrize("settings", ["[nb_features=1]", "[nb_features=20]", "[nb_features=20,stabiliser=batch]"])
+@pytest.mark.parametrize("grid", [*GRIDS, (1, 1)])
+def test_performer_equals_a_loop_over_queries(grid, settings):
+    built, x = layer(f"performer{settings}", grid), images(grid)
+    assert_close(built(x), loop(built, x))
+
+
+@pytest.mark.parametrize(("stabiliser", "coupled"), [("sample", False), ("batch", True)])
+def test_an_image_depends_on_its_batch_only_by_the_batchs_stabiliser(stabiliser, coupled):
+    built, x = layer("performer", (4, 6), stabiliser=stabiliser), images((4, 6))
+    x[1] *= 5
+    assert bool((built(x)[:1] - built(x[:1])).abs().max() > 1e-9) == coupled
+
+
+def test_many_features_come_near_to_softmax_attention():
+    torch.manual_seed(0)
+    performer, msa = layer("performer[nb_features=8192]", (4, 6)), layer("msa", (4, 6))
+    msa.load_state_dict({k: v for k, v in performer.state_dict().items() if not k.startswith("fast")})
+    x = images((4, 6)) / 2
+    exact = msa(x)
+    assert (performer(x) - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_features_are_orthogonal_in_blocks():
+    P = random_features(20, 8).double()
+    for block in (P[:8], P[8:16], P[16:]):
+        gram = block @ block.t()
+        assert (gram - gram.diagonal().diag()).abs().max() < 1e-4
+    assert P.shape == (20, 8)
+
+
+def test_performer_gives_what_the_benchmarks_code_gives():
+    for case in golden("performer"):
+        config = case["config"]
+        settings = {"nb_features": config["nb_features"], "stabiliser": "batch"}
+        assert_golden(layer("performer", (14, 14), dim=96, heads=config["num_heads"], **settings), case)
+
+
+def test_performer_gives_what_lucidrains_code_gives():
+    for case in golden("performer_lucidrains"):
+        w, config = case["state_dict"], case["config"]
+        parts = ("weight", "bias")
+        ours = {
+            "fast_attention.projection_matrix": w["fast_attention.projection_matrix"],
+            **{f"qkv.{p}": torch.cat([w[f"to_{name}.{p}"] for name in "qkv"]) for p in parts},
+            **{f"proj.{p}": w[f"to_out.{p}"] for p in parts},
+        }
+        built = layer("performer", (14, 14), dim=96, heads=config["num_heads"], nb_features=config["nb_features"])
+        assert_golden(built, {**case, "state_dict": ours})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_queries_and_keys_stay_finite_in_half_precision(dtype):
+    assert layer("performer", (4, 6)).to(dtype)(images((4, 6)).to(dtype) * 20).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nb_features": 0}, "nb_features must be at least 1; got nb_features=0"),
+        ({"stabiliser": "none"}, "stabiliser must be sample or batch; got stabiliser=none"),
+        ({"dim": 25}, "heads must divide dim; got heads=3, dim=25"),
+    ],
+)
+def test_performer_refuses_with_the_rule_and_the_values(settings, message):
+    with pytest.raises(ValueError, match=message):
+        layer("performer", (4, 6), **settings)
+
+
+def test_gradients_reach_every_parameter():
+    built = layer("performer", (5, 7))
+    built(images((5, 7))).square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.any() for p in built.parameters())

@@ -1,0 +1,589 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from attnbench import devices, machine, nvml
+from attnbench.declaration import AttnbenchError
+from attnbench.devices import Turn, cpu, cuda
+from attnbench.devices import _torch as shared
+
+PINNED = {
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+MIB = 1 << 20
+_here, _why = sys.platform == "linux", "resident memory is read from Linux's /proc"
+
+
+@pytest.fixture
+def switches():
+    """PyTorch's own precision switches, put back afterwards."""
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+    shared.switch_tf32(False)
+
+
+def test_the_kinds_are_known_without_torch():
+    code = "import sys, attnbench.devices as d; assert d.kinds() == ['cpu', 'cuda']; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_new_kind_of_device_is_one_file(monkeypatch, tmp_path):
+    (tmp_path / "abacus.py").write_text(
+        "def names():\n    return ['abacus:3']\n\ndef open_device(index):\n    return ('an abacus', index)\n"
+    )
+    monkeypatch.setattr(devices, "__path__", [*devices.__path__, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "attnbench.devices.abacus", None)
+    monkeypatch.delitem(sys.modules, "attnbench.devices.abacus")
+    assert devices.kinds() == ["abacus", "cpu", "cuda"]
+    assert devices.open_device("abacus:3") == ("an abacus", 3)
+    assert "abacus:3" in devices.present()
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:", "cuda:x", "cpu:-1", "", "_torch"])
+def test_an_unknown_device_is_refused_with_the_known_ones(name):
+    with pytest.raises(AttnbenchError, match="device must be cpu or cuda, .*; got " + repr(name)):
+        devices.open_device(name)
+
+
+def test_the_cpu_is_one_device():
+    with pytest.raises(AttnbenchError, match="got cpu:1"):
+        devices.open_device("cpu:1")
+    assert devices.open_device("cpu:0").name == "cpu"
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(AttnbenchError, match="device cuda needs .* got torch .* 0 GPUs; .*--device cpu"):
+        devices.open_device("cuda")
+    assert devices.present() == ["cpu"]
+
+
+def test_the_title_names_the_processor_and_the_cpus_that_may_be_used(monkeypatch):
+    monkeypatch.setattr(machine, "cpu_model", lambda: "Abacus 9")
+    monkeypatch.setattr(machine, "affinity", lambda: (0, 3, 4))
+    assert cpu.Cpu().title() == "Abacus 9 (3 cores)"
+
+
+@pytest.mark.usefixtures("switches")
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_fp32_on_the_cpu_is_fp32_whatever_was_set_before(precision, dtype):
+    torch.set_float32_matmul_precision("medium")
+    assert cpu.Cpu().set_precision(precision) == dtype
+    assert torch.get_float32_matmul_precision() == "highest"
+    if hasattr(torch.backends.mkldnn, "matmul"):
+        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        assert torch.backends.mkldnn.conv.fp32_precision == "ieee"
+
+
+def test_a_precision_that_the_cpu_lacks_is_refused():
+    with pytest.raises(ValueError, match="precision=tf32, device=cpu"):
+        cpu.Cpu().set_precision("tf32")
+    with pytest.raises(ValueError, match="fp32, tf32, bf16, fp16; got 'fp8'"):
+        cpu.Cpu().set_precision("fp8")
+
+
+def test_each_call_on_the_cpu_is_timed_alone(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("attnbench.devices.cpu.time.perf_counter", lambda: now[0])
+    durations = iter([0.5, 0.25, 1.0])
+
+    def call() -> None:
+        now[0] += next(durations)
+
+    turn = cpu.Cpu().time_calls(call, 3)
+    assert turn.device_s == (0.5, 0.25, 1.0)
+    assert turn.host_s == turn.queue_s == pytest.approx(1.75 / 3)
+
+
+def test_cold_flushes_before_each_call_and_outside_its_time(monkeypatch):
+    now, seen, device = [0.0], [], cpu.Cpu()
+    monkeypatch.setattr("attnbench.devices.cpu.time.perf_counter", lambda: now[0])
+
+    def flush() -> None:
+        seen.append("flush")
+        now[0] += 100.0
+
+    def call() -> None:
+        seen.append("call")
+        now[0] += 0.5
+
+    monkeypatch.setattr(device, "_flush_caches", flush)
+    assert device.time_calls(call, 2, cold=True).device_s == (0.5, 0.5)
+    assert seen == ["flush", "call"] * 2
+
+
+def test_the_flush_writes_twice_the_last_level_cache(monkeypatch):
+    monkeypatch.setattr(machine, "last_level_cache_bytes", lambda: 1000)
+    device = cpu.Cpu()
+    device.time_calls(lambda: None, 1, cold=True)
+    assert device._flush is not None
+    assert device._flush.numel() == 2000
+
+
+_MEMORY = """
+import json, sys, torch
+from attnbench.devices import open_device
+from mechanisms.msa import MSA
+
+torch.set_num_threads(1)
+device, found = open_device("cpu"), {}
+for dim, grid, batch in [(96, (28, 28), 2), (192, (32, 30), 1), (96, (40, 33), 1)]:
+    layer, x = MSA(dim, 3), torch.randn(batch, *grid, dim)
+    with torch.inference_mode():
+        found[f"{dim} {grid} {batch}"] = device.measure_memory(lambda: layer(x))
+found["known"] = device.measure_memory(lambda: torch.empty(40 << 20, dtype=torch.uint8).fill_(1))
+found["nothing"] = device.measure_memory(lambda: None)
+
+def passing():
+    a = torch.ones(8 << 20)
+    del a
+    torch.ones(4 << 20)
+
+found["passing"] = device.measure_memory(passing)
+held = {}
+def keeping():
+    held["x"] = torch.ones(8 << 20)
+found["kept"] = device.measure_memory(keeping, forget=held.clear)
+print(json.dumps([found, device.memory_notes()]))
+"""
+
+
+@pytest.mark.skipif(not _here, reason=_why)
+@pytest.mark.parametrize("environment", [{}, PINNED], ids=["plain", "pinned"])
+def test_the_resident_peak_agrees_with_the_allocators_trace(environment):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "LD_PRELOAD"}
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY], env=clean | environment, capture_output=True, text=True, check=True
+    )
+    found, notes = json.loads(done.stdout)
+    if notes:
+        pytest.skip(notes[0])
+    known = {"known": 40 * MIB, "nothing": 0, "passing": 32 * MIB, "kept": 32 * MIB}
+    for name, bytes_ in known.items():
+        assert found[name]["peak_growth_bytes"] == pytest.approx(bytes_, abs=MIB), name
+        assert found[name]["allocator_peak_bytes"] == pytest.approx(bytes_, abs=4096), name
+    layers = {name: each for name, each in found.items() if name not in known}
+    assert len(layers) == 3
+    for name, each in layers.items():
+        assert each["allocator_peak_bytes"] > 20 * MIB
+        assert each["peak_growth_bytes"] == pytest.approx(each["allocator_peak_bytes"], rel=0.02), name
+
+
+def test_where_the_resident_peak_cannot_be_read_the_allocators_stands_for_it_and_a_note_says_so(monkeypatch):
+    monkeypatch.setattr(cpu, "_reset_peak", lambda: False)
+    device = cpu.Cpu()
+    found = device.measure_memory(lambda: torch.ones(1 << 18))
+    assert found == {"peak_growth_bytes": MIB, "allocator_peak_bytes": MIB}
+    assert any("the allocator's peak stands for it" in note for note in device.memory_notes())
+
+
+def test_what_is_made_once_is_no_growth():
+    made = []
+
+    def call() -> None:
+        if not made:
+            made.append(torch.ones(16 << 20))
+
+    assert cpu.Cpu().measure_memory(call)["allocator_peak_bytes"] == 0
+
+
+def test_free_memory_is_within_the_machines(monkeypatch):
+    assert 0 < cpu.Cpu().free_bytes() < 1 << 50
+    monkeypatch.setattr(machine, "memory_free", lambda: None)
+    assert 0 < cpu.Cpu().free_bytes() < 1 << 50
+
+
+def raised(make) -> BaseException:
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  what is raised is the subject of the test
+        make()
+    return caught.value
+
+
+def wrapped() -> None:
+    try:
+        torch.empty(1 << 55)
+    except RuntimeError as error:
+        raise ValueError("the layer failed") from error
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: torch.empty(1 << 55), lambda: bytearray(1 << 55), wrapped],
+    ids=["allocator", "python", "wrapped"],
+)
+def test_a_real_lack_of_memory_is_recognised(make):
+    assert cpu.Cpu().is_out_of_memory(raised(make))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: out of memory",
+        "std::bad_alloc",
+    ],
+)
+def test_a_librarys_lack_of_memory_is_recognised(words):
+    assert shared.out_of_memory(RuntimeError(words))
+    assert not cpu.Cpu().is_sticky(RuntimeError(words))
+
+
+@pytest.mark.parametrize("error", [ValueError("heads must divide dim"), RuntimeError("shape '[3]' is invalid")])
+def test_another_error_is_no_lack_of_memory(error):
+    assert not shared.out_of_memory(error)
+
+
+def test_an_error_chain_that_bites_its_tail_ends():
+    error = RuntimeError("one")
+    error.__cause__ = RuntimeError("two")
+    error.__cause__.__cause__ = error
+    assert not shared.out_of_memory(error)
+
+
+class Second:
+    """A device whose every call takes a second."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def torch_device(self):
+        return torch.device("cpu")
+
+    def free_bytes(self):
+        return 1 << 25
+
+    def time_calls(self, call, calls, *, cold=False):
+        call()
+        self.calls += calls
+        return Turn((1.0,) * calls, 1.0, 1.0)
+
+
+def test_ceilings_are_multiply_accumulates_and_bytes_read_and_written():
+    found = shared.ceilings(Second(), torch.float32, 0.2)  # type: ignore[arg-type]
+    assert found == devices.Ceilings(macs_per_s=512.0**3, bytes_per_s=2.0 * (1 << 22))
+
+
+def test_the_cpus_ceilings_are_found_in_small_time():
+    found = cpu.Cpu().ceilings(torch.float32, seconds=0.01)
+    assert found.macs_per_s > 1e6
+    assert found.bytes_per_s > 1e6
+
+
+def test_threads_are_set():
+    before = torch.get_num_threads()
+    try:
+        cpu.Cpu().set_threads(1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_cpu_reading_gives_conditions():
+    assert cpu.Cpu().start_reading().finish()["wall_s"] > 0
+
+
+# CUDA, by fakes
+
+
+class Stream:
+    """A GPU that works on what was queued, beside a host that queues it: the fake of torch.cuda."""
+
+    def __init__(self) -> None:
+        self.host = self.free_at = 0.0
+        self.synchronized = 0
+
+    def launch(self, device_s: float, host_s: float = 0.0) -> None:
+        self.host += host_s
+        self.free_at = max(self.free_at, self.host) + device_s
+
+    def synchronize(self, device: object = None) -> None:
+        self.synchronized += 1
+        self.host = max(self.host, self.free_at)
+
+
+def make_event(stream: Stream) -> type:
+    class Event:
+        def __init__(self, enable_timing: bool = False) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = max(stream.free_at, stream.host)
+
+        def elapsed_time(self, end: Event) -> float:
+            return (end.at - self.at) * 1e3
+
+    return Event
+
+
+@pytest.fixture
+def stream(monkeypatch):
+    found = Stream()
+    properties = SimpleNamespace(L2_cache_size=1000, uuid="11-22")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", found.synchronize)
+    monkeypatch.setattr(torch.cuda, "Event", make_event(found))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Abacus H9")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr("attnbench.devices.cuda.time.perf_counter", lambda: found.host)
+    return found
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_gpu_is_opened_by_its_index_and_not_beyond_the_last():
+    assert devices.open_device("cuda").name == "cuda:0"
+    assert devices.open_device("cuda:1").name == "cuda:1"
+    assert devices.open_device("cuda:1").torch_device() == torch.device("cuda", 1)
+    assert devices.present() == ["cpu", "cuda:0", "cuda:1"]
+    with pytest.raises(AttnbenchError, match="must be below 2, .*; got cuda:2"):
+        devices.open_device("cuda:2")
+
+
+def test_queued_calls_are_timed_by_the_events_between_them(stream):
+    work = iter([0.5, 1.0, 2.0])
+    turn = cuda.Cuda(0).time_calls(lambda: stream.launch(next(work), host_s=0.125), 3)
+    assert turn.device_s == pytest.approx((0.625, 1.0, 2.0))  # the first waits for its own launch
+    assert turn.queue_s == pytest.approx(0.125)
+    assert turn.host_s == pytest.approx(3.625 / 3)
+
+
+def test_a_launch_bound_layer_shows_in_the_queueing_time(stream):
+    turn = cuda.Cuda(0).time_calls(lambda: stream.launch(0.01, host_s=0.5), 4)
+    assert turn.queue_s == pytest.approx(0.5)
+    assert turn.device_s[1:] == pytest.approx((0.5,) * 3)
+
+
+def test_work_that_was_queued_before_is_not_in_the_time(stream):
+    stream.launch(100.0)
+    assert cuda.Cuda(0).time_calls(lambda: stream.launch(1.0), 2).device_s == pytest.approx((1.0, 1.0))
+
+
+def test_cold_calls_follow_a_flush_of_twice_the_l2_outside_their_time(stream, monkeypatch):
+    made = []
+
+    class Buffer:
+        def fill_(self, value: int) -> None:
+            stream.launch(50.0)
+
+    def empty(size: int, **kwargs: object) -> Buffer:
+        made.append((size, kwargs["dtype"]))
+        return Buffer()
+
+    monkeypatch.setattr("attnbench.devices.cuda.torch.empty", empty)
+    turn = cuda.Cuda(0).time_calls(lambda: stream.launch(1.0, host_s=0.25), 3, cold=True)
+    assert turn.device_s == pytest.approx((1.0, 1.0, 1.0))
+    assert turn.host_s == turn.queue_s == pytest.approx(0.25)
+    assert made == [(2000, torch.uint8)]
+
+
+class Allocator:
+    """The fake of torch.cuda's allocator statistics."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.peak = 1000
+        self.emptied = 0
+        for name in ("empty_cache", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: self.peak + 24)
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1500)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8000, 10000))
+
+    def take(self, size: int) -> None:
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def empty_cache(self) -> None:
+        self.emptied += 1
+
+    def reset_peak_memory_stats(self, device: object) -> None:
+        self.peak = self.now
+
+    def memory_allocated(self, device: object) -> int:
+        return self.now
+
+    def max_memory_allocated(self, device: object) -> int:
+        return self.peak
+
+
+@pytest.mark.usefixtures("stream")
+def test_the_gpus_peak_is_of_one_call_after_the_first(monkeypatch):
+    allocator, calls = Allocator(monkeypatch), []
+
+    def call() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            allocator.take(5000)  # a workspace that stays
+        allocator.take(300)
+        allocator.take(-200)
+
+    device = cuda.Cuda(0)
+    found = device.measure_memory(call, forget=lambda: allocator.take(-100))
+    assert found == {"peak_growth_bytes": 300, "allocator_peak_bytes": 300, "peak_reserved_bytes": 6324}
+    assert (len(calls), allocator.emptied) == (2, 1)
+    assert "workspace" in device.memory_notes()[0]
+    allocator.now = 1000
+    assert device.free_bytes() == 8500
+
+
+@pytest.mark.usefixtures("stream", "switches")
+@pytest.mark.parametrize(("precision", "on"), [("fp32", False), ("tf32", True), ("bf16", False), ("fp16", False)])
+def test_tf32_is_switched_for_products_and_convolutions_alike(precision, on):
+    shared.switch_tf32(not on)
+    assert cuda.Cuda(0).set_precision(precision) == shared.DTYPES[precision]
+    assert torch.backends.cuda.matmul.allow_tf32 is on
+    assert torch.backends.cudnn.allow_tf32 is on
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_an_old_gpu_refuses_what_it_lacks(precision, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(ValueError, match=f"precision={precision}, Abacus H9 with 7.5"):
+        cuda.Cuda(0).set_precision(precision)
+    assert cuda.Cuda(0).set_precision("fp16") == torch.float16
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["CUDA error: an illegal memory access was encountered", "CUDA error: device-side assert triggered"],
+)
+def test_an_error_that_destroys_the_context_is_sticky(stream, words):
+    assert cuda.Cuda(0).is_sticky(RuntimeError(words))
+    assert stream.synchronized == 0
+
+
+def test_an_unclear_cuda_error_is_sticky_when_the_gpu_says_it_again(stream, monkeypatch):
+    device = cuda.Cuda(0)
+    assert not device.is_sticky(RuntimeError("CUDA error: invalid configuration argument"))
+    assert stream.synchronized == 1
+
+    def broken(device: object) -> None:
+        raise RuntimeError("CUDA error: invalid configuration argument")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", broken)
+    assert device.is_sticky(RuntimeError("CUDA error: invalid configuration argument"))
+
+
+def test_an_error_of_shapes_asks_nothing_of_the_gpu(stream):
+    assert not cuda.Cuda(0).is_sticky(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not cuda.Cuda(0).is_sticky(ValueError("CUDA"))
+    assert stream.synchronized == 0
+
+
+@pytest.mark.usefixtures("stream")
+def test_torchs_own_lack_of_memory_on_the_gpu_is_recognised_and_not_sticky():
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert cuda.Cuda(0).is_out_of_memory(error)
+    assert not cuda.Cuda(0).is_sticky(error)
+
+
+class Nvml:
+    """The fake of pynvml."""
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+    def __init__(self, pids=(), bits=0, clock=1980) -> None:
+        self.pids, self.bits, self.clock = pids, bits, clock
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802  NVML's own name
+        if uuid != "GPU-11-22":
+            raise RuntimeError("Not Found")
+        return "handle"
+
+    def nvmlDeviceGetClockInfo(self, handle, kind):  # noqa: N802  NVML's own name
+        return self.clock
+
+    def nvmlDeviceGetTemperature(self, handle, kind):  # noqa: N802  NVML's own name
+        return 61
+
+    def nvmlDeviceGetPowerUsage(self, handle):  # noqa: N802  NVML's own name
+        raise RuntimeError("Not Supported")
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):  # noqa: N802  NVML's own name
+        return self.bits
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802  NVML's own name
+        return [SimpleNamespace(pid=pid) for pid in self.pids]
+
+    def nvmlSystemGetDriverVersion(self):  # noqa: N802  NVML's own name
+        return b"999.1"
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle):  # noqa: N802  NVML's own name
+        return 600_000
+
+
+def test_nvml_tells_what_it_can_and_leaves_the_rest_out():
+    gpu = nvml.Gpu(Nvml(pids=(7, 8, 9), bits=0x24), "11-22")
+    assert gpu.state(frozenset({7, 8})) == {
+        "sm_clock_mhz": 1980.0, "temperature_c": 61.0, "throttle_bits": 36.0, "other_gpu_processes": 1.0,
+    }  # fmt: skip
+    assert gpu.facts() == {"driver": "999.1", "power_cap_w": 600.0}
+
+
+@pytest.mark.parametrize(("pids", "others"), [((), 0), ((7,), 0), ((7, 9), 1), ((40,), 0), ((40, 41), 1)])
+def test_our_own_process_is_none_of_the_others_even_by_another_number(pids, others):
+    state = nvml.Gpu(Nvml(pids=pids), "11-22").state(frozenset({7}))
+    assert state["other_gpu_processes"] == others
+
+
+@pytest.mark.parametrize(
+    ("bits", "names"),
+    [
+        (0x0, ()),
+        (0x1, ()),
+        (0x2, ()),
+        (0x4, ("power_cap",)),
+        (0x60, ("thermal_software", "thermal_hardware")),
+        (0x1000, ("unknown_0x1000",)),
+    ],
+)
+def test_throttle_bits_are_named_and_an_unknown_one_stays_unknown(bits, names):
+    assert nvml.reasons(bits) == names
+
+
+def test_a_gpu_that_nvml_does_not_show_tells_nothing(monkeypatch):
+    monkeypatch.setattr(nvml, "library", lambda: Nvml())
+    assert nvml.open_gpu("11-22") is not None
+    assert nvml.open_gpu("33-44") is None
+    monkeypatch.setattr(nvml, "library", lambda: None)
+    assert nvml.open_gpu("11-22") is None
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_round_on_the_gpu_keeps_the_worse_of_its_two_ends(monkeypatch):
+    fake = Nvml(pids=(1, 2, 3), bits=0x8)
+    monkeypatch.setattr(nvml, "library", lambda: fake)
+    monkeypatch.setattr(machine, "family", lambda: frozenset({1}))
+    reading = cuda.Cuda(0).start_reading()
+    fake.pids, fake.bits, fake.clock = (1,), 0x20001, 1500
+    found = reading.finish()
+    assert found["throttle_reasons"] == "hardware_slowdown unknown_0x20000"
+    assert found["other_gpu_processes"] == 2.0
+    assert found["sm_clock_mhz"] == 1500.0
+    assert "throttle_bits" not in found
+    assert found["wall_s"] >= 0
+
+
+@pytest.mark.usefixtures("stream")
+def test_without_nvml_a_round_on_the_gpu_has_the_hosts_conditions(monkeypatch):
+    monkeypatch.setattr(nvml, "library", lambda: None)
+    found = cuda.Cuda(0).start_reading().finish()
+    assert "own_cpu_s" in found
+    assert "throttle_reasons" not in found
+    assert "sm_clock_mhz" not in found

@@ -141,9 +141,10 @@ def _drafts(claim: dict[str, Any], test: Test, evidence: Evidence) -> Iterator[J
     classes = {c.device for c in test.comparisons if c.device}
     kinds = {"cpu", "gpu"} if "any" in classes else classes
     machines = [
-        m for m in evidence.machines
+        m
+        for m in evidence.machines
         if any(p.machine == m and p.device_kind in kinds for p in evidence.points) and _named(m, test.device_name)
-    ]  # fmt: skip
+    ]
     for machine in machines:
         yield _draft(claim, test, machine, evidence)
     if not machines:
@@ -218,9 +219,10 @@ def _compare(comparison: Comparison, machine: str, evidence: Evidence) -> Compar
     if c.value is None:
         baselines = _points(c, c.baseline, c.baseline_resolution or c.resolution, machine, evidence)
     lacking = [
-        name for name, found, asked in (
-            (c.subject[1], subjects, True), (c.baseline[1], baselines, c.value is None)) if asked and not found
-    ]  # fmt: skip
+        name
+        for name, found, asked in ((c.subject[1], subjects, True), (c.baseline[1], baselines, c.value is None))
+        if asked and not found
+    ]
     if lacking:
         names = " and ".join(n[0] if n else "a model that this project has not" for n in lacking)
         return Compared(
@@ -265,10 +267,16 @@ def _points(
         found = [p for p in found if (p.cell.dim, p.cell.heads, p.cell.stride) == (768, 12, 16)]
     if c.device:
         found = [
-            p for p in found
-            if p.ok and p.machine == machine and c.device in ("any", p.device_kind) and p.cell.pass_ == c.pass_
-            and p.cell.precision in ("fp32", "tf32") and p.cell.kernel == "eager" and not p.cell.compiled
-        ]  # fmt: skip
+            p
+            for p in found
+            if p.ok
+            and p.machine == machine
+            and c.device in ("any", p.device_kind)
+            and p.cell.pass_ == c.pass_
+            and p.cell.precision in ("fp32", "tf32")
+            and p.cell.kernel == "eager"
+            and not p.cell.compiled
+        ]
     return [p for p in found if p.get(c.quantity) is not None or p.get("macs_mmdet") is not None]
 
 
@@ -385,25 +393,53 @@ def table(judgements: Sequence[Judgement]) -> Table:
     rows: list[tuple[Value, ...]] = []
     for j in judgements:
         most = j.deciding
-        rows.append((
-            j.id, j.claim["statement"], j.test.kind, j.machine or ("any" if j.test.kind == "exact" else ""), j.verdict,
-            most.comparison.what if most else "", _claimed(most), most.interval(j.level) if most else None,
-            details(j), j.reason, j.claim["source"], _ledger(j), j.command if j.verdict in (UNDECIDED, NOT_HERE) else "",
-        ))  # fmt: skip
+        rows.append(
+            (
+                j.id,
+                j.claim["statement"],
+                j.test.kind,
+                j.machine or ("any" if j.test.kind == "exact" else ""),
+                j.verdict,
+                most.comparison.what if most else "",
+                claimed(most),
+                most.interval(j.level) if most else None,
+                details(j),
+                j.reason,
+                j.claim["source"],
+                _ledger(j),
+                j.command if j.verdict in (UNDECIDED, NOT_HERE) else "",
+            )
+        )
     keys = (
-        ("id", "claim"), ("statement", "statement"), ("kind", "kind"), ("machine", "on"), ("verdict", "verdict"),
-        ("deciding", "deciding comparison"), ("claimed", "claimed"), ("ratio", "ratio"), ("details", "all comparisons"),
-        ("reason", "why open"), ("source", "source"), ("papers_own", "the paper's own tables"), ("command", "settled by"),
-    )  # fmt: skip
+        ("id", "claim"),
+        ("statement", "statement"),
+        ("kind", "kind"),
+        ("machine", "on"),
+        ("verdict", "verdict"),
+        ("deciding", "deciding comparison"),
+        ("claimed", "claimed"),
+        ("ratio", "ratio"),
+        ("details", "all comparisons"),
+        ("reason", "why open"),
+        ("source", "source"),
+        ("papers_own", "the paper's own tables"),
+        ("command", "settled by"),
+    )
     return Table(
-        name="claims", title="The claims ledger",
-        caption=f"{len(published.claims())} comparisons that the papers make. Exact: counts and formulas, valid anywhere; relative: an order or factor on a class of "
-        "devices; absolute: on a named device. The interval is at the level that Holm's rule over all claims judged here gives it (5 % in all).",
-        columns=tuple(Column(k, h, digits=3) for k, h in keys), rows=tuple(rows), outcomes=tuple(j.verdict for j in judgements),
-    )  # fmt: skip
+        name="claims",
+        title="The claims ledger",
+        caption=f"{len(published.claims())} comparisons that the papers make. Exact: counts and formulas, valid "
+        "anywhere; relative: an order or factor on a class of "
+        "devices; absolute: on a named device. The interval is at the level that Holm's rule over all claims "
+        "judged here gives it (5 % in all).",
+        columns=tuple(Column(k, h, digits=3) for k, h in keys),
+        rows=tuple(rows),
+        outcomes=tuple(j.verdict for j in judgements),
+    )
 
 
-def _claimed(most: Compared | None) -> str:
+def claimed(most: Compared | None) -> str:
+    """What the deciding comparison should be: `above 1`, `1.4 within 6.6 %`."""
     if most is None:
         return ""
     c = most.comparison
@@ -426,6 +462,7 @@ def tally(judgements: Sequence[Judgement]) -> str:
     counts = {v: sum(j.verdict == v for j in judgements) for v in (REPRODUCED, CONTRADICTED, UNDECIDED, NOT_HERE)}
     ids = len({j.id for j in judgements})
     return (
-        f"Of {ids} published claims, judged {len(judgements)} times, {counts[REPRODUCED]} are reproduced, {counts[CONTRADICTED]} contradicted, "
+        f"Of {ids} published claims, judged {len(judgements)} times, {counts[REPRODUCED]} are reproduced, "
+        f"{counts[CONTRADICTED]} contradicted, "
         f"{counts[UNDECIDED]} undecided and {counts[NOT_HERE]} not applicable to these runs."
-    )  # fmt: skip
+    )

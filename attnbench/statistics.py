@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from attnbench.distributions import f_tail, signed_rank, student_quantile, student_tail
 
 Floats = NDArray[np.float64]
 Unit = Literal["round", "process"]
@@ -95,7 +96,7 @@ def signed_rank_interval(values: Sequence[float], level: float = 0.95) -> Interv
     """
     x = _checked(values, level)
     walsh = _walsh(x)
-    below = np.cumsum(_signed_rank(tuple(range(1, len(x) + 1))))
+    below = np.cumsum(signed_rank(tuple(range(1, len(x) + 1))))
     rank = int(np.searchsorted(2 * below, 1 - level + 1e-12, side="right"))
     low, high = (float(walsh[rank - 1]), float(walsh[len(walsh) - rank])) if rank else (-math.inf, math.inf)
     return Interval(float(np.median(walsh)), low, high)
@@ -115,7 +116,7 @@ def signed_rank_p(values: Sequence[float], centre: float = 0.0) -> float:
     signed = x != 0
     if not signed.any():
         return 1.0
-    chances = _signed_rank(tuple(sorted(int(r) for r in doubled[signed])))
+    chances = signed_rank(tuple(sorted(int(r) for r in doubled[signed])))
     found = int(doubled[x > 0].sum())
     return min(1.0, 2 * float(min(chances[: found + 1].sum(), chances[found:].sum())))
 
@@ -291,27 +292,6 @@ def power_law(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> In
     return Interval(slope, slope - reach, slope + reach)
 
 
-def student_quantile(chance: float, df: float) -> float:
-    """The t below which Student's distribution with `df` degrees of freedom has this chance (0.5 or more)."""
-    low, high = 0.0, 1.0
-    while student_tail(high, df) > 1 - chance:
-        low, high = high, 2 * high
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_tail(middle, df) > 1 - chance else (low, middle)
-    return (low + high) / 2
-
-
-def student_tail(t: float, df: float) -> float:
-    """P(T > t) for t >= 0."""
-    return _beta(df / (df + t * t), df / 2, 0.5) / 2
-
-
-def f_tail(f: float, df1: float, df2: float) -> float:
-    """P(F > f) for f >= 0."""
-    return 0.0 if math.isinf(f) else _beta(df2 / (df2 + df1 * f), df2 / 2, df1 / 2)
-
-
 @dataclass(frozen=True)
 class _Spread:
     round_sd: float
@@ -343,48 +323,10 @@ def _walsh(x: Floats) -> Floats:
     return np.sort((x[i] + x[j]) / 2)
 
 
-@lru_cache(maxsize=256)
-def _signed_rank(ranks: tuple[int, ...]) -> Floats:
-    """P(the sum of a random half of these ranks = s) for s = 0, 1, ...: each rank is in with chance 1/2."""
-    chances = np.zeros(sum(ranks) + 1)
-    chances[0], top = 1.0, 0
-    for rank in ranks:
-        chances[rank : top + rank + 1] += chances[: top + 1].copy()
-        top += rank
-        chances[: top + 1] /= 2
-    return chances
-
-
 def _doubled_ranks(x: Floats) -> NDArray[np.int64]:
     """Twice the midranks: whole numbers, however many ties."""
     ordered = np.sort(x)
     return np.searchsorted(ordered, x, "left") + np.searchsorted(ordered, x, "right") + 1
-
-
-def _beta(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function, by its continued fraction (Lentz's method)."""
-    if x <= 0 or x >= 1:
-        return 0.0 if x <= 0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _beta(1 - x, b, a)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    tiny = 1e-300
-    c, d = 1.0, 1 / _away(1 - (a + b) * x / (a + 1), tiny)
-    result = d
-    for m in range(1, 1000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        d, c = 1 / _away(1 + even * d, tiny), _away(1 + even / c, tiny)
-        result *= c * d
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        d, c = 1 / _away(1 + odd * d, tiny), _away(1 + odd / c, tiny)
-        result *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return math.exp(log_front) * result / a
-
-
-def _away(value: float, tiny: float) -> float:
-    return value if abs(value) > tiny else tiny
 
 
 def _groups(log_ratios: Sequence[Sequence[float]], level: float = 0.95) -> list[Floats]:

@@ -101,7 +101,7 @@ def _rounds(count: int) -> str:
 
 def _percent(*values: float) -> list[str]:
     """Percentages with one decimal, or as many as show that unequal values differ."""
-    for digits in (1, 2, 3, 4):
+    for digits in range(1, 13):
         texts = [f"{100 * value:.{digits}f} %" for value in values]
         if len(set(texts)) == len(set(values)):
             break

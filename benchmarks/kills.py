@@ -54,9 +54,8 @@ def main() -> None:
             kept = before[: before.rfind(b"\n") + 1]
             sound &= now.startswith(kept)
             state = "had ended" if ended is not None else "killed"
-            print(
-                f"{number + 1:2} {state}: {now.count(bytes([10]))} records, earlier ones unchanged: {now.startswith(kept)}"
-            )
+            same = now.startswith(kept)
+            print(f"{number + 1:2} {state}: {now.count(bytes([10]))} records, earlier ones unchanged: {same}")
         code = subprocess.run(command, cwd=folder, check=False).returncode
         run = open_run(Path(folder) / "r")
         ids, planned = [r.cell.id for r in run.records], [c.id for c in run.cells]

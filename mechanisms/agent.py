@@ -90,7 +90,7 @@ class AgentAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Gather into the agents, then ask them."""
         B, H, W, C = x.shape
-        if (H, W) != self.grid:
+        if self.grid != (H, W):
             raise ValueError(f"the map must be the grid that agent was built for; got {(H, W)}, built for {self.grid}")
         qkv = self.qkv(x).view(B, H * W, 3, self.heads, C // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b n (h w) d

@@ -169,7 +169,8 @@ class DAT(nn.Module):
         if self.geometry == 2023 and min(h, w) < 2:
             raise ValueError(f"geometry=2023 needs a sampling map of at least 2x2; got {h}x{w} of the grid {H}x{W}")
         dtype = torch.promote_types(x.dtype, torch.float32)
-        even, asking = _places(H, W, h, w, self.geometry, x.device, dtype).split((h * w, H * W))
+        even = _places(H, W, h, w, self.geometry, x.device, dtype)
+        even, asking = even[: h * w], even[h * w :]
         q = self.proj_q(x.permute(0, 3, 1, 2))
         places = self._move(even.view(h, w, 1, 2), self._offsets(q).to(dtype))  # b h w g 2
         places = places.permute(0, 3, 1, 2, 4).reshape(B * G, h, w, 2)
@@ -179,7 +180,7 @@ class DAT(nn.Module):
             for project in (self.proj_k, self.proj_v)
         )
         apart = (asking[:, None] - places.view(B * G, 1, h * w, 2)) * 0.5
-        table = self.rpe_table.unflatten(0, (G, n // G)).repeat(B, 1, 1, 1)
+        table = self.rpe_table.view(G, n // G, *self.rpe_table.shape[1:]).repeat(B, 1, 1, 1)
         bias = _sample(table, apart).view(B, n, H * W, h * w)
         q = q.permute(0, 2, 3, 1).reshape(B, H * W, n, C // n).transpose(1, 2)
         y = attend(q, k, v, bias, kernel=self.kernel).transpose(1, 2).reshape(B, H, W, C)
@@ -190,13 +191,14 @@ class DAT(nn.Module):
         assert near.bias is not None
         weight, bias = near.weight.repeat(self.groups, 1, 1, 1), near.bias.repeat(self.groups)
         y = F.conv2d(q, weight, bias, near.stride, near.padding, groups=q.shape[1])
-        y = y.permute(0, 2, 3, 1).unflatten(-1, (self.groups, -1))  # b h w g c
+        y = y.permute(0, 2, 3, 1)
+        y = y.reshape(*y.shape[:3], self.groups, -1)  # b h w g c
         return F.linear(self.conv_offset[2](self.conv_offset[1](y)), out.weight.flatten(1))
 
     def _move(self, even: Tensor, offsets: Tensor) -> Tensor:
         if self.factor > 0:
-            rows, columns = (s - (self.geometry == 2023) for s in offsets.shape[1:3])
-            y, x = offsets.tanh().unbind(-1)
-            return even + torch.stack([y * (self.factor / rows), x * (self.factor / columns)], dim=-1)
+            less = 1 if self.geometry == 2023 else 0
+            (h, w), (y, x) = offsets.shape[1:3], offsets.tanh().unbind(-1)
+            return even + torch.stack([y * (self.factor / (h - less)), x * (self.factor / (w - less))], dim=-1)
         free = even + offsets
         return free.clamp(-1, 1) if self.geometry == 2023 else free.tanh()

@@ -17,6 +17,8 @@ Cost    multiply-accumulates per image, scales 5:  N (5 C T + 75 T + 3 T d) + 4 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -102,7 +104,7 @@ class LiteMLA(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         precise = torch.promote_types(v.dtype, torch.float32)
-        with torch.autocast(v.device.type, enabled=False):
+        with nullcontext() if v.is_meta else torch.autocast(v.device.type, enabled=False):  # meta has no autocast
             ones = F.pad(v.to(precise), (0, 1), value=1.0)
             y = q.to(precise) @ (k.to(precise).transpose(-2, -1) @ ones)  # b (2 n) (h w) (d + 1)
             return (y[..., :-1] / (y[..., -1:] + EPSILON)).to(v.dtype)

@@ -64,7 +64,7 @@ def test_the_cpu_is_one_device():
 def test_cuda_is_refused_where_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(AttnbenchError, match="device cuda needs .* got torch .* 0 GPUs; .*--device cpu"):
+    with pytest.raises(AttnbenchError, match=r"device cuda needs .* got torch .* 0 GPUs; .*--device cpu"):
         devices.open_device("cuda")
     assert devices.present() == ["cpu"]
 
@@ -351,7 +351,7 @@ def test_a_gpu_is_opened_by_its_index_and_not_beyond_the_last():
     assert devices.open_device("cuda:1").name == "cuda:1"
     assert devices.open_device("cuda:1").torch_device() == torch.device("cuda", 1)
     assert devices.present() == ["cpu", "cuda:0", "cuda:1"]
-    with pytest.raises(AttnbenchError, match="must be below 2, .*; got cuda:2"):
+    with pytest.raises(AttnbenchError, match=r"must be below 2, .*; got cuda:2"):
         devices.open_device("cuda:2")
 
 

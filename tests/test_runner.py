@@ -161,6 +161,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
     journal._file = Full()
     with pytest.raises(AttnbenchError, match="No space left on device"):
         journal.append({"n": 2})
+    journal_file.close()
     assert (tmp_path / "j").read_bytes() == whole
 
 

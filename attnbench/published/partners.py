@@ -73,7 +73,10 @@ STEPS: Mapping[str, str] = {
 # Settings that a variant has when its text names none: two texts with the same settings are one model.
 DEFAULTS: Mapping[str, Mapping[str, bool | int | float | str]] = {
     "hilo": {"window_size": 2, "alpha": 0.9, "pooled": False},
-    **{f"litv2_{s}": {"window_size": 2, "alpha": 0.9, "attention": "hilo", "pooled": False, "num_classes": 1000} for s in "smb"},
+    **{
+        f"litv2_{s}": {"window_size": 2, "alpha": 0.9, "attention": "hilo", "pooled": False, "num_classes": 1000}
+        for s in "smb"
+    },
 }
 
 

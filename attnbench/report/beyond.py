@@ -50,6 +50,27 @@ def _value(p: Point, quantity: str) -> float:
     return found.value
 
 
+def at_the_papers_size(evidence: Evidence, machine: str) -> list[Point]:
+    """The largest group of layers at 224x224 in a forward pass on a machine that have MACs and a speed."""
+    found = [
+        ps
+        for ps in _groups(evidence, "macs", SPEED)
+        if (p := ps[0]).machine == machine
+        and (p.cell.scope, p.cell.res_h, p.cell.res_w, p.cell.pass_) == ("layer", 224, 224, "forward")
+    ]
+    return max(found, key=lambda ps: (len(ps), ps[0].cell.precision == "fp32", ps[0].cell.batch == 64), default=[])
+
+
+def speed(p: Point) -> float:
+    """Images per second."""
+    return _value(p, SPEED)
+
+
+def macs(p: Point) -> float:
+    """Multiply-accumulates per image."""
+    return _value(p, "macs")
+
+
 def _ranks(values: Sequence[float]) -> list[float]:
     return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
 
@@ -68,16 +89,32 @@ def flops_table(evidence: Evidence) -> Table:
         rho, tau = rank_correlation(points)
         cheap = min(points, key=lambda p: _value(p, "macs"))
         fast = max(points, key=lambda p: _value(p, SPEED))
-        rows.append((_where(points[0]), Estimate(len(points)), Estimate(rho) if math.isfinite(rho) else None, Estimate(tau) if math.isfinite(tau) else None,
-                     cheap.cell.variant, fast.cell.variant))  # fmt: skip
+        rows.append(
+            (
+                _where(points[0]),
+                Estimate(len(points)),
+                Estimate(rho) if math.isfinite(rho) else None,
+                Estimate(tau) if math.isfinite(tau) else None,
+                cheap.cell.variant,
+                fast.cell.variant,
+            )
+        )
     return Table(
-        name="flops-against-speed", title="Do FLOPs tell the speed?",
-        caption="Rank correlation of MACs with the time of an image, over the mechanisms measured under one condition: 1 means that fewer MACs always "
+        name="flops-against-speed",
+        title="Do FLOPs tell the speed?",
+        caption="Rank correlation of MACs with the time of an image, over the mechanisms measured under one "
+        "condition: 1 means that fewer MACs always "
         "are faster, 0 that they tell nothing.",
-        columns=(Column("condition", "condition"), Column("mechanisms", "variants", digits=9), Column("spearman", "Spearman's rho", digits=2),
-                 Column("kendall", "Kendall's tau", digits=2), Column("fewest", "fewest MACs"), Column("fastest", "fastest")),
+        columns=(
+            Column("condition", "condition"),
+            Column("mechanisms", "variants", digits=9),
+            Column("spearman", "Spearman's rho", digits=2),
+            Column("kendall", "Kendall's tau", digits=2),
+            Column("fewest", "fewest MACs"),
+            Column("fastest", "fastest"),
+        ),
         rows=tuple(rows),
-    )  # fmt: skip
+    )
 
 
 def _chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
@@ -97,7 +134,10 @@ def flops_charts(evidence: Evidence) -> list[Chart]:
     charts = []
     for number_, sizes in enumerate(_chosen(_groups(evidence, "macs", SPEED)), 1):
         chart = _panels(f"flops-speed{_suffix(number_)}", "FLOPs against measured speed", sizes)
-        chart.caption = f"{_condition(sizes)}. If FLOPs told the speed, the points would fall from the upper left to the lower right; rho is Spearman's rank correlation of MACs and time."
+        chart.caption = (
+            f"{_condition(sizes)}. If FLOPs told the speed, the points would fall from the upper "
+            "left to the lower right; rho is Spearman's rank correlation of MACs and time."
+        )
         for axes, points in zip(chart.axes, sizes, strict=True):
             for p in points:
                 speed = p.get(SPEED)
@@ -109,13 +149,16 @@ def flops_charts(evidence: Evidence) -> list[Chart]:
             axes.set_ylabel("throughput (img/s)" if axes is chart.axes[0] else "")
             _logs(axes)
         for axes, points in zip(chart.axes, sizes, strict=True):
-            chart.labels(axes, [(p.cell.mechanism, p.cell.variant, _value(p, "macs") / 1e9, _value(p, SPEED)) for p in points])
+            chart.labels(
+                axes, [(p.cell.mechanism, p.cell.variant, _value(p, "macs") / 1e9, _value(p, SPEED)) for p in points]
+            )
         charts.append(chart)
     return charts
 
 
 def front(points: Sequence[Point]) -> list[Point]:
     """The points that no other beats in both speed and memory, the fastest first."""
+
     def beats(a: Point, b: Point) -> bool:
         better = _value(a, SPEED) >= _value(b, SPEED) and _value(a, MEMORY) <= _value(b, MEMORY)
         return better and (_value(a, SPEED), _value(a, MEMORY)) != (_value(b, SPEED), _value(b, MEMORY))
@@ -129,11 +172,22 @@ def pareto_charts(evidence: Evidence) -> list[Chart]:
     charts = []
     for number_, sizes in enumerate(_chosen(_groups(evidence, SPEED, MEMORY)), 1):
         chart = _panels(f"pareto{_suffix(number_)}", "Speed and memory: the Pareto front", sizes)
-        chart.caption = f"{_condition(sizes)}. Filled points are on the front: nothing measured here is both faster and smaller. Upper left is better."
+        chart.caption = (
+            f"{_condition(sizes)}. Filled points are on the front: nothing measured here is both "
+            "faster and smaller. Upper left is better."
+        )
         for axes, points in zip(chart.axes, sizes, strict=True):
             best = front(points)
-            stairs = sorted(((_value(p, MEMORY) / 2**20, _value(p, SPEED)) for p in best))
-            axes.step([x for x, _ in stairs], [y for _, y in stairs], where="post", color=INK, linewidth=0.9, alpha=0.6, zorder=0)
+            stairs = sorted((_value(p, MEMORY) / 2**20, _value(p, SPEED)) for p in best)
+            axes.step(
+                [x for x, _ in stairs],
+                [y for _, y in stairs],
+                where="post",
+                color=INK,
+                linewidth=0.9,
+                alpha=0.6,
+                zorder=0,
+            )
             for p in points:
                 speed = p.get(SPEED)
                 if speed:
@@ -143,7 +197,9 @@ def pareto_charts(evidence: Evidence) -> list[Chart]:
             axes.set_ylabel("throughput (img/s)" if axes is chart.axes[0] else "")
             _logs(axes)
         for axes, points in zip(chart.axes, sizes, strict=True):
-            chart.labels(axes, [(p.cell.mechanism, p.cell.variant, _value(p, MEMORY) / 2**20, _value(p, SPEED)) for p in points])
+            chart.labels(
+                axes, [(p.cell.mechanism, p.cell.variant, _value(p, MEMORY) / 2**20, _value(p, SPEED)) for p in points]
+            )
         charts.append(chart)
     return charts
 
@@ -157,12 +213,19 @@ def pareto_table(evidence: Evidence) -> Table:
             rows.append((_where(p), p.cell.variant, p.get(SPEED), p.get(MEMORY), p.get("ratio_to_reference")))
             marks.append(p.cell.mechanism)
     return Table(
-        name="pareto", title="The Pareto front of speed and memory",
+        name="pareto",
+        title="The Pareto front of speed and memory",
         caption="Per condition the variants that no other measured one beats in both, the fastest first.",
-        columns=(Column("condition", "condition"), Column("variant", "variant"), Column(SPEED, "throughput", "img/s"),
-                 Column(MEMORY, "peak memory", "MiB", 2**20), Column("ratio", "speed ratio", "x", digits=3)),
-        rows=tuple(rows), marks=tuple(marks),
-    )  # fmt: skip
+        columns=(
+            Column("condition", "condition"),
+            Column("variant", "variant"),
+            Column(SPEED, "throughput", "img/s"),
+            Column(MEMORY, "peak memory", "MiB", 2**20),
+            Column("ratio", "speed ratio", "x", digits=3),
+        ),
+        rows=tuple(rows),
+        marks=tuple(marks),
+    )
 
 
 def _by_size(evidence: Evidence) -> list[dict[str, list[Point]]]:
@@ -195,17 +258,36 @@ def scaling_table(evidence: Evidence) -> Table:
             if not line:
                 continue
             sizes = f"{_tokens(line[0])} to {_tokens(line[-1])}" if len(line) > 1 else f"{_tokens(line[0])} only"
-            rows.append((f"{line[0].machine}: {conditions(line[0].cell)}", variant, sizes, exponent(line, SPEED), exponent(line, MEMORY), beats_from(line)))
+            rows.append(
+                (
+                    f"{line[0].machine}: {conditions(line[0].cell)}",
+                    variant,
+                    sizes,
+                    exponent(line, SPEED),
+                    exponent(line, MEMORY),
+                    beats_from(line),
+                )
+            )
             marks.append(line[0].cell.mechanism)
     return Table(
-        name="scaling", title="Growth with the number of tokens",
-        caption="Exponents b of time and peak memory as tokens^b over the measured sizes (least squares on logarithms, 95 % interval where three sizes "
-        "or more were measured); peak memory includes weights and input. The last column: tokens from which on the speed ratio's interval lies above 1 "
+        name="scaling",
+        title="Growth with the number of tokens",
+        caption="Exponents b of time and peak memory as tokens^b over the measured sizes (least squares on "
+        "logarithms, 95 % interval where three sizes "
+        "or more were measured); peak memory includes weights and input. The last column: tokens from which on "
+        "the speed ratio's interval lies above 1 "
         "at every measured size, with the crossing between two sizes interpolated.",
-        columns=(Column("condition", "condition"), Column("variant", "variant"), Column("tokens", "tokens"), Column("time", "exponent of time", digits=3),
-                 Column("memory", "exponent of memory", digits=3), Column("beats", "faster than the reference from")),
-        rows=tuple(rows), marks=tuple(marks),
-    )  # fmt: skip
+        columns=(
+            Column("condition", "condition"),
+            Column("variant", "variant"),
+            Column("tokens", "tokens"),
+            Column("time", "exponent of time", digits=3),
+            Column("memory", "exponent of memory", digits=3),
+            Column("beats", "faster than the reference from"),
+        ),
+        rows=tuple(rows),
+        marks=tuple(marks),
+    )
 
 
 def exponent(line: Sequence[Point], quantity: str) -> Estimate | None:
@@ -259,7 +341,10 @@ def scaling_charts(evidence: Evidence) -> list[Chart]:
             for n, r, p in found:
                 chart.point(axes, n, r, name, tip(p))
             ends.append((name, float(found[-1][0]), found[-1][1].value))
-        chart.caption = f"{some.machine}: {conditions(some.cell)}, eager kernel. Speed over {some.reference or 'the reference'}; above 1 is faster. Lines at points are intervals."
+        chart.caption = (
+            f"{some.machine}: {conditions(some.cell)}, eager kernel. Speed over "
+            f"{some.reference or 'the reference'}; above 1 is faster. Lines at points are intervals."
+        )
         if ends:
             axes.axhline(1, color=INK, linewidth=0.8)
             _logs(axes)
@@ -276,21 +361,60 @@ def scaling_charts(evidence: Evidence) -> list[Chart]:
 def kernels(evidence: Evidence) -> tuple[Table, list[Chart]]:
     """Every kernel, compilation and precision against eager fp32 of the same variant."""
     found = []
-    keys = ("machine", "device", "pass_", "batch", "dim", "heads", "stride", "threads", "allocator", "scope", "res_h", "res_w", "variant")
+    keys = (
+        "machine",
+        "device",
+        "pass_",
+        "batch",
+        "dim",
+        "heads",
+        "stride",
+        "threads",
+        "allocator",
+        "scope",
+        "res_h",
+        "res_w",
+        "variant",
+    )
     for points in groups([p for p in evidence.points if p.get(SPEED)], *keys).values():
-        base = next((p for p in points if (p.cell.kernel, p.cell.compiled, p.cell.precision) == ("eager", False, "fp32")), None)
-        others = [p for p in points if base and (p.cell.kernel, p.cell.compiled, p.cell.precision) != ("eager", False, "fp32")]
+        base = next(
+            (p for p in points if (p.cell.kernel, p.cell.compiled, p.cell.precision) == ("eager", False, "fp32")), None
+        )
+        others = [
+            p for p in points if base and (p.cell.kernel, p.cell.compiled, p.cell.precision) != ("eager", False, "fp32")
+        ]
         found += [(p, _over(p, base)) for p in others if base]
     rows: tuple[tuple[Value, ...], ...] = tuple(
-        (_plain_where(p), p.cell.variant, p.cell.precision, kernel(p), ratio, p.get(SPEED), p.get(MEMORY), " ".join(p.flags)) for p, ratio in found
+        (
+            _plain_where(p),
+            p.cell.variant,
+            p.cell.precision,
+            kernel(p),
+            ratio,
+            p.get(SPEED),
+            p.get(MEMORY),
+            " ".join(p.flags),
+        )
+        for p, ratio in found
     )
     table = Table(
-        name="kernels", title="Kernels and precisions",
-        caption="Speed over the same variant with the eager kernel in fp32, under the same conditions. The interval comes from the two medians' intervals.",
-        columns=(Column("condition", "condition"), Column("variant", "variant"), Column("precision", "precision"), Column("kernel", "kernel"),
-                 Column("ratio", "over eager fp32", "x", digits=3), Column(SPEED, "throughput", "img/s"), Column(MEMORY, "peak memory", "MiB", 2**20), Column("flags", "flags")),
-        rows=rows, marks=tuple(p.cell.mechanism for p, _ in found),
-    )  # fmt: skip
+        name="kernels",
+        title="Kernels and precisions",
+        caption="Speed over the same variant with the eager kernel in fp32, under the same conditions. The "
+        "interval comes from the two medians' intervals.",
+        columns=(
+            Column("condition", "condition"),
+            Column("variant", "variant"),
+            Column("precision", "precision"),
+            Column("kernel", "kernel"),
+            Column("ratio", "over eager fp32", "x", digits=3),
+            Column(SPEED, "throughput", "img/s"),
+            Column(MEMORY, "peak memory", "MiB", 2**20),
+            Column("flags", "flags"),
+        ),
+        rows=rows,
+        marks=tuple(p.cell.mechanism for p, _ in found),
+    )
     return table, _kernel_charts(found)
 
 
@@ -318,13 +442,26 @@ def _kernel_charts(found: Sequence[tuple[Point, Estimate]]) -> list[Chart]:
         variants = sorted({p.cell.variant for p, _ in some})
         ways = sorted({(p.cell.precision, kernel(p)) for p, _ in some})
         columns = min(3, len(ways))
-        chart = Chart(f"kernels{_suffix(number_)}", "Kernels and precisions against eager fp32", panels=(-(-len(ways) // columns), columns), share_y=True,
-                      size=(2.4 + 3.1 * columns, 1.3 + (0.8 + 0.24 * len(variants)) * -(-len(ways) // columns)))  # fmt: skip
-        chart.caption = f"{where}. Speed over the same variant in fp32 with the eager kernel; right of the line is faster."
+        chart = Chart(
+            f"kernels{_suffix(number_)}",
+            "Kernels and precisions against eager fp32",
+            panels=(-(-len(ways) // columns), columns),
+            share_y=True,
+            size=(2.4 + 3.1 * columns, 1.3 + (0.8 + 0.24 * len(variants)) * -(-len(ways) // columns)),
+        )
+        chart.caption = (
+            f"{where}. Speed over the same variant in fp32 with the eager kernel; right of the line is faster."
+        )
         for axes, (precision, name) in zip(chart.axes, ways, strict=False):
             for p, ratio in some:
                 if (p.cell.precision, kernel(p)) == (precision, name):
-                    chart.barh(axes, variants.index(p.cell.variant), ratio, p.cell.mechanism, f"{tip(p)}; {number(ratio.value, 3)} x eager fp32")
+                    chart.barh(
+                        axes,
+                        variants.index(p.cell.variant),
+                        ratio,
+                        p.cell.mechanism,
+                        f"{tip(p)}; {number(ratio.value, 3)} x eager fp32",
+                    )
             axes.axvline(1, color=INK, linewidth=0.8)
             axes.set_yticks(range(len(variants)), variants)
             axes.set_ylim(len(variants) - 0.4, -0.6)

@@ -10,13 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.report.style import GRID, INK, METADATA, look, new
+from attnbench.report.style import GRID, INK, METADATA, PALETTE, look, new
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
     from attnbench.report.evidence import Estimate
+
+# Where a label may stand beside its point, in pixels, the nearest first; a far one gets a leader.
+AROUND: tuple[tuple[float, float, str], ...] = (
+    (6, 0, "left"), (-6, 0, "right"), (0, 9, "center"), (0, -10, "center"),
+    (6, 9, "left"), (-6, 9, "right"), (6, -9, "left"), (-6, -9, "right"),
+    (0, 20, "center"), (0, -21, "center"),
+    *((side * x, up * y, "left" if side > 0 else "right") for x, y in ((14, 18), (24, 28), (36, 40)) for up in (1, -1) for side in (1, -1)),
+    (0, 32, "center"), (0, -33, "center"),
+)  # fmt: skip
 
 
 class Chart:
@@ -64,7 +73,9 @@ class Chart:
         """A measured point with its interval."""
         style = look(mechanism)
         if y.low is not None and y.high is not None:
-            (bar,) = axes.plot([x, x], [y.low, y.high], color=style.color, linewidth=1.1, zorder=2, marker="_", markersize=4)
+            (bar,) = axes.plot(
+                [x, x], [y.low, y.high], color=style.color, linewidth=1.1, zorder=2, marker="_", markersize=4
+            )
             self.mark(bar, mechanism, tip)
         fill = "none" if hollow else style.color
         (dot,) = axes.plot(
@@ -75,15 +86,25 @@ class Chart:
     def line(self, axes: Axes, xs: Sequence[float], ys: Sequence[float], mechanism: str, **how: Any) -> None:
         """The line through a mechanism's points."""
         style = look(mechanism)
-        (line,) = axes.plot(xs, ys, color=style.color, zorder=1, **({"dashes": style.dashes} if style.dashes else {}), **how)
+        (line,) = axes.plot(xs, ys, color=style.color, zorder=1, **how)
+        if style.dashes:
+            line.set_dashes(style.dashes)
         self.mark(line, mechanism, mechanism)
 
     def cross(self, axes: Axes, x: float, mechanism: str, tip: str, row: int = 0) -> None:
         """A cell without numbers: a cross at the upper edge, one row a mechanism."""
         (dot,) = axes.plot(
-            [x], [0.98 - 0.045 * row], marker="x", color=look(mechanism).color, markersize=6, markeredgewidth=1.8,
-            transform=axes.get_xaxis_transform(), linestyle="none", clip_on=False, zorder=4,
-        )  # fmt: skip
+            [x],
+            [0.98 - 0.045 * row],
+            marker="x",
+            color=look(mechanism).color,
+            markersize=6,
+            markeredgewidth=1.8,
+            transform=axes.get_xaxis_transform(),
+            linestyle="none",
+            clip_on=False,
+            zorder=4,
+        )
         self.mark(dot, mechanism, tip)
 
     def barh(self, axes: Axes, place: float, x: Estimate, mechanism: str, tip: str, height: float = 0.7) -> None:
@@ -114,10 +135,24 @@ class Chart:
                 top = places[i] - gap
         for (_, name, x, y), at in zip(want, places, strict=True):
             note = axes.annotate(
-                name, (x, y), xytext=(1.04, (at - box.y0) / box.height), textcoords="axes fraction", va="center",
-                fontsize=8, color=look(name).color, in_layout=False, annotation_clip=False,
-                arrowprops={"arrowstyle": "-", "color": look(name).color, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 3},
-            )  # fmt: skip
+                name,
+                (x, y),
+                xytext=(1.04, (at - box.y0) / box.height),
+                textcoords="axes fraction",
+                va="center",
+                fontsize=8,
+                color=INK,
+                in_layout=False,
+                annotation_clip=False,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": look(name).color,
+                    "linewidth": 0.8,
+                    "alpha": 0.8,
+                    "shrinkA": 0,
+                    "shrinkB": 3,
+                },
+            )
             note.set_in_layout(False)
             self.mark(note, name, name)
 
@@ -128,18 +163,19 @@ class Chart:
         spots = [tuple(map(float, axes.transData.transform((x, y)))) for *_, x, y in items]
         taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
         box = axes.get_window_extent()
-        around = [(6, 0, "left"), (-6, 0, "right"), (0, 9, "center"), (0, -10, "center")]
-        around += [(6, 9, "left"), (-6, 9, "right"), (6, -9, "left"), (-6, -9, "right")]
-        around += [(0, 20, "center"), (0, -21, "center"), (14, 18, "left"), (-14, 18, "right"), (14, -18, "left"), (-14, -18, "right")]
-        around += [(0, 32, "center"), (0, -33, "center"), (24, 28, "left"), (24, -28, "left"), (-24, 28, "right"), (-24, -28, "right")]
         for (mechanism, text, *_), (px, py) in zip(items, spots, strict=True):
             note = axes.annotate(
-                text, (0, 0), xytext=(0, 0), textcoords="offset points", fontsize=7.5, color=look(mechanism).color, va="center"
+                text,
+                items[spots.index((px, py))][2:],
+                xytext=(0, 0),
+                textcoords="offset points",
+                fontsize=7.5,
+                va="center",
             )
             size = note.get_window_extent(renderer)
             note.remove()
             best: tuple[float, float, str] | None = None
-            for dx, dy, side in around:
+            for dx, dy, side in AROUND:
                 left = px + dx - {"left": 0.0, "right": size.width, "center": size.width / 2}[side]
                 cover = (left, py + dy - size.height / 2, left + size.width, py + dy + size.height / 2)
                 inside = cover[0] >= box.x0 and cover[2] <= box.x1 and cover[1] >= box.y0 and cover[3] <= box.y1
@@ -154,10 +190,24 @@ class Chart:
             points = 72 / self.figure.dpi
             far = abs(dx) + abs(dy) > 16
             note = axes.annotate(
-                text, (x, y), xytext=(dx * points, dy * points), textcoords="offset points", fontsize=7.5, ha=side,
-                va="center", color=look(mechanism).color,
-                arrowprops={"arrowstyle": "-", "color": look(mechanism).color, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3} if far else None,
-            )  # fmt: skip
+                text,
+                (x, y),
+                xytext=(dx * points, dy * points),
+                textcoords="offset points",
+                fontsize=7.5,
+                ha=side,
+                va="center",
+                color=INK,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": look(mechanism).color,
+                    "linewidth": 0.6,
+                    "shrinkA": 0,
+                    "shrinkB": 3,
+                }
+                if far
+                else None,
+            )
             note.set_in_layout(False)
             self.mark(note, mechanism, text)
 
@@ -171,6 +221,8 @@ class Chart:
     def save(self, folder: Path) -> list[Path]:
         """Write NAME.pdf, NAME.svg and NAME.png."""
         paths = []
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")  # the places are final: three formats need not find them again
         for kind in ("pdf", "svg", "png"):
             held = io.BytesIO()
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])
@@ -205,9 +257,16 @@ class Chart:
         svg = svg.replace('href="#', f'href="#{self.name}-').replace("url(#", f"url(#{self.name}-")
         svg = re.sub(re.escape(INK), "currentColor", svg, flags=re.IGNORECASE)
         svg = re.sub(re.escape(GRID), "var(--grid)", svg, flags=re.IGNORECASE)
+        for place, color in enumerate(PALETTE):
+            svg = re.sub(re.escape(color), f"var(--c{place})", svg, flags=re.IGNORECASE)
         svg = re.sub(r"fill: #ffffff", "fill: none", svg)
         label = html.escape(f"{self.title}. {self.caption}", quote=True)
-        svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_literal(label)}">', svg, count=1)
+        svg = re.sub(
+            r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
+            rf'<svg viewBox="\1" role="img" aria-label="{_literal(label)}">',
+            svg,
+            count=1,
+        )
         return svg.strip()
 
 

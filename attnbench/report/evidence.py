@@ -249,3 +249,17 @@ def conditions(cell: Cell) -> str:
     if cell.device.startswith("cpu"):
         words.append(f"{cell.threads} thread{'s' if cell.threads > 1 else ''}, {cell.allocator} allocator")
     return ", ".join(words)
+
+
+def stored(root: Path = Path("reports/runs")) -> list[Path]:
+    """The run folders that a project keeps under `reports/runs`.
+
+    Raises:
+        AttnbenchError: there are none.
+    """
+    found = sorted(p for p in root.glob("*") if p.is_dir())
+    if not found:
+        raise AttnbenchError(
+            f"without RUN the runs under {root} are read; got none there; name a folder that `attnbench run` made"
+        )
+    return found

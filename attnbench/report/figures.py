@@ -32,7 +32,9 @@ def over_resolution(evidence: Evidence) -> list[Chart]:
     """Figure 3: MACs, throughput and memory over resolution, a cross for a cell without numbers."""
     charts = []
     eager = [p for p in evidence.points if p.cell.kernel == "eager" and not p.cell.compiled and p.cell.scope == "layer"]
-    for number_, points in enumerate(groups(eager, *GROUP).values(), 1):
+    found = list(groups(eager, *GROUP).values())
+    several = [ps for ps in found if len({_pixels(p) for p in ps}) > 1]
+    for number_, points in enumerate(several or found[:1], 1):
         chart = Chart(
             f"fig3-resolution{'' if number_ == 1 else f'-{number_}'}",
             "Figure 3: cost, speed and memory over resolution",
@@ -41,8 +43,10 @@ def over_resolution(evidence: Evidence) -> list[Chart]:
             room=0.13,
         )
         chart.caption = (
-            f"Layers on {points[0].machine}: {conditions(points[0].cell)}, eager kernel. Bars are the interval of the median; "
+            f"Layers on {points[0].machine}: {conditions(points[0].cell)}, eager kernel. Bars are the interval "
+            "of the median; "
             "a cross is a cell that ran out of memory, declined or failed. Logarithmic axes."
+            + ("" if several else " These runs hold one resolution only.")
         )
         _panels(chart, points)
         charts.append(chart)
@@ -60,7 +64,9 @@ def _panels(chart: Chart, points: Sequence[Point]) -> None:
     by_variant = {v[0]: sorted(ps, key=_pixels) for v, ps in groups(points, "variant").items()}
     for axes, (quantity, label, scale) in zip(chart.axes, PANELS, strict=True):
         ends = []
-        bad: list[str] = sorted(v for v, line in by_variant.items() if any(not p.ok and p.get(quantity) is None for p in line))
+        bad: list[str] = sorted(
+            v for v, line in by_variant.items() if any(not p.ok and p.get(quantity) is None for p in line)
+        )
         for variant, line in sorted(by_variant.items()):
             found = [(p, p.get(quantity)) for p in line]
             measured = [(p, e.over(scale)) for p, e in found if e is not None]
@@ -69,8 +75,8 @@ def _panels(chart: Chart, points: Sequence[Point]) -> None:
                 chart.line(axes, [_pixels(p) for p, _ in measured], [e.value for _, e in measured], name)
             for p, e in measured:
                 chart.point(axes, _pixels(p), e, name, tip(p))
-            for p, e in found:
-                if e is None and not p.ok:
+            for p, none in found:
+                if none is None and not p.ok:
                     chart.cross(axes, _pixels(p), name, tip(p), row=bad.index(variant))
             if measured:
                 ends.append((name, _pixels(measured[-1][0]), measured[-1][1].value))
@@ -88,7 +94,7 @@ def _panels(chart: Chart, points: Sequence[Point]) -> None:
 
 def _log(axes: object, xs: Sequence[float]) -> None:
     from matplotlib.axes import Axes
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     assert isinstance(axes, Axes)
     axes.set_xscale("log")
@@ -96,6 +102,7 @@ def _log(axes: object, xs: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(list(xs)))
     axes.xaxis.set_minor_locator(FixedLocator([]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     low, high = min(xs), max(xs)

@@ -14,6 +14,7 @@ SCOPES = {"layer": "Layers", "backbone": "Backbones", "task": "Detectors and seg
 
 # key -> (heading, text of a point): left out of the table, and told in the caption, where all rows agree
 CONDITIONS: dict[str, tuple[str, Callable[[Point], str]]] = {
+    "run": ("run", lambda p: p.run_id),
     "machine": ("machine", lambda p: p.machine),
     "device": ("device", lambda p: p.cell.device),
     "resolution": ("resolution", lambda p: f"{p.cell.res_h}x{p.cell.res_w}"),
@@ -59,18 +60,20 @@ def table(evidence: Evidence, scope: str) -> Table:
     """Every cell of one scope."""
     points = [p for p in evidence.points if p.cell.scope == scope]
     texts = {key: [text(p) for p in points] for key, (_, text) in CONDITIONS.items()}
-    varying = [k for k in CONDITIONS if len(set(texts[k])) > 1 and k not in ("protocol", "reference")]
+    varying = [k for k in CONDITIONS if len(set(texts[k])) > 1 and k not in ("protocol", "reference", "run")]
     varying += [k for k in ("protocol", "reference") if len(set(texts[k]) - {""}) > 1]
     if len(evidence.machines) > 1 and "machine" not in varying:
         varying.insert(0, "machine")
+    if len({(p.cell.id, p.machine) for p in points}) < len(points):
+        varying.append("run")
     same = [
         f"{CONDITIONS[k][0]} {next(iter(set(texts[k]) - {''}))}"
         for k in CONDITIONS
-        if k not in varying and set(texts[k]) - {""}
+        if k not in varying and k != "run" and set(texts[k]) - {""}
     ]
     columns = (
-        *(Column(k, CONDITIONS[k][0]) for k in varying),
         Column("variant", "variant"),
+        *(Column(k, CONDITIONS[k][0]) for k in varying),
         *NUMBERS,
         Column("outcome", "outcome"),
         Column("reason", "why"),
@@ -78,7 +81,7 @@ def table(evidence: Evidence, scope: str) -> Table:
     )
     order = sorted(points, key=lambda p: (*(_natural(CONDITIONS[k][1](p)) for k in varying), _speed(p), p.cell.variant))
     rows = tuple(
-        (*(CONDITIONS[k][1](p) for k in varying), p.cell.variant, *_numbers(p), p.outcome, p.reason, " ".join(p.flags))
+        (p.cell.variant, *(CONDITIONS[k][1](p) for k in varying), *_numbers(p), p.outcome, p.reason, " ".join(p.flags))
         for p in order
     )
     return Table(
@@ -86,13 +89,14 @@ def table(evidence: Evidence, scope: str) -> Table:
         title=f"{SCOPES.get(scope, scope)}: every cell",
         caption=f"{SCOPES.get(scope, scope)} as measured, the fastest first within each condition. "
         f"{'The same for all rows: ' + ', '.join(same) + '. ' if same else ''}"
-        f"MACs are per image, forward ({QUANTITIES['macs'].heading}); the speed ratio is the {QUANTITIES['ratio_to_reference'].meaning}; "
+        f"MACs are per image, forward ({QUANTITIES['macs'].heading}); the speed ratio is the "
+        f"{QUANTITIES['ratio_to_reference'].meaning}; "
         "brackets hold the interval of the run's protocol.",
         columns=columns,
         rows=rows,
         marks=tuple(p.cell.mechanism for p in order),
         outcomes=tuple(p.outcome for p in order),
-    )  # fmt: skip
+    )
 
 
 def _numbers(point: Point) -> tuple[Value, ...]:

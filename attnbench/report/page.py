@@ -7,6 +7,7 @@ from typing import Any
 
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Estimate
+from attnbench.report.style import INK, PALETTE
 from attnbench.report.tables import Column, Table, Value, cell_text, heading_groups
 
 
@@ -45,6 +46,11 @@ def render(
     return environment.get_template("page.html.j2").render(
         summary=summary, problems=problems, sections=drawn, runs=runs, mechanisms=mechanisms
     )
+
+
+def theme_color(color: str) -> str:
+    """The page's own colour for one of the charts', so that both themes can read it."""
+    return "var(--ink)" if color == INK else f"var(--c{PALETTE.index(color)})"
 
 
 def sort_key(value: Value, column: Column) -> str:

@@ -14,21 +14,30 @@ from attnbench.report.style import INK, PALETTE
 
 SIDES = tuple(range(224, 1025, 32))
 DIM, HEADS = 384, 12
-BRANCHES = (("msa", "MSA", INK, ()), ("hilo", "HiLo", PALETTE[0], ()), ("Hi-Fi", "Hi-Fi", PALETTE[1], (4, 1.5)), ("Lo-Fi", "Lo-Fi", PALETTE[2], (1, 1.2)))  # fmt: skip
+BRANCHES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
+    ("msa", "MSA", INK, ()),
+    ("hilo", "HiLo", PALETTE[0], ()),
+    ("Hi-Fi", "Hi-Fi", PALETTE[1], (4, 1.5)),
+    ("Lo-Fi", "Lo-Fi", PALETTE[2], (1, 1.2)),
+)
 
 
 def complexity(evidence: Evidence) -> Chart:
     """Figure 2: MACs by the closed formulas over resolution, window and alpha, and what was counted."""
     chart = Chart("fig2-complexity", "Figure 2: what a layer costs by its formula", size=(11.5, 4.0), panels=(1, 3))
     chart.caption = (
-        f"Multiply-accumulates per image by closed formula at dim {DIM}, {HEADS} heads, stride 16. Left: window 2, half of the heads in each "
-        "branch. Middle: HiLo whole, by window, at three resolutions (no padding counted). Right: HiLo by alpha at 224x224. "
+        f"Multiply-accumulates per image by closed formula at dim {DIM}, {HEADS} heads, stride 16. Left: window "
+        "2, half of the heads in each "
+        "branch. Middle: HiLo whole, by window, at three resolutions (no padding counted). Right: HiLo by alpha "
+        "at 224x224. "
         "Crosses are counts of these runs at the same setting, where there are any."
     )
     first, second, third = chart.axes
     for key, name, color, dashes in BRANCHES:
         ys = [_cost(key, (side // 16) ** 2) / 1e9 for side in SIDES]
-        (line,) = first.plot(SIDES, ys, color=color, **({"dashes": dashes} if dashes else {}))
+        (line,) = first.plot(SIDES, ys, color=color)
+        if dashes:
+            line.set_dashes(dashes)
         chart.mark(line, key if key in ("msa", "hilo") else "hilo", name)
         first.annotate(name, (SIDES[-1], ys[-1]), xytext=(4, 0), textcoords="offset points", va="center", color=color)
     first.set_yscale("log")
@@ -55,7 +64,14 @@ def complexity(evidence: Evidence) -> Chart:
     for p in evidence.points:
         macs = p.get("macs")
         settings = dict(p.cell.settings)
-        if macs and p.cell.mechanism == "hilo" and p.cell.dim == DIM and p.cell.heads == HEADS and p.cell.grid == (14, 14) and settings.get("window_size") == 2:
+        if (
+            macs
+            and p.cell.mechanism == "hilo"
+            and p.cell.dim == DIM
+            and p.cell.heads == HEADS
+            and p.cell.grid == (14, 14)
+            and settings.get("window_size") == 2
+        ):
             (dot,) = third.plot([float(settings["alpha"])], [macs.value / 1e6], "x", color=INK, markersize=8)
             chart.mark(dot, "hilo", tip(p))
     third.set_ylim(bottom=0)
@@ -82,16 +98,27 @@ def _plain(axes: object) -> None:
 
 def alpha(evidence: Evidence) -> Chart:
     """Figure 4: LITv2-S over alpha: published MACs and accuracy, our counts and speed."""
-    chart = Chart("fig4-alpha", "Figure 4: the share of low-frequency heads in LITv2-S", size=(11.5, 3.8), panels=(1, 3))
+    chart = Chart(
+        "fig4-alpha", "Figure 4: the share of low-frequency heads in LITv2-S", size=(11.5, 3.8), panels=(1, 3)
+    )
     chart.caption = (
-        "LITv2-S at 224x224. Hollow: published (the alpha table of its repository). Filled: these runs. Accuracy is as published; none is measured. "
+        "LITv2-S at 224x224. Hollow: published (the alpha table of its repository). Filled: these runs. "
+        "Accuracy is as published; none is measured. "
         "The published MACs of alpha 1 lie below what the model can reach (see the errata)."
     )
     rows = published.read("alpha")
     xs = [float(r["alpha"]) for r in rows]
     macs, top, speed = chart.axes
     for axes, key, label in ((macs, "flops_g", "MACs (G)"), (top, "top1_pct", "top-1 as published (%)")):
-        (line,) = axes.plot(xs, [float(r[key]) for r in rows], color=INK, marker="o", markerfacecolor="none", dashes=(4, 1.5), label="published")
+        (line,) = axes.plot(
+            xs,
+            [float(r[key]) for r in rows],
+            color=INK,
+            marker="o",
+            markerfacecolor="none",
+            dashes=(4, 1.5),
+            label="published",
+        )
         chart.mark(line, "litv2_s", f"published {label}")
         axes.set_title(label)
         axes.set_xlabel("alpha")
@@ -118,9 +145,12 @@ def alpha(evidence: Evidence) -> Chart:
 
 def _fastest(evidence: Evidence, variant: str) -> list[tuple[Point, Estimate]]:
     found = [
-        (p, e) for p in evidence.find("backbone", variant, res_h=224, res_w=224, pass_="forward", precision="fp32", kernel="eager", compiled=False)
+        (p, e)
+        for p in evidence.find(
+            "backbone", variant, res_h=224, res_w=224, pass_="forward", precision="fp32", kernel="eager", compiled=False
+        )
         if (e := p.get("throughput_img_per_s"))
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda x: (x[0].device_kind != "gpu", x[0].cell.batch != 64, x[0].machine))[:1]
 
 
@@ -128,14 +158,23 @@ def bars(evidence: Evidence) -> list[Chart]:
     """Figure 6: single layers on a CPU and a GPU, published and measured."""
     chart = Chart("fig6-layers", "Figure 6: single layers on a CPU and a GPU", size=(11.5, 6.6), panels=(2, 2))
     rows = published.read("layer_benchmark")
-    columns = (("cpu", "throughput_cpu_img_per_s", "Core i9-10900X"), ("gpu", "throughput_rtx3090_img_per_s", "RTX 3090"))
+    columns = (
+        ("cpu", "throughput_cpu_img_per_s", "Core i9-10900X"),
+        ("gpu", "throughput_rtx3090_img_per_s", "RTX 3090"),
+    )
     told = []
     for place, (kind, key, device) in enumerate(columns):
         above, below = chart.axes[place], chart.axes[place + 2]
         ordered = sorted(rows, key=lambda r: -float(r["throughput_cpu_img_per_s"]))
         names = [r["mechanism"] for r in ordered]
         for i, row in enumerate(ordered):
-            chart.barh(above, i, Estimate(float(row[key])), LAYERS[row["mechanism"]][1][0], f"{row['mechanism']}, published: {row[key]} img/s on {device}")
+            chart.barh(
+                above,
+                i,
+                Estimate(float(row[key])),
+                LAYERS[row["mechanism"]][1][0],
+                f"{row['mechanism']}, published: {row[key]} img/s on {device}",
+            )
         _named_bars(above, names, f"published: {device}")
         found, some = _layer_speeds(evidence, kind)
         if not some:
@@ -153,8 +192,14 @@ def bars(evidence: Evidence) -> list[Chart]:
                 below.text(0, i, f" {why}", va="center", fontsize=7.5)
         _named_bars(below, names, f"these runs: {group.machine}")
         told.append(f"{group.machine}: batch {group.cell.batch}, {group.cell.precision}, eager kernel")
-    chart.caption = "Images per second at 14x14 tokens, dim 768, 12 heads; both in the order of the published CPU speeds. Published at batch 64. " + (
-        f"Measured on {'; '.join(told)}; lines are intervals." if told else "These runs measured no layer at this size."
+    chart.caption = (
+        "Images per second at 14x14 tokens, dim 768, 12 heads; both in the order of the published CPU speeds. "
+        "Published at batch 64. "
+        + (
+            f"Measured on {'; '.join(told)}; lines are intervals."
+            if told
+            else "These runs measured no layer at this size."
+        )
     )
     return [chart]
 
@@ -174,10 +219,16 @@ def _named_bars(axes: object, names: Sequence[str], title: str) -> None:
 def _layer_speeds(evidence: Evidence, kind: str) -> tuple[dict[str, Point], list[Point]]:
     """The layers at the published size on one device of a kind, by mechanism; the group nearest to the papers'."""
     eager = [
-        p for p in evidence.points
-        if p.cell.scope == "layer" and p.device_kind == kind and (p.cell.res_h, p.cell.res_w, p.cell.dim, p.cell.heads, p.cell.stride) == (224, 224, 768, 12, 16)
-        and p.cell.pass_ == "forward" and p.cell.kernel == "eager" and not p.cell.compiled and p.cell.precision in ("fp32", "tf32")
-    ]  # fmt: skip
+        p
+        for p in evidence.points
+        if p.cell.scope == "layer"
+        and p.device_kind == kind
+        and (p.cell.res_h, p.cell.res_w, p.cell.dim, p.cell.heads, p.cell.stride) == (224, 224, 768, 12, 16)
+        and p.cell.pass_ == "forward"
+        and p.cell.kernel == "eager"
+        and not p.cell.compiled
+        and p.cell.precision in ("fp32", "tf32")
+    ]
     best: list[Point] = []
     for found in groups(eager, "machine", "device", "precision", "batch", "threads", "allocator").values():
         if any(p.ok for p in found) and (not best or _nearness(found) > _nearness(best)):

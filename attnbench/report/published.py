@@ -101,7 +101,11 @@ def partner(
         if not right:
             what = metric.device_name or {"cpu": "CPU", "gpu": "GPU"}[metric.device]
             return None, f"no {metric.pass_} pass on a {what} in these runs"
-        plain = [p for p in right if p.cell.kernel == "eager" and not p.cell.compiled and p.cell.precision in ("fp32", "tf32")]
+        plain = [
+            p
+            for p in right
+            if p.cell.kernel == "eager" and not p.cell.compiled and p.cell.precision in ("fp32", "tf32")
+        ]
         if not plain:
             return None, "measured, but not in fp32 with the eager kernel"
         same = sorted(plain, key=lambda p: (p.cell.batch != metric.batch, p.cell.precision, -p.cell.batch, p.run_id))
@@ -133,7 +137,10 @@ def tables(evidence: Evidence) -> list[Table]:
 
 def _lines(evidence: Evidence) -> list[dict[str, str]]:
     """Whose numbers stand in the first, second, ... line of a published row: one CPU and one GPU each."""
-    kinds = {k: [m for m in evidence.machines if any(p.machine == m and p.device_kind == k for p in evidence.points)] for k in ("cpu", "gpu")}
+    kinds = {
+        k: [m for m in evidence.machines if any(p.machine == m and p.device_kind == k for p in evidence.points)]
+        for k in ("cpu", "gpu")
+    }
     count = max(1, *(len(found) for found in kinds.values()))
     return [{k: found[i] for k, found in kinds.items() if i < len(found)} for i in range(count)]
 
@@ -163,9 +170,14 @@ def table(evidence: Evidence, layout: Layout) -> Table:
         if reason and metric.quantity:
             notes.append(f"{metric.heading}: no partner in any row: {reason}.")
     return Table(
-        name=layout.file.replace("_", "-"), title=layout.title, caption=_caption(evidence, layout, by_line),
-        columns=_columns(layout, alone, len(lines) > 1), rows=tuple(rows), notes=(*layout.notes, *notes), marks=tuple(marks),
-    )  # fmt: skip
+        name=layout.file.replace("_", "-"),
+        title=layout.title,
+        caption=_caption(evidence, layout, by_line),
+        columns=_columns(layout, alone, len(lines) > 1),
+        rows=tuple(rows),
+        notes=(*layout.notes, *notes),
+        marks=tuple(marks),
+    )
 
 
 def _shared_reason(by_line: Sequence[Sequence[Sequence[Pair]]], place: int) -> str:
@@ -181,7 +193,9 @@ def _columns(layout: Layout, alone: Sequence[str], several: bool) -> tuple[Colum
     for metric, reason in zip(layout.metrics, alone, strict=True):
         group = f"{metric.heading} ({metric.unit})" if metric.unit else metric.heading
         if metric.published:
-            columns.append(Column(f"{metric.key}_published", "published" if not reason else "as published", digits=6, group=group))
+            columns.append(
+                Column(f"{metric.key}_published", "published" if not reason else "as published", digits=6, group=group)
+            )
         if not reason:
             columns.append(Column(f"{metric.key}_measured", metric.word, digits=metric.digits, group=group))
             if metric.published:
@@ -232,15 +246,43 @@ def long_table(evidence: Evidence) -> Table:
             for row in pairs(evidence, layout, line):
                 for p in row:
                     point = p.point
-                    rows.append((
-                        p.file, p.row, p.metric.key, p.metric.unit, p.printed, p.shown, p.ratio,
-                        {True: "yes", False: "no", None: ""}[p.prints_alike],
-                        point.cell.variant if point else "", point.machine if point and p.metric.device else "",
-                        point.cell.conditions() if point else "", point.run_id if point else "", " ".join(point.flags) if point else "",
-                        p.reason or "; ".join(p.remarks),
-                    ))  # fmt: skip
-    keys = "file row quantity unit published measured ratio prints_alike variant machine conditions run flags note".split()
-    return Table("published-all", "Every published figure", "One figure a row.", tuple(Column(k, k) for k in keys), tuple(rows))
+                    rows.append(
+                        (
+                            p.file,
+                            p.row,
+                            p.metric.key,
+                            p.metric.unit,
+                            p.printed,
+                            p.shown,
+                            p.ratio,
+                            {True: "yes", False: "no", None: ""}[p.prints_alike],
+                            point.cell.variant if point else "",
+                            point.machine if point and p.metric.device else "",
+                            point.cell.conditions() if point else "",
+                            point.run_id if point else "",
+                            " ".join(point.flags) if point else "",
+                            p.reason or "; ".join(p.remarks),
+                        )
+                    )
+    keys = [
+        "file",
+        "row",
+        "quantity",
+        "unit",
+        "published",
+        "measured",
+        "ratio",
+        "prints_alike",
+        "variant",
+        "machine",
+        "conditions",
+        "run",
+        "flags",
+        "note",
+    ]
+    return Table(
+        "published-all", "Every published figure", "One figure a row.", tuple(Column(k, k) for k in keys), tuple(rows)
+    )
 
 
 def agreement(evidence: Evidence) -> str:
@@ -255,7 +297,7 @@ def agreement(evidence: Evidence) -> str:
     ]
     if not counted:
         return ""
-    return f"Of {len(counted)} published parameter and MAC counts with a partner here, {sum(counted)} are met to the printed digit."
-
-
-
+    return (
+        f"Of {len(counted)} published parameter and MAC counts with a partner here, {sum(counted)} are met "
+        "to the printed digit."
+    )

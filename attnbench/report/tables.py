@@ -68,7 +68,8 @@ def cell_text(value: Value, column: Column) -> str:
     if value.low is None or value.high is None:
         return shown
     return (
-        f"{shown} [{number(value.low / column.scale, column.digits)}, {number(value.high / column.scale, column.digits)}]"
+        f"{shown} [{number(value.low / column.scale, column.digits)}, "
+        f"{number(value.high / column.scale, column.digits)}]"
     )
 
 
@@ -111,29 +112,67 @@ def comma_separated(table: Table) -> str:
     return out.getvalue()
 
 
+LONG, WIDE_TEXT = 45, 40
+
+
 def latex(table: Table) -> str:
-    r"""A `booktabs` table for `\input`; it needs \usepackage{booktabs,longtable}."""
-    align = "".join("r" if table.numeric(i) else "l" for i in range(len(table.columns)))
-    head = " & ".join(tex(c.title) for c in table.columns) + r" \\"
-    groups = _group_line(table.columns)
-    lines = [
-        r"% needs \usepackage{booktabs} and \usepackage{longtable}",
-        r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}",
-        rf"\begin{{longtable}}{{{align}}}",
-        rf"\caption{{{tex(table.caption)}}}\label{{tab:{_slug(table.name)}}}\\",
-        r"\toprule", *groups, head, r"\midrule", r"\endfirsthead",
-        r"\toprule", *groups, head, r"\midrule", r"\endhead",
-        r"\bottomrule", r"\endlastfoot",
-    ]  # fmt: skip
-    for row in table.rows:
-        lines.append(
-            " & ".join(tex(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True)) + r" \\"
-        )
-    if not table.rows:
-        lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{No rows.}} \\")
-    lines += [r"\end{longtable}"]
-    lines += [rf"\noindent {tex(note)}\par" for note in table.notes]
-    return "\n".join([*lines, r"\endgroup", ""])
+    r"""A `booktabs` table for `\input`: fitted to the text's width, or a `longtable` where it has many rows.
+
+    Needs booktabs, longtable and graphicx.
+    """
+    align = "".join(_align(table, i) for i in range(len(table.columns)))
+    head = [*_group_line(table.columns), " & ".join(tex(c.title) for c in table.columns) + r" \\"]
+    body = [
+        " & ".join(tex(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True)) + r" \\" for row in table.rows
+    ] or [rf"\multicolumn{{{len(table.columns)}}}{{l}}{{No rows.}} \\"]
+    caption = rf"\caption{{{tex(table.caption)}}}\label{{tab:{_slug(table.name)}}}"
+    notes = [rf"\noindent {tex(note)}\par" for note in table.notes]
+    lines = [r"% needs \usepackage{booktabs}, \usepackage{longtable} and \usepackage{graphicx}"]
+    if len(table.rows) > LONG:
+        lines += [
+            r"\begingroup\tiny\setlength{\tabcolsep}{2pt}",
+            rf"\begin{{longtable}}{{{align}}}",
+            caption + r"\\",
+            r"\toprule",
+            *head,
+            r"\midrule",
+            r"\endfirsthead",
+            r"\toprule",
+            *head,
+            r"\midrule",
+            r"\endhead",
+            r"\bottomrule",
+            r"\endlastfoot",
+            *body,
+            r"\end{longtable}",
+            *notes,
+            r"\endgroup",
+        ]
+    else:
+        lines += [
+            r"\begin{table*}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            caption,
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            *head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\par\smallskip\scriptsize\raggedright",
+            *notes,
+            r"\end{table*}",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _align(table: Table, place: int) -> str:
+    if table.numeric(place):
+        return "r"
+    widest = max((len(cell_text(row[place], table.columns[place])) for row in table.rows), default=0)
+    return "l" if widest <= WIDE_TEXT else r"p{0.3\textwidth}"
 
 
 def _group_line(columns: Sequence[Column]) -> list[str]:
@@ -186,12 +225,35 @@ def md(text: str) -> str:
 
 
 _TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "×": r"$\times$", "–": "--", "—": "---", "µ": r"$\mu$", "±": r"$\pm$", "≤": r"$\le$", "≥": r"$\ge$", "²": r"\textsuperscript{2}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "\n": " ", "\r": " ", "\t": " ",
-    "[": "{[}", "]": "{]}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "×": r"$\times$",
+    "–": "--",
+    "—": "---",
+    "µ": r"$\mu$",
+    "±": r"$\pm$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "²": r"\textsuperscript{2}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "\n": " ",
+    "\r": " ",
+    "\t": " ",
+    "[": "{[}",
+    "]": "{]}",
+}
 _TEX['"'], _TEX["'"] = "''", "'"
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from attnbench import claims
 from attnbench.declaration import AttnbenchError
-from attnbench.report import beyond, figures, measured, page, papers_figures
+from attnbench.report import beyond, errata, figures, measured, page, papers_figures
 from attnbench.report import published as papers
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Evidence, gather
 from attnbench.report.style import charts as chart_settings
 from attnbench.report.style import look
-from attnbench.report.tables import Table, comma_separated, latex, markdown
+from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, number
 from attnbench.store import Run
 
 Section = tuple[str, str, list[Table], list[Chart]]
@@ -46,53 +46,96 @@ def write(folders: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _write(evidence: Evidence, out: Path) -> list[Path]:
-    sections = list(_sections(evidence))
+    judged = claims.judge(evidence)
+    sections = list(_sections(evidence, judged))
     written: list[Path] = []
     for _, _, tables, drawn in sections:
         for table in tables:
             written += _save_table(table, out / "tables")
         for chart in drawn:
             written += chart.save(out / "figures")
+    written += _save_table(papers.long_table(evidence), out / "tables", ("csv",))
     names = sorted({p.cell.mechanism for p in evidence.points})
     text = page.render(
-        summary=list(_summary(evidence)),
+        summary=list(_summary(evidence, judged)),
         problems=evidence.problems,
         sections=sections,
         runs=[{"folder": r.folder.name, "id": r.id, "facts": list(facts(r))} for r in evidence.runs],
-        mechanisms=[(name, look(name).color) for name in names],
+        mechanisms=[(name, page.theme_color(look(name).color)) for name in names],
     )
     index = out / "index.html"
     index.write_text(text, encoding="utf-8")
     return [index, *written]
 
 
-def _sections(evidence: Evidence) -> Iterator[Section]:
+def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator[Section]:
     scopes = list(dict.fromkeys(p.cell.scope for p in evidence.points))
     kernel_table, kernel_charts = beyond.kernels(evidence)
-    judged = claims.judge(evidence)
     tables = [measured.table(evidence, s) for s in scopes]
     yield "measured", "What was measured", [*tables, measured.outcomes(evidence)], []
-    yield "resolution", "Over resolution", [beyond.scaling_table(evidence)], [*figures.over_resolution(evidence), *beyond.scaling_charts(evidence)]
+    yield (
+        "resolution",
+        "Over resolution",
+        [beyond.scaling_table(evidence)],
+        [*figures.over_resolution(evidence), *beyond.scaling_charts(evidence)],
+    )
     yield "flops", "FLOPs against speed", [beyond.flops_table(evidence)], beyond.flops_charts(evidence)
     yield "pareto", "Speed and memory", [beyond.pareto_table(evidence)], beyond.pareto_charts(evidence)
     yield "kernels", "Kernels and precisions", [kernel_table], kernel_charts
     drawn = [papers_figures.complexity(evidence), papers_figures.alpha(evidence), *papers_figures.bars(evidence)]
     yield "papers", "The papers' tables and figures beside these runs", papers.tables(evidence), drawn
     yield "claims", "What the papers claim", [claims.table(judged)], []
+    yield "errata", "Errata of the papers", [errata.table()], []
 
 
-def _save_table(table: Table, folder: Path) -> list[Path]:
+def text_of(table: Table, form: str) -> str:
+    """A table as `md`, `csv`, `tex` or `json` (a list of objects, every value as text)."""
+    if form == "json":
+        rows = [{c.key: cell_text(v, c) for c, v in zip(table.columns, row, strict=True)} for row in table.rows]
+        return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+    return {"md": markdown, "csv": comma_separated, "tex": latex}[form](table)
+
+
+def _save_table(table: Table, folder: Path, forms: Sequence[str] = ("md", "csv", "tex")) -> list[Path]:
     paths = []
-    for ending, text in (("md", markdown(table)), ("csv", comma_separated(table)), ("tex", latex(table))):
-        path = folder / f"{table.name}.{ending}"
-        path.write_text(text, encoding="utf-8")
+    for form in forms:
+        path = folder / f"{table.name}.{form}"
+        path.write_text(text_of(table, form), encoding="utf-8")
         paths.append(path)
     return paths
 
 
-def _summary(evidence: Evidence) -> Iterator[str]:
+def _summary(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator[str]:
+    yield from _leaders(evidence)
     cells, ok = len(evidence.points), len(evidence.ok)
-    yield f"{ok} of {cells} planned cells were measured on {', '.join(evidence.machines) or 'no machine'}."
+    if not cells:
+        yield "These runs hold no cell: there is nothing to report but what the papers say."
+    else:
+        yield f"{ok} of {cells} planned cells were measured on {' and '.join(evidence.machines)}."
+    if len(evidence.machines) > 1:
+        yield "Several machines: every table of absolute numbers has a column that says whose they are."
+    yield claims.tally(judged)
+    agreed = papers.agreement(evidence)
+    if agreed:
+        yield agreed
+
+
+def _leaders(evidence: Evidence) -> Iterator[str]:
+    """Per machine, who is fastest at the papers' size, and whether FLOPs would have told it."""
+    for machine in evidence.machines:
+        points = beyond.at_the_papers_size(evidence, machine)
+        if len(points) < 2:
+            continue
+        first, second = sorted(points, key=lambda p: -beyond.speed(p))[:2]
+        fewest = min(points, key=lambda p: (beyond.macs(p), p.cell.variant))
+        rho, _ = beyond.rank_correlation(points)
+        yield (
+            f"On {machine} the fastest of {len(points)} layers at 224x224, batch {first.cell.batch}, is "
+            f"{first.cell.variant} "
+            f"({number(beyond.speed(first))} img/s, {number(beyond.speed(first) / beyond.speed(second), 3)} "
+            f"times {second.cell.variant}); "
+            f"{fewest.cell.variant} has the fewest MACs, and the rank correlation of MACs and time is {rho:.2f}."
+        )
 
 
 def facts(run: Run) -> Iterator[tuple[str, str]]:

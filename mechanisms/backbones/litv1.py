@@ -72,12 +72,13 @@ class BiasedAttention(nn.Module):
 
     def bias(self, H: int, W: int) -> Tensor:
         """Of each pair of tokens on an H x W map: [1, heads, H W, H W]."""
-        table, index = self.relative_position_bias_table, self.relative_position_index
-        if (H, W) != self.grid:
+        table: Tensor = self.relative_position_bias_table
+        index = self.relative_position_index
+        if self.grid != (H, W):
             h, w = (2 * side - 1 for side in self.grid)
             image = table.t().view(1, self.heads, h, w)
             wide = F.interpolate(image, size=(2 * H - 1, 2 * W - 1), mode="bicubic", align_corners=False)
-            table, index = wide.view(self.heads, -1).t(), relative_position_index(H, W, table.device)
+            table, index = wide.flatten(2)[0].t(), relative_position_index(H, W, table.device)
         return table[index].permute(2, 0, 1).contiguous()[None]
 
 

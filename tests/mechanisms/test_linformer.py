@@ -66,7 +66,7 @@ def test_linformer_gives_what_lucidrains_code_gives():
 
 def test_linformer_serves_only_the_grid_it_was_built_for():
     built = layer("linformer", (4, 6))
-    with pytest.raises(ValueError, match="the grid must be the one .* got grid=6x4, built for 4x6"):
+    with pytest.raises(ValueError, match=r"the grid must be the one .* got grid=6x4, built for 4x6"):
         built(images((6, 4)))
 
 

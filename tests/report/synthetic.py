@@ -14,12 +14,21 @@ from attnbench.sweep import Cell, Plan, Sweep
 from attnbench.variant import parse_variant
 
 LAYERS = {
-    "msa": (521_428_992, 2_362_368, 1.0), "cswin": (493_280_256, 2_370_048, 0.9), "dat": (525_493_248, 2_378_796, 0.62),
-    "performer": (617_164_800, 2_362_368, 0.5), "linformer": (616_562_688, 2_462_720, 0.8), "sra": (419_371_008, 4_723_968, 1.3),
-    "window": (477_173_760, 2_362_368, 1.2), "shifted_window": (477_173_760, 2_362_368, 0.6),
-    "focal": (526_851_072, 2_443_034, 0.4), "xca": (481_689_600, 2_362_380, 1.1), "quadtree": (621_944_064, 5_331_458, 0.2),
-    "van": (357_955_584, 1_830_144, 1.02), "hornet": (436_512_384, 2_232_192, 1.25), "hilo": (298_296_320, 2_198_528, 1.75),
-}  # fmt: skip
+    "msa": (521_428_992, 2_362_368, 1.0),
+    "cswin": (493_280_256, 2_370_048, 0.9),
+    "dat": (525_493_248, 2_378_796, 0.62),
+    "performer": (617_164_800, 2_362_368, 0.5),
+    "linformer": (616_562_688, 2_462_720, 0.8),
+    "sra": (419_371_008, 4_723_968, 1.3),
+    "window": (477_173_760, 2_362_368, 1.2),
+    "shifted_window": (477_173_760, 2_362_368, 0.6),
+    "focal": (526_851_072, 2_443_034, 0.4),
+    "xca": (481_689_600, 2_362_380, 1.1),
+    "quadtree": (621_944_064, 5_331_458, 0.2),
+    "van": (357_955_584, 1_830_144, 1.02),
+    "hornet": (436_512_384, 2_232_192, 1.25),
+    "hilo": (298_296_320, 2_198_528, 1.75),
+}
 
 Answer = Callable[[Cell], Record]
 
@@ -27,10 +36,25 @@ Answer = Callable[[Cell], Record]
 def cell(variant: str = "msa", **changes: Any) -> Cell:
     """One cell of the papers' layer benchmark."""
     base = Cell(
-        scope="layer", variant=variant, settings=tuple(parse_variant(variant).settings) if variant.isascii() and variant[:1].isalpha() and "<" not in variant else (),
-        res_h=224, res_w=224, batch=64, dim=768, heads=12, stride=16, device="cpu", precision="fp32", pass_="forward",
-        kernel="eager", compiled=False, threads=2, allocator="pinned",
-    )  # fmt: skip
+        scope="layer",
+        variant=variant,
+        settings=tuple(parse_variant(variant).settings)
+        if variant.isascii() and variant[:1].isalpha() and "<" not in variant
+        else (),
+        res_h=224,
+        res_w=224,
+        batch=64,
+        dim=768,
+        heads=12,
+        stride=16,
+        device="cpu",
+        precision="fp32",
+        pass_="forward",
+        kernel="eager",
+        compiled=False,
+        threads=2,
+        allocator="pinned",
+    )
     return replace(base, **changes)
 
 
@@ -52,16 +76,28 @@ def measured(cell: Cell, speed: float = 1.0, *, device_name: str = "Invented CPU
     base = 500.0 * (196 / tokens) ** 1.2 * (10 if cell.device.startswith("cuda") else 1) * relative
     macs, params, _ = LAYERS.get(cell.mechanism, (400_000_000, 2_000_000, 1.0))
     found: dict[str, float] = {
-        "macs": int(macs * tokens / 196), "params": params,
-        "throughput_img_per_s": base, "throughput_low": base * 0.99, "throughput_high": base * 1.01,
-        "latency_s": cell.batch / base, "latency_low_s": cell.batch / base / 1.01, "latency_high_s": cell.batch / base / 0.99,
-        "ratio_to_reference": relative, "ratio_low": relative * 0.992, "ratio_high": relative * 1.008, "rounds": 16,
-        "peak_memory_bytes": int((2e8 + 4e5 * tokens * cell.batch / speed)),
-    }  # fmt: skip
+        "macs": int(macs * tokens / 196),
+        "params": params,
+        "throughput_img_per_s": base,
+        "throughput_low": base * 0.99,
+        "throughput_high": base * 1.01,
+        "latency_s": cell.batch / base,
+        "latency_low_s": cell.batch / base / 1.01,
+        "latency_high_s": cell.batch / base / 0.99,
+        "ratio_to_reference": relative,
+        "ratio_low": relative * 0.992,
+        "ratio_high": relative * 1.008,
+        "rounds": 16,
+        "peak_memory_bytes": int(2e8 + 4e5 * tokens * cell.batch / speed),
+    }
     return Record(
-        cell=cell, outcome="ok", values={**found, **values}, protocol="standard", run_id="",
+        cell=cell,
+        outcome="ok",
+        values={**found, **values},
+        protocol="standard",
+        run_id="",
         words={"device_name": device_name, "reference": "msa", "kernel_ran": cell.kernel},
-    )  # fmt: skip
+    )
 
 
 def failed(cell: Cell, outcome: str = "oom", reason: str = "the trial needs 12.0 GiB; got 8.0 GiB") -> Record:
@@ -69,17 +105,21 @@ def failed(cell: Cell, outcome: str = "oom", reason: str = "the trial needs 12.0
     return Record(cell=cell, outcome=outcome, reason=reason, protocol="standard", words={"device_name": "Invented CPU"})
 
 
-def run(folder: Path, records: Iterable[Record], *, planned: Iterable[Cell] = (), facts: Mapping[str, Any] | None = None) -> Path:
+def run(
+    folder: Path, records: Iterable[Record], *, planned: Iterable[Cell] = (), facts: Mapping[str, Any] | None = None
+) -> Path:
     """A run folder with these records; `planned` cells have none."""
     made = list(records)
-    plan = Plan(Sweep(), tuple([*(r.cell for r in made), *planned]), {})
+    plan = Plan(Sweep(), (*(r.cell for r in made), *planned), {})
     with create_or_resume(folder, plan, facts or {"environment": {"torch": "2.13.0", "cpu": "Invented CPU"}}) as writer:
         for record in made:
             writer.add(replace(record, run_id=writer.id))
     return folder
 
 
-def layers(folder: Path, *, sizes: Iterable[int] = (224,), names: Iterable[str] = tuple(LAYERS), **changes: Any) -> Path:
+def layers(
+    folder: Path, *, sizes: Iterable[int] = (224,), names: Iterable[str] = tuple(LAYERS), **changes: Any
+) -> Path:
     """A run of layers over resolutions; MSA runs out of memory at 1024."""
     device_name = changes.pop("device_name", "Invented CPU")
     records = []

@@ -1,0 +1,221 @@
+"""Write a page and a diagram for every mechanism, and the table of mechanisms in README.md, from the registry.
+
+    python docs/generate.py           write what differs
+    python docs/generate.py --check   write nothing; end with 1 and name what differs
+
+The same registry gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from pathlib import Path
+
+import torch
+
+from attnbench import registry
+from attnbench.conformance.probes import influence
+from attnbench.conformance.subject import Grid, Subject, text
+from attnbench.declaration import Declaration
+from attnbench.measure.flops import Counts, count
+from attnbench.registry import Registry
+from attnbench.terminal import si
+from attnbench.variant import Variant, value_text
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- mechanisms:begin -->", "<!-- mechanisms:end -->"
+MADE = "<!-- made by docs/generate.py from mechanisms/{name}.py; edit that file -->"
+HEADINGS = ("Paper", "Agrees", "Differs", "Shapes", "Cost")
+SIDES = (14, 24, 32, 64)
+CELL = 16  # pixels of a token in the diagram
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """The docstring's first sentences under "" and its five sections by heading."""
+    found: dict[str, list[str]] = {"": []}
+    now = ""
+    for line in inspect.cleandoc(docstring).splitlines():
+        word, _, rest = line.partition(" ")
+        if word in HEADINGS:
+            now, line = word, " " * (len(word) + 1) + rest
+            found[now] = []
+        found[now].append(line)
+    return {heading: inspect.cleandoc("\n" + "\n".join(lines)).strip() for heading, lines in found.items()}
+
+
+def prose(words: str) -> str:
+    """Text that Markdown shows as it stands."""
+    for sign in ("\\", "*", "<", "|"):
+        words = words.replace(sign, "\\" + sign)
+    return words
+
+
+def paper_link(declaration: Declaration) -> str:
+    """A link where the paper's identifier has one."""
+    paper, year = declaration.paper, declaration.year
+    if paper.startswith("arXiv:"):
+        paper = f"[{paper}](https://arxiv.org/abs/{paper.removeprefix('arXiv:')})"
+    elif paper.startswith("http"):
+        paper = f"<{paper}>"
+    return ", ".join(str(word) for word in (paper, year) if word)
+
+
+def counts(known: Registry, name: str, side: int) -> Counts | None:
+    """Of a layer with 768 channels and 12 heads; None where it declines."""
+    variant = Variant(name)
+    size = known.size(variant, grid=(side, side))
+    if known.declines(variant, size):
+        return None
+    with torch.device("meta"):
+        layer = known.build(variant, size)
+    return count(layer, torch.empty(1, side, side, 768, device="meta"), fvcore=False)
+
+
+def diagram(known: Registry, name: str) -> tuple[str, Grid, tuple[int, int], int]:
+    """An SVG of the tokens that one output token depends on, the map, that token, and how many they are."""
+    subject = Subject(known, Variant(name))
+    grid = subject.some((14, 14))[0]
+    H, W = grid
+    place = (H // 3, 2 * W // 3)
+    alone = bool(known[name].batch_coupled)
+    seen = influence(subject.layer(grid), subject.images(grid, batch=1), [place], alone=alone)[0]
+    runs = [
+        f"M{left * CELL + 1} {y * CELL + 1}h{(right - left) * CELL - 1}v{CELL - 1}h{1 - (right - left) * CELL}z"
+        for y in range(H)
+        for left, right in _runs(seen[y].tolist())
+    ]
+    every = [f"M0 {y * CELL}h{W * CELL}" for y in range(H + 1)] + [f"M{x * CELL} 0v{H * CELL}" for x in range(W + 1)]
+    label = f"{name}: the output token at row {place[0]}, column {place[1]} depends on the coloured tokens"
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {W * CELL + 2} {H * CELL + 2}" '
+        f'width="{W * CELL + 2}" height="{H * CELL + 2}" role="img" aria-label="{label}">\n'
+        f'<rect width="{W * CELL}" height="{H * CELL}" fill="#f4f4f4"/>\n'
+        f'<path d="{"".join(runs)}" fill="#7aa6d8"/>\n'
+        f'<path d="{"".join(every)}" stroke="#ffffff" fill="none"/>\n'
+        f'<rect x="{place[1] * CELL}" y="{place[0] * CELL}" width="{CELL}" height="{CELL}" fill="none" '
+        'stroke="#c8472f" stroke-width="2.5"/>\n</svg>\n'
+    )
+    return svg, grid, place, int(seen.sum())
+
+
+def _runs(row: list[bool]) -> list[tuple[int, int]]:
+    edges = [i for i in range(len(row) + 1) if (row[i] if i < len(row) else False) != (row[i - 1] if i else False)]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def page(known: Registry, name: str) -> tuple[str, str]:
+    """The page and the diagram of one mechanism."""
+    d = known[name]
+    doc = sections(sys.modules[d.build.__module__].__doc__ or "")
+    svg, grid, place, seen = diagram(known, name)
+    source = [words for words in (paper_link(d), d.repository and f"code: {d.repository}") if words]
+    lines = [f"# {name}", "", MADE.format(name=name), "", f"**{prose(d.title)}**", ""]
+    lines += [prose(doc[""].partition(": ")[2] or doc[""]), ""]
+    lines += [f"{'; '.join(source)}. Source: [mechanisms/{name}.py](../../mechanisms/{name}.py)", ""]
+    lines += ["## Who attends to whom", "", f"![the tokens that one output token depends on]({name}.svg)", ""]
+    how = {"global": "everything, always", "data-dependent": "the content decides; this is one random image"}
+    reach = how[d.reach] if isinstance(d.reach, str) else "the place decides"
+    lines += [
+        f"On a {text(grid)} map the output token at row {place[0]}, column {place[1]} (framed) depends on "
+        f"{seen} of {grid[0] * grid[1]} tokens, found by gradients ({reach}).",
+        "",
+    ]
+    for title, heading in (("Shapes", "Shapes"), ("Cost", "Cost")):
+        if doc.get(heading):
+            lines += [f"## {title}", "", "```text", doc[heading], "```", ""]
+    lines += [f"Memory of a call grows {d.growth}ly with the number of tokens.", ""] if d.growth == "linear" else []
+    lines += ["Memory of a call grows faster than the number of tokens.", ""] if d.growth == "quadratic" else []
+    lines += ["| tokens, 768 channels, 12 heads | parameters | multiply-accumulates |", "|---|---:|---:|"]
+    for side in SIDES:
+        found = counts(known, name, side)
+        numbers = f"{found.params:,} | {found.macs:,}" if found else "declined |"
+        lines.append(f"| {side} x {side} | {numbers} |")
+    lines += ["", *_settings(d)]
+    lines += [f"Kernels: {', '.join(d.kernels)}.", ""]
+    for title, heading in (("What it agrees with", "Agrees"), ("What differs", "Differs")):
+        if doc.get(heading):
+            lines += [f"## {title}", "", prose(doc[heading]), ""]
+    notes = dict(d.notes) | ({"batch": d.batch_coupled} if d.batch_coupled else {})
+    if notes:
+        lines += ["## Notes", "", *(f"- {prose(key)}: {prose(words)}" for key, words in notes.items()), ""]
+    lines += ["## Try it", "", "```sh", f"attnbench check {name}"]
+    lines += [f"attnbench run --mechanism {','.join(dict.fromkeys((name, 'msa')))} --protocol quick", "```", ""]
+    return "\n".join(lines), svg
+
+
+def _settings(d: Declaration) -> list[str]:
+    strides = sorted(d.per_stride)
+    if not d.defaults:
+        return ["It has no settings.", ""]
+    head = ["setting", "default", *(f"stride {stride}" for stride in strides)]
+    rows = [
+        [f"`{key}`", value_text(value), *(value_text(d.settings_at(stride)[key]) for stride in strides)]
+        for key, value in d.defaults.items()
+    ]
+    table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    return ["## Settings", "", *table, ""]
+
+
+def readme_table(known: Registry) -> str:
+    """The README's table of mechanisms."""
+    lines = [
+        "| mechanism | idea | paper | parameters | MACs at 14 x 14 | MACs at 64 x 64 |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    for name in known.names("layer"):
+        d, small, large = known[name], counts(known, name, 14), counts(known, name, 64)
+        numbers = [
+            si(small.params) if small else "-",
+            si(small.macs) if small else "-",
+            si(large.macs) if large else "-",
+        ]
+        link = f"[{name}](docs/mechanisms/{name}.md)"
+        lines.append(f"| {' | '.join([link, prose(d.title), paper_link(d), *numbers])} |")
+    return "\n".join(lines)
+
+
+def wanted(known: Registry, readme: str) -> tuple[dict[Path, str], list[str]]:
+    """What every generated file should hold, by path from the root, and what is amiss with the README."""
+    files: dict[Path, str] = {}
+    for name in known.names("layer"):
+        files[Path(f"docs/mechanisms/{name}.md")], files[Path(f"docs/mechanisms/{name}.svg")] = page(known, name)
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return files, [f"README.md lacks the markers {BEGIN} and {END}, between which the table of mechanisms stands"]
+    files[Path("README.md")] = f"{before}{BEGIN}\n{readme_table(known)}\n{END}{after}"
+    return files, []
+
+
+def main(root: Path = ROOT) -> int:
+    """Write or check; 1 where something differs or cannot be written."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 when a file differs")
+    check = parser.parse_args().check
+    torch.set_num_threads(1)
+    known = registry.load(entry_points=False)
+    readme = root / "README.md"
+    files, problems = wanted(known, readme.read_text(encoding="utf-8") if readme.exists() else "")
+    for path, content in files.items():
+        file = root / path
+        if file.exists() and file.read_bytes() == content.encode():
+            continue
+        if check:
+            problems.append(f"{path} differs from what docs/generate.py makes; run `make docs`")
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content.encode())
+            print(f"wrote {path}")
+    folder = root / "docs" / "mechanisms"
+    for file in sorted([*folder.glob("*.md"), *folder.glob("*.svg")]):
+        if file.relative_to(root) not in files:
+            problems.append(f"{file.relative_to(root)} belongs to no registered mechanism; delete it")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""LightViT: windows and global tokens, and a feed-forward network whose output is gated in both dimensions.
+
+Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Transformers, 2022,
+        https://arxiv.org/abs/2207.05557
+Agrees  with the parameter names and the counts of the classifiers in hunto/image_classification_sota
+        (tests/backbones/test_lightvit_models.py)
+Differs images of any size are taken, where the authors' classifier wants multiples of 224: windows are filled with
+        zeros, as in their detection code, and so is an odd map before a merge. In spite of the title the
+        stem is convolutional, as the authors' is. The paper prints 0.7, 1.7 and 3.9 G by a formula that
+        divides the windows' products by 49 and leaves `kv_global` out.
+
+Shapes  images [B,3,h,w] -> [B,H,W,C] at strides 8, 16, 32; T = num_tokens global tokens [B,T,C] go through every
+        block and merge before the map's tokens, as one sequence z [B, T + H W, C]
+        gate    u = LayerNorm(y), r = C / 4: a = GELU(W mean(u)) [B,1,r], l = GELU(W u) [B,T+N,r];
+                y sigmoid(W a) [B,1,C] sigmoid(W (l, a)) [B,T+N,1]
+        merge   2x2 neighbours (4 C) -> LayerNorm -> C', and their maximum (C) -> C', added
+        head    LayerNorm, linear to 1280, LayerNorm, GELU, mean over all T + N tokens, linear to classes
+Cost    multiply-accumulates per image: the stem's convolutions; per block the attention's
+        (mechanisms/lightvit.py) and, L = N + T, 2 L m C^2 + (L + 2) C r + ... as in `block_macs`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnbench.declaration import Size, mechanism
+from mechanisms import lightvit
+from mechanisms.backbones.parts import DropPath, drop_rates, init_linear
+from mechanisms.grid import pad_to
+
+NECK = 1280  # channels before the last linear layer
+KERNELS = ("eager", "sdpa")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One size of model; three stages, heads have 32 channels."""
+
+    dims: tuple[int, int, int]
+    depths: tuple[int, int, int]
+    num_tokens: int
+    drop_path_rate: float
+    ratios: tuple[int, int, int] = (8, 4, 4)  # hidden channels of the networks per channel
+
+
+SHAPES = {
+    "t": Shape((64, 128, 256), (2, 6, 6), 8, 0.1),
+    "s": Shape((96, 192, 384), (2, 6, 6), 16, 0.1),
+    "b": Shape((128, 256, 512), (3, 8, 6), 24, 0.3),
+}
+
+
+def halved(grid: tuple[int, int], times: int = 1) -> tuple[int, int]:
+    """A map after convolutions of stride 2, or merges; a broken half counts."""
+    H, W = grid
+    return -(-H // 2**times), -(-W // 2**times)
+
+
+def grids(resolution: tuple[int, int]) -> list[tuple[int, int]]:
+    """Token maps of the three stages."""
+    return [halved(resolution, times) for times in (3, 4, 5)]
+
+
+class Stem(nn.Module):
+    """Map images [B,3,h,w] to [B,H,W,C] at stride 8."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        half, parts = dim // 2, list[nn.Module]()
+        for before, stride in ((3, 2), (half, 1), (half, 1), (half, 2)):
+            groups = 1 if before == 3 else half
+            parts += [
+                nn.Conv2d(before, half, kernel_size=3, stride=stride, padding=1, groups=groups, bias=False),
+                nn.BatchNorm2d(half),
+                nn.GELU(),
+            ]
+        self.stem = nn.Sequential(*parts)
+        self.proj = nn.Conv2d(half, dim, kernel_size=3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and normalise."""
+        return self.norm(self.proj(self.stem(x)).permute(0, 2, 3, 1))
+
+
+class Gate(nn.Module):
+    """Weigh tokens z [B,L,C] by channel, from their mean, and by place, from each of them."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        inner = dim // 4
+        self.norm = nn.LayerNorm(dim)
+        self.global_reduce = nn.Linear(dim, inner)
+        self.local_reduce = nn.Linear(dim, inner)
+        self.channel_select = nn.Linear(inner, dim)
+        self.spatial_select = nn.Linear(2 * inner, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map [B,L,C] to [B,L,C]."""
+        u = self.norm(z)
+        a = F.gelu(self.global_reduce(u.mean(dim=1, keepdim=True)))  # b 1 r
+        local = F.gelu(self.local_reduce(u))  # b l r
+        channels = self.channel_select(a).sigmoid()
+        places = self.spatial_select(torch.cat((local, a.expand_as(local)), dim=-1)).sigmoid()
+        return z * (channels * places)
+
+
+class GatedFFN(nn.Module):
+    """Linear, GELU, linear, gate."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.attn = Gate(dim)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map [B,L,C] to [B,L,C]."""
+        return self.attn(self.fc2(F.gelu(self.fc1(z))))
+
+
+class Block(nn.Module):
+    """Pre-norm residuals: attention, then the gated network; on T global tokens and a map in one sequence."""
+
+    def __init__(self, dim: int, ratio: int, window_size: int, drop: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = lightvit.GlobalTokenAttention(dim, dim // 32, window_size=window_size)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = GatedFFN(dim, ratio * dim)
+        self.drop_path = DropPath(drop)
+
+    def attend(self, z: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The first residual: [B, T + H W, C] to the same."""
+        T = z.shape[1] - grid[0] * grid[1]
+        u = self.norm1(z)
+        tokens, x = self.attn.exchange(u[:, :T], u[:, T:].unflatten(1, grid))
+        return z + self.drop_path(torch.cat((tokens, x.flatten(1, 2)), dim=1))
+
+    def feed(self, z: Tensor) -> Tensor:
+        """The second residual."""
+        return z + self.drop_path(self.mlp(self.norm2(z)))
+
+    def forward(self, z: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map [B, T + H W, C] to the same."""
+        return self.feed(self.attend(z, grid))
+
+
+class Merge(nn.Module):
+    """Map z [B, T + H W, C] to [B, T + H/2 W/2, C']: neighbours together, and their maximum beside them."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, out, bias=False)
+        self.norm2 = nn.LayerNorm(dim)
+        self.proj = nn.Linear(dim, out, bias=False)
+        self.res_proj = nn.Linear(dim, out, bias=False)
+
+    def forward(self, z: Tensor, grid: tuple[int, int]) -> Tensor:
+        """An odd map is filled with zeros."""
+        T = z.shape[1] - grid[0] * grid[1]
+        x = pad_to(z[:, T:].unflatten(1, grid), 2)
+        B, H, W, C = x.shape
+        four = x.view(B, H // 2, 2, W // 2, 2, C)  # b h y w x c
+        side_by_side = four.permute(0, 1, 3, 4, 2, 5).reshape(B, -1, 4 * C)  # down before right
+        largest = four.amax(dim=(2, 4)).view(B, -1, C)
+        merged = self.reduction(self.norm(side_by_side)) + self.res_proj(largest)
+        return torch.cat((self.proj(self.norm2(z[:, :T])), merged), dim=1)
+
+
+class LightViT(nn.Module):
+    """Map images [B,3,h,w] of any size to logits [B,classes].
+
+    Args:
+        shape: the model's size.
+        num_classes: logits.
+        num_tokens: global tokens.
+        window_size: of the local attention.
+        drop_path_rate: of the last block, in training.
+    """
+
+    def __init__(
+        self, shape: Shape, *, num_classes: int, num_tokens: int, window_size: int, drop_path_rate: float
+    ) -> None:
+        super().__init__()
+        self.dims = list(shape.dims)
+        self.global_token = nn.Parameter(torch.empty(1, num_tokens, shape.dims[0]))
+        nn.init.normal_(self.global_token, std=0.02)
+        self.patch_embed = Stem(shape.dims[0])
+        rates = iter(drop_rates(sum(shape.depths), drop_path_rate))
+        stages = []
+        for i, (dim, depth, ratio) in enumerate(zip(shape.dims, shape.depths, shape.ratios, strict=True)):
+            first: Sequence[nn.Module] = [Merge(shape.dims[i - 1], dim)] if i else []
+            stages.append(nn.ModuleList([*first, *(Block(dim, ratio, window_size, next(rates)) for _ in range(depth))]))
+        self.stages = nn.ModuleList(stages)
+        self.norm = nn.LayerNorm(shape.dims[-1], eps=1e-6)
+        self.neck = nn.Sequential(nn.Linear(shape.dims[-1], NECK), nn.LayerNorm(NECK), nn.GELU())
+        self.head = nn.Linear(NECK, num_classes)
+        init_linear(self)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The pyramid for dense tasks: three maps [B,C,H,W] at strides 8, 16 and 32, C as in `dims`.
+
+        Each is what its stage's last block gives, before the merge, without a norm and without the global
+        tokens: the detectors put a LayerNorm of their own on each map. As in the authors' detection code the
+        very last network does not see the global tokens. The maps are views of [B,H,W,C] tensors
+        (channels_last memory). Any image size serves.
+        """
+        return [
+            z[:, -H * W :].unflatten(1, (H, W)).permute(0, 3, 1, 2) for z, (H, W) in self._run(x, keep_tokens=False)
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify by the mean over all tokens, the global ones included."""
+        z, _ = self._run(x, keep_tokens=True)[-1]
+        return self.head(self.neck(self.norm(z)).mean(dim=1))
+
+    def _run(self, x: Tensor, *, keep_tokens: bool) -> list[tuple[Tensor, tuple[int, int]]]:
+        """Each stage's sequence and its map's size; `keep_tokens`: also through the very last network."""
+        x = self.patch_embed(x)
+        grid = (x.shape[1], x.shape[2])
+        z = torch.cat((self.global_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)), dim=1)
+        last, given = self.stages[-1][-1], []
+        for stage in self.stages:
+            for part in stage:
+                if isinstance(part, Merge):
+                    z, grid = part(z, grid), halved(grid)
+                elif part is last and not keep_tokens:
+                    z = part.feed(part.attend(z, grid)[:, -grid[0] * grid[1] :])
+                else:
+                    z = part(z, grid)
+            given.append((z, grid))
+        return given
+
+
+def block_macs(dim: int, ratio: int, layer: Size) -> int:
+    """Of one block: attention, network, gate."""
+    inner, L = dim // 4, layer.tokens + int(layer.settings["num_tokens"])
+    gate = 2 * dim * inner + L * dim * inner + L * 2 * inner
+    return lightvit.macs(layer) + 2 * L * ratio * dim**2 + gate
+
+
+def lightvit_macs(shape: Shape, size: Size) -> int:
+    """Multiply-accumulates of the classifier for an image of size.grid pixels."""
+    T, half, maps = int(size.settings["num_tokens"]), shape.dims[0] // 2, grids(size.grid)
+    (h1, w1), (h2, w2), (h3, w3) = (halved(size.grid, times) for times in (1, 2, 3))
+    total = 9 * half * (h1 * w1 * (3 + 1 + 1) + h2 * w2 + h3 * w3 * shape.dims[0])
+    layer = replace(size, settings={key: size.settings[key] for key in ("num_tokens", "window_size")})
+    for i, (dim, depth, ratio, grid) in enumerate(zip(shape.dims, shape.depths, shape.ratios, maps, strict=True)):
+        at = replace(layer, dim=dim, heads=dim // 32, grid=grid, stride=8 * 2**i)
+        total += depth * block_macs(dim, ratio, at)
+        total += (5 * at.tokens + T) * shape.dims[i - 1] * dim if i else 0
+    H, W = maps[-1]
+    return total + (H * W + T) * shape.dims[-1] * NECK + NECK * int(size.settings["num_classes"])
+
+
+def declines(shape: Shape, size: Size) -> str | None:
+    """Refuse settings that no model has."""
+    settings = size.settings
+    if settings["num_classes"] < 1:  # type: ignore[operator]  # an int by declaration
+        return f"num_classes must be at least 1; got num_classes={settings['num_classes']}"
+    if not 0 <= settings["drop_path_rate"] < 1:  # type: ignore[operator]  # a float by declaration
+        return f"drop_path_rate must lie in [0, 1); got drop_path_rate={settings['drop_path_rate']}"
+    dim = shape.dims[0]
+    return lightvit.refusal(dim, dim // 32, int(settings["num_tokens"]), int(settings["window_size"]))
+
+
+def _declare(letter: str, shape: Shape) -> None:
+    @mechanism(
+        name=f"lightvit_{letter}",
+        title=f"LightViT-{letter.upper()}: windows, global tokens, gated networks",
+        paper="arXiv:2207.05557",
+        year=2022,
+        repository="hunto/LightViT",
+        scope="backbone",
+        defaults={
+            "num_classes": 1000,
+            "num_tokens": shape.num_tokens,
+            "window_size": 7,
+            "drop_path_rate": shape.drop_path_rate,
+        },
+        macs=partial(lightvit_macs, shape),
+        declines=partial(declines, shape),
+        kernels=KERNELS,
+        growth="linear",
+        notes={"published": "0.7, 1.7, 3.9 G by a formula that leaves some 5 % of the products out"},
+    )
+    def build(
+        resolution: tuple[int, int],
+        *,
+        num_classes: int,
+        num_tokens: int,
+        window_size: int,
+        drop_path_rate: float,
+    ) -> LightViT:
+        return LightViT(
+            shape,
+            num_classes=num_classes,
+            num_tokens=num_tokens,
+            window_size=window_size,
+            drop_path_rate=drop_path_rate,
+        )
+
+
+for _letter, _shape in SHAPES.items():
+    _declare(_letter, _shape)

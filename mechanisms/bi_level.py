@@ -1,0 +1,126 @@
+"""Bi-level routing attention: each region picks the regions that suit it, its tokens attend to theirs.
+
+Paper   Zhu et al.: BiFormer: Vision Transformer with Bi-Level Routing Attention, CVPR 2023,
+        https://arxiv.org/abs/2303.08810
+Agrees  with the paper's formulas, checked by a loop over tokens; parameters and multiply-accumulates equal those
+        counted on the authors' code, which was not run for its output (tests/mechanisms/test_bi_level.py)
+Differs where topk takes all regions nothing is routed or padded: plain attention, as the authors have it in their
+        last stage. Elsewhere a map that n_win does not divide is padded with zeros at the right and the bottom
+        as their auto_pad does (padded tokens make regions, and are attended to).
+
+Shapes  B images, N = H W tokens after padding, C channels, n heads, D = C / n, r = n_win, t = topk:
+        qkv    b (r h) (r w) (3 n d) -> 3 x [(b n) (r r) (h w) d]
+        route  the t largest of mean(q) mean(k)^T per region, over all heads -> places b (r r) t
+        y      = softmax(q k^T C^-1/2) v with k, v of the chosen regions, (b n) (r r) (t h w) d; the scale is that
+               of all channels, not of a head's
+        output W (y + depthwise 5x5 of v)
+Cost    multiply-accumulates per image on the padded map: 4 N C^2 + 25 N C + r^4 C + 2 t (N / r^2) N C;
+        t = r^2: 4 N C^2 + 25 N C + 2 N^2 C on the map as it is
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.declaration import Size, mechanism
+from mechanisms.attend import attend
+from mechanisms.grid import crop, pad_to
+
+
+def refusal(dim: int, heads: int, n_win: int, topk: int) -> str | None:
+    """Why the layer cannot be built so, or None."""
+    if dim % heads:
+        return f"heads must divide dim; got heads={heads}, dim={dim}"
+    if n_win < 1:
+        return f"n_win must be at least 1; got n_win={n_win}"
+    if not 1 <= topk <= n_win**2:
+        return f"topk must lie between 1 and the n_win^2 regions; got topk={topk}, n_win={n_win}"
+    return None
+
+
+def _settings(size: Size) -> tuple[int, int]:
+    return int(size.settings["n_win"]), int(size.settings["topk"])
+
+
+def declines(size: Size) -> str | None:
+    """Refuse impossible settings."""
+    return refusal(size.dim, size.heads, *_settings(size))
+
+
+def macs(size: Size) -> int:
+    """Of the projections, the depthwise convolution, the routing and the two products, on the padded map."""
+    r, t = _settings(size)
+    C, everything = size.dim, t == r**2
+    H, W = size.grid if everything else size.padded(r)
+    N = H * W
+    attention = 2 * N**2 * C if everything else r**4 * C + 2 * t * (N // r**2) * N * C
+    return 4 * N * C**2 + 25 * N * C + attention
+
+
+@mechanism(
+    name="bi_level",
+    title="bi-level routing attention: regions choose regions",
+    paper="arXiv:2303.08810",
+    year=2023,
+    repository="rayleizhu/BiFormer",
+    defaults={"n_win": 7, "topk": 16},
+    per_stride={4: {"topk": 1}, 8: {"topk": 4}, 32: {"topk": 49}},
+    macs=macs,
+    declines=declines,
+    kernels=("eager", "sdpa"),
+    reach="data-dependent",
+    growth="quadratic",
+    notes={"memory": "keys and values are gathered, topk copies of each region's at most"},
+)
+class BiLevelRouting(nn.Module):
+    """Map [B,H,W,C] to [B,H,W,C]."""
+
+    kernel = "eager"
+
+    def __init__(self, dim: int, heads: int, *, n_win: int, topk: int) -> None:
+        super().__init__()
+        reason = refusal(dim, heads, n_win, topk)
+        if reason:
+            raise ValueError(reason)
+        self.heads, self.n_win, self.topk = heads, n_win, topk
+        self.scale = dim**-0.5
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.lepe = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
+        self.wo = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend to the chosen regions, add what stands around each token."""
+        H, W, C = x.shape[1:]
+        routed = self.topk < self.n_win**2
+        if routed:
+            x = pad_to(x, self.n_win)
+        qkv = self.qkv(x)
+        y = self._routed(qkv) if routed else self._plain(qkv)
+        around = self.lepe(qkv[..., 2 * C :].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return crop(self.wo(y + around), H, W)
+
+    def _plain(self, qkv: Tensor) -> Tensor:
+        B, H, W, _ = qkv.shape
+        q, k, v = qkv.view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each b n (h w) d
+        y = attend(q, k, v, scale=self.scale, kernel=self.kernel)
+        return y.transpose(1, 2).reshape(B, H, W, -1)
+
+    def _routed(self, qkv: Tensor) -> Tensor:
+        B, H, W, _ = qkv.shape
+        r, n, h, w = self.n_win, self.heads, H // self.n_win, W // self.n_win
+        regions = qkv.view(B, r, h, r, w, 3, n, -1).permute(5, 0, 6, 1, 3, 2, 4, 7)
+        q, k, v = regions.reshape(3, B * n, r * r, h * w, -1)
+        rows = self._route(q, k).flatten()
+        k, v = (t.reshape(B * n * r * r, -1).index_select(0, rows).view(B * n, r * r, -1, t.shape[-1]) for t in (k, v))
+        y = attend(q, k, v, scale=self.scale, kernel=self.kernel)  # (b n) (r r) (h w) d
+        return y.view(B, n, r, r, h, w, -1).permute(0, 2, 4, 3, 5, 1, 6).reshape(B, H, W, -1)
+
+    @torch.no_grad()
+    def _route(self, q: Tensor, k: Tensor) -> Tensor:
+        """Rows of [(b n r r), ...] that each head's regions read: [b, n, r r, t]."""
+        n, regions = self.heads, q.shape[1]
+        q, k = (t.mean(2).view(-1, n, regions, t.shape[-1]).transpose(1, 2).flatten(2) for t in (q, k))  # b (r r) (n d)
+        chosen = ((q * self.scale) @ k.transpose(-2, -1)).topk(self.topk, dim=-1).indices  # b (r r) t
+        first = torch.arange(0, q.shape[0] * n * regions, regions, device=q.device)
+        return chosen[:, None] + first.view(-1, n, 1, 1)

@@ -1,0 +1,182 @@
+"""QuadTree: attention from coarse to fine; the children of a token look only where the token looked hardest.
+
+Paper   Tang, Zhang, Zhu, Tan: QuadTree Attention for Vision Transformers, ICLR 2022,
+        https://arxiv.org/abs/2201.02767
+Agrees  with type B of Tangshitao/QuadTreeAttention, its CUDA operators replaced by plain ones, weights included
+        (tests/mechanisms/test_quadtree.py)
+Differs a grid that 2^(sr_ratio-1) does not divide is padded with zeros, and topk gives way to the number of
+        keys where there are fewer; the authors' code refuses both. The keys are gathered by plain indexing, in
+        the input's precision; the authors have a CUDA operator and float32.
+
+Shapes  B images, N_i = H W / 4^i tokens at level i, L = sr_ratio levels, C channels, n heads, D = C / n, K = topk:
+        q k      b (n d) h w, means over 2 x 2 from level to level;  v the same by two normalised convolutions
+        coarsest softmax(q k^T D^-1/2) v over all N_(L-1) keys, and the K best keys of each query
+        finer    four queries, the children of one, and the 4 K children of its best keys:
+                 b n p 4 d against b n p (k 4) d; again the K best of each query are kept for the next level
+        output   sum over levels of softmax(weight)_i (what came in + dw3x3(v)), coarse levels repeated, then a linear
+        within a level tokens stand in nested order: those with one parent follow each other
+Cost    multiply-accumulates per image on the padded map:
+        4 N_0 C^2 + sum_(i>0) 5 N_i C^2 + sum_i 9 N_i C + 2 N_(L-1)^2 C + sum_(i<L-1) 8 N_i K C
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnbench.declaration import Size, mechanism
+from mechanisms.grid import crop, pad_to
+
+
+def refusal(dim: int, heads: int, sr_ratio: int, topk: int) -> str | None:
+    """Why QuadTree attention cannot be built so, or None."""
+    if dim % heads:
+        return f"heads must divide dim; got heads={heads}, dim={dim}"
+    if sr_ratio < 1:
+        return f"sr_ratio must be at least 1; got sr_ratio={sr_ratio}"
+    if topk < 1:
+        return f"topk must be at least 1; got topk={topk}"
+    return None
+
+
+def _settings(size: Size) -> tuple[int, int]:
+    return int(size.settings["sr_ratio"]), int(size.settings["topk"])
+
+
+def declines(size: Size) -> str | None:
+    """Refuse impossible settings."""
+    return refusal(size.dim, size.heads, *_settings(size))
+
+
+def macs(size: Size) -> int:
+    """Of projections, value pyramid, position convolutions and the products of every level, on the padded map."""
+    (levels, topk), C = _settings(size), size.dim
+    H, W = size.padded(2 ** (levels - 1))
+    N = [H * W // 4**i for i in range(levels)]
+    total = 4 * N[0] * C**2 + 5 * sum(N[1:]) * C**2 + 9 * sum(N) * C + 2 * N[-1] ** 2 * C
+    keys = N[-1]
+    for tokens in reversed(N[:-1]):
+        keys = 4 * min(topk, keys)
+        total += 2 * tokens * keys * C
+    return total
+
+
+class _Levels(nn.Module):
+    """What the sum over levels needs: a weight and a convolution for each, the coarsest first."""
+
+    def __init__(self, dim: int, levels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(levels))
+        self.get_vs = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1, groups=dim) for _ in range(levels))
+
+
+@mechanism(
+    name="quadtree",
+    title="coarse-to-fine attention over a quadtree (type B)",
+    paper="arXiv:2201.02767",
+    year=2022,
+    repository="Tangshitao/QuadTreeAttention",
+    defaults={"sr_ratio": 2, "topk": 8},
+    per_stride={4: {"sr_ratio": 4}, 8: {"sr_ratio": 3}, 16: {"sr_ratio": 2}, 32: {"sr_ratio": 1}},
+    macs=macs,
+    declines=declines,
+    reach="data-dependent",
+    growth="quadratic",
+    notes={
+        "published": "613.25 M leaves out the fine level's products (9,633,792: an operator that fvcore does not see) "
+        "and counts GroupNorm (940,800); 621.94 M are multiplied and accumulated",
+        "kernels": "eager only: the best keys are read from the logits, which fused kernels do not return",
+    },
+)
+class QuadTree(nn.Module):
+    """Map [B,H,W,C] to [B,H,W,C]."""
+
+    def __init__(self, dim: int, heads: int, *, sr_ratio: int, topk: int) -> None:
+        super().__init__()
+        reason = refusal(dim, heads, sr_ratio, topk)
+        if reason:
+            raise ValueError(reason)
+        self.heads, self.levels, self.topk = heads, sr_ratio, topk
+        self.q_proj, self.k_proj, self.v_proj = (nn.Conv2d(dim, dim, 1) for _ in range(3))
+        self.py_att = _Levels(dim, sr_ratio)
+        self.value_branchs = nn.ModuleList(
+            nn.Sequential(
+                nn.GroupNorm(1, dim),
+                nn.GELU(),
+                nn.Conv2d(dim, dim, 2, 2),
+                nn.GroupNorm(1, dim),
+                nn.GELU(),
+                nn.Conv2d(dim, dim, 1),
+            )
+            for _ in range(sr_ratio - 1)
+        )
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Descend the pyramid; what each level gathers is weighted, repeated and summed."""
+        _, H, W, _ = x.shape
+        image = pad_to(x, 2 ** (self.levels - 1)).permute(0, 3, 1, 2)
+        pyramid = [(self.q_proj(image), self.k_proj(image), self.v_proj(image))]
+        for branch in self.value_branchs:
+            q, k, v = pyramid[-1]
+            pyramid.append((F.avg_pool2d(q, 2), F.avg_pool2d(k, 2), branch(v)))
+        weight = self.py_att.weight.softmax(dim=0)
+        best, total = None, None
+        for depth, (q, k, v) in enumerate(reversed(pyramid)):
+            nested = (_nest(t, depth, self.heads) for t in (q, k, v))
+            y, best = self._level(*nested, best=best, last=depth == self.levels - 1)
+            beside = self.py_att.get_vs[depth](v).permute(0, 2, 3, 1)
+            part = (_unnest(y, depth, beside.shape[1:3]) + beside) * weight[depth]
+            total = part if total is None else _add_to_children(total, part)
+        assert total is not None
+        return crop(self.proj(total), H, W)
+
+    def _level(
+        self, q: Tensor, k: Tensor, v: Tensor, *, best: Tensor | None, last: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """One level in nested order, [B,n,N,D] each; `best` [B,n,N/4,K] are the parents' keys, one level up."""
+        B, n, N, d = q.shape
+        keys = None
+        if best is not None:
+            keys = (4 * best[..., None] + torch.arange(4, device=q.device)).flatten(3)  # b n p (k 4)
+            q, k, v = q.view(B, n, -1, 4, d), _children(k, best), _children(v, best)
+        logits = (q * d**-0.5) @ k.transpose(-2, -1)
+        y = (logits.softmax(dim=-1) @ v).view(B, n, N, d)
+        if last:
+            return y, None
+        chosen = logits.topk(min(self.topk, logits.shape[-1]), dim=-1, sorted=False).indices
+        if keys is not None:
+            chosen = keys[..., None, :].expand(logits.shape).gather(-1, chosen).view(B, n, N, -1)
+        return y, chosen
+
+
+def _children(t: Tensor, best: Tensor) -> Tensor:
+    """Of [B,n,N,D] in nested order the children of `best` [B,n,N/4,K]: [B,n,N/4,4 K,D]."""
+    B, n, N, d = t.shape
+    first = torch.arange(B * n, device=t.device).view(B, n, 1, 1) * (N // 4)
+    rows = t.reshape(B * n * N // 4, 4 * d).index_select(0, (best + first).flatten())
+    return rows.view(B, n, N // 4, -1, d)
+
+
+def _nest(t: Tensor, depth: int, heads: int) -> Tensor:
+    """[B,C,H,W] to [B,n,N,D] in nested order, `depth` levels below the coarsest."""
+    B, C, H, W = t.shape
+    twos = (2,) * depth
+    t = t.permute(0, 2, 3, 1).reshape(B, H >> depth, *twos, W >> depth, *twos, heads, C // heads)
+    pairs = [axis for i in range(depth + 1) for axis in (1 + i, 2 + depth + i)]
+    return t.permute(0, 2 * depth + 3, *pairs, 2 * depth + 4).reshape(B, heads, H * W, C // heads)
+
+
+def _unnest(t: Tensor, depth: int, grid: tuple[int, int]) -> Tensor:
+    """[B,n,N,D] in nested order to [B,H,W,C]."""
+    (B, n, _, d), (H, W) = t.shape, grid
+    t = t.view(B, n, H >> depth, W >> depth, *(2,) * (2 * depth), d)
+    rows, columns = range(2, 2 * depth + 4, 2), range(3, 2 * depth + 4, 2)
+    return t.permute(0, *rows, *columns, 1, 2 * depth + 4).reshape(B, H, W, n * d)
+
+
+def _add_to_children(coarse: Tensor, fine: Tensor) -> Tensor:
+    """Add each token of [B,H,W,C] to its four children in [B,2H,2W,C]."""
+    B, H, W, C = coarse.shape
+    return (fine.view(B, H, 2, W, 2, C) + coarse[:, :, None, :, None]).view(B, 2 * H, 2 * W, C)

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from attnbench import disturbances, environment, machine, nvml
+from attnbench.commands import doctor
+
+
+def values(tree):
+    """Every text in a tree of plain values, keys included."""
+    if isinstance(tree, dict):
+        return [text for key, value in tree.items() for text in (str(key), *values(value))]
+    if isinstance(tree, list):
+        return [text for value in tree for text in values(value)]
+    return [str(tree)]
+
+
+def test_it_needs_no_torch_to_be_imported():
+    code = "import sys, attnbench.environment, attnbench.disturbances; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(None, 6), (0.5, 1), (2.0, 2), (3.9, 3), (6.0, 6), (100.0, 6)])
+def test_the_threads_are_the_cpus_that_affinity_and_quota_allow(monkeypatch, quota, threads):
+    monkeypatch.setattr(machine, "affinity", lambda: (0, 1, 2, 3, 8, 9))
+    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
+    assert environment.default_threads() == threads
+
+
+def test_the_description_is_plain_and_says_what_figures_depend_on():
+    found = environment.describe(["cpu"])
+    assert json.loads(json.dumps(found)) == found
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["versions"]["attnbench"]
+    assert found["devices"]["cpu"] == found["fingerprint"]["devices"]["cpu"]
+    assert found["cpu"]["model"] in found["devices"]["cpu"]
+    assert found["threads"] == environment.default_threads()
+    assert {"onednn", "cpu_capability", "sdpa", "reduced_precision_sums"} <= set(found["torch"])
+
+
+def test_the_description_names_no_user_no_host_and_no_path(monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/home/somebody/cache")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("UNRELATED", "secret")
+    monkeypatch.setattr(platform, "node", lambda: "a-host-of-mine")
+    found = environment.describe(["cpu"])
+    assert found["variables"]["OMP_NUM_THREADS"] == "3"
+    assert found["variables"]["TORCHINDUCTOR_CACHE_DIR"] == "(a path)"
+    assert "UNRELATED" not in found["variables"]
+    texts = values(found)
+    assert not any("a-host-of-mine" in text or "somebody" in text for text in texts)
+    assert not any(text.startswith("/") or str(Path.home()) in text for text in texts)
+    assert getpass.getuser() not in texts
+
+
+def test_the_host_is_told_apart_by_a_hash(monkeypatch):
+    hashes = set()
+    for node in ("one", "two", "one"):
+        monkeypatch.setattr(platform, "node", lambda node=node: node)
+        hashes.add(environment.describe(["cpu"])["host"])
+    assert len(hashes) == 2
+
+
+def test_a_device_that_is_not_there_has_no_title(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = environment.describe(["cpu", "cuda:0"])
+    assert found["devices"]["cuda:0"] == ""
+    assert found["gpus"] == {}
+
+
+def test_a_gpu_is_described_by_torch_and_nvml(monkeypatch):
+    properties = SimpleNamespace(major=9, minor=0, total_memory=1 << 30, multi_processor_count=132, uuid="11-22")
+    gpu = SimpleNamespace(facts=lambda: {"driver": "999.1", "power_cap_w": 600.0})
+    monkeypatch.setattr(environment, "_title", lambda name: "Abacus H9")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(nvml, "open_gpu", lambda uuid: gpu if uuid == "11-22" else None)
+    found = environment.describe(["cuda:1"])
+    assert found["gpus"]["cuda:1"] == {
+        "capability": "9.0", "memory_bytes": 1 << 30, "multiprocessors": 132, "driver": "999.1", "power_cap_w": 600.0,
+    }  # fmt: skip
+    assert found["fingerprint"]["power_caps_w"] == {"cuda:1": 600.0}
+    properties.uuid = "33-44"
+    monkeypatch.setattr(nvml, "why_not", lambda: "nvidia-ml-py is not installed")
+    assert environment.describe(["cuda:1"])["gpus"]["cuda:1"]["nvml"] == "nvidia-ml-py is not installed"
+
+
+def test_fingerprints_that_differ_name_the_field_and_both_values():
+    one = {"torch": "2.13", "cpus": 2}
+    assert environment.differences(one, dict(one)) == []
+    assert environment.differences(one, {"torch": "2.5", "cpus": 2}) == ["torch: '2.13' against '2.5'"]
+    assert environment.differences(one, {"torch": "2.13"}) == ["cpus: 2 against None"]
+
+
+def git(folder: Path, *words: str) -> str:
+    names = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True, env={**os.environ, **names}
+    )
+    return done.stdout.strip()
+
+
+def test_the_code_is_named_by_its_commit_and_whether_it_was_changed(monkeypatch, tmp_path):
+    house = tmp_path / "attnbench"
+    house.mkdir()
+    (tmp_path / "mechanisms").mkdir()
+    (house / "__init__.py").write_text("")
+    (tmp_path / "mechanisms" / "msa.py").write_text("")
+    monkeypatch.setattr(environment, "HOUSE", house)
+    assert environment.code_version() == {}  # no checkout
+    git(tmp_path, "init", "-q")
+    assert environment.code_version() == {}  # a checkout of something else
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert environment.code_version() == {"commit": commit, "dirty": False}
+    (tmp_path / "notes.txt").write_text("beside the code")
+    assert environment.code_version() == {"commit": commit, "dirty": False}
+    (tmp_path / "mechanisms" / "new.py").write_text("")
+    assert environment.code_version() == {"commit": commit, "dirty": True}
+
+
+def test_without_git_the_code_has_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment.code_version() == {}
+
+
+@pytest.fixture
+def calm(monkeypatch):
+    """A machine on which nothing disturbs."""
+    seen = {"wall_s": 1.0, "other_cpu_s": 0.01, "load_1min": 0.1}
+    monkeypatch.setattr(machine, "HostReading", lambda: SimpleNamespace(finish=lambda: seen))
+    monkeypatch.setattr(disturbances.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(machine, "affinity", lambda: (0, 1, 2, 3))
+    for name, value in [
+        ("governor", "performance"), ("cpu_quota", None), ("throttled", 0), ("memory_free", 8 << 30),
+    ]:  # fmt: skip
+        monkeypatch.setattr(machine, name, lambda value=value: value)
+    monkeypatch.setattr(machine, "physical_cores", lambda cpus: 4)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr("attnbench.devices.present", lambda: ["cpu"])
+    return seen
+
+
+@pytest.mark.usefixtures("calm")
+def test_a_calm_machine_has_no_disturbance():
+    assert disturbances.disturbances() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"other_cpu_s": 1.0}, "other processes take 25% of the 4 CPUs; end them"),
+        ({"load_1min": 2.5}, "load of the last minute is 2.50 on 4 CPUs; wait"),
+    ],
+)
+def test_load_is_told_with_its_remedy(calm, change, says):
+    calm |= change
+    (line,) = disturbances.disturbances()
+    assert says in line
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("governor", "powersave", "governor is powersave, .* cpupower"),
+        ("cpu_quota", 2.5, "allows 2.5 CPUs' time on 4 CPUs .* --threads at 2 or below"),
+        ("memory_free", 1 << 30, "1.0 GiB of memory are free, below 2"),
+    ],
+)
+def test_a_condition_of_the_host_is_told_with_its_remedy(monkeypatch, name, value, says):
+    monkeypatch.setattr(machine, name, lambda: value)
+    (line,) = disturbances.disturbances()
+    assert re.search(says, line)
+
+
+@pytest.mark.usefixtures("calm")
+def test_hardware_threads_that_share_cores_are_told(monkeypatch):
+    monkeypatch.setattr(machine, "physical_cores", lambda cpus: 2)
+    (line,) = disturbances.disturbances()
+    assert "4 hardware threads share 2 cores; use --threads 2" in line
+
+
+@pytest.mark.usefixtures("calm")
+def test_another_malloc_is_told(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    (line,) = disturbances.disturbances()
+    assert "--allocator pinned has no effect" in line
+
+
+@pytest.fixture
+def gpu(calm, monkeypatch):
+    state: dict[str, float] = {"throttle_bits": 0.0, "other_gpu_processes": 0.0}
+    fake = SimpleNamespace(state=lambda own: state, facts=lambda: {"power_cap_w": 600.0, "power_cap_default_w": 700.0})
+    monkeypatch.setattr("attnbench.devices.present", lambda: ["cpu", "cuda:0"])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="11-22"))
+    monkeypatch.setattr(nvml, "library", lambda: object())
+    monkeypatch.setattr(nvml, "open_gpu", lambda uuid: fake)
+    return state
+
+
+def test_a_gpus_cap_heat_and_guests_are_told(gpu):
+    gpu |= {"throttle_bits": float(0x40), "other_gpu_processes": 2.0}
+    guests, heat, cap = disturbances.disturbances()
+    assert "2 other processes compute on cuda:0" in guests
+    assert "thermal_hardware" in heat
+    assert "capped at 600 W of 700 W" in cap
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_without_nvml_is_told(monkeypatch):
+    monkeypatch.setattr(nvml, "library", lambda: None)
+    monkeypatch.setattr(nvml, "why_not", lambda: "nvidia-ml-py is not installed")
+    (line,) = disturbances.disturbances()
+    assert "nvidia-ml-py is not installed" in line
+    assert "attnbench[gpu]" in line
+
+
+def test_the_doctor_prints_the_machine_its_devices_and_what_disturbs(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(disturbances, "disturbances", lambda: ["the room is too hot; open a window"])
+    done = CliRunner().invoke(doctor.command, [], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert torch.__version__ in done.output
+    assert "works in fp32, bf16, fp16" in done.output
+    assert "does not work: device cuda needs" in done.output
+    assert "! the room is too hot; open a window" in done.output
+
+
+def test_the_doctor_says_the_same_as_json(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(disturbances, "disturbances", list)
+    done = CliRunner().invoke(doctor.command, ["--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert set(report) == {"environment", "devices", "disturbances"}
+    on_cpu, on_cuda = report["devices"]
+    assert (on_cpu["name"], on_cpu["works"], on_cpu["precisions"]) == ("cpu", True, ["fp32", "bf16", "fp16"])
+    assert (on_cuda["name"], on_cuda["works"]) == ("cuda", False)
+    assert report["disturbances"] == []
+
+
+def test_the_doctor_says_of_a_broken_device_that_it_does_not_work(monkeypatch):
+    def broken(precision: str) -> torch.dtype:
+        raise RuntimeError("CUDA error: no kernel image is available\nmore")
+
+    device = SimpleNamespace(torch_device=lambda: torch.device("cpu"), set_precision=broken)
+    assert doctor._try(device) == {
+        "works": False, "precisions": [], "reason": "CUDA error: no kernel image is available",
+    }  # fmt: skip

@@ -1,0 +1,166 @@
+"""Every registered mechanism against the contract, the verified figures and its own docstring.
+
+The registry is asked, so a new file is tested before its author writes a line. Compilation goes through
+inductor, forward and backward, on one 4x6 map each: a few seconds a mechanism, most of this file's time.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnbench import registry
+from attnbench.conformance import CHECKS, COMPILES, examine
+from attnbench.conformance.subject import Subject
+from attnbench.measure.flops import Counts, count
+from attnbench.variant import Variant, parse_variant
+
+KNOWN = registry.load(entry_points=False)
+NAMES = KNOWN.names("layer")
+GRIDS = (14, 24, 32, 64)
+HEADINGS = ["Paper", "Agrees", "Differs", "Shapes", "Cost"]
+
+# Rows of published/macs.csv -> variants; one text for all grids, or one for each of 14, 24, 32 and 64.
+ROWS: dict[str, str | tuple[str, ...]] = {
+    "msa": "msa",
+    "sra": "sra",
+    "linear_sra": "linear_sra",
+    "window": "window",
+    "shifted_window": "shifted_window",
+    "window_relpos": "window[use_rel_pos=true]",
+    "twins_lsa": "twins_lsa",
+    "twins_gsa": "twins_gsa",
+    "tmsa": "tmsa",
+    "focal": "focal",
+    "quadtree_b": "quadtree",
+    "performer": "performer",
+    "linformer_k256": "linformer",
+    "linformer_k128": "linformer[k=128]",
+    "xca": "xca",
+    "cswin": ("cswin[split_size=7]", "cswin[split_size=12]", "cswin[split_size=8]", "cswin[split_size=8]"),
+    "cswin_split7_padded": "cswin[split_size=7]",
+    "dat": "dat",
+    "van": "van",
+    "hornet": "hornet",
+    "hilo": "hilo",
+    "hilo_w4": "hilo[window_size=4]",
+    "hilo_pooled_queries": "hilo_pooled",
+    "hilo_pooled_queries_projfull": "hilo_pooled[projection=after]",
+    "lightvit_t8": "lightvit",
+    "lightvit_t16": "lightvit[num_tokens=16]",
+}
+NOT_A_LAYER = {"lightvit_biattn_t8"}  # attention inside a feed-forward block, which the backbone owns
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Layers of this size lose by more threads than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def subject(name: str) -> Subject:
+    return Subject(KNOWN, Variant(name))
+
+
+@cache
+def expected() -> dict[str, dict[str, str]]:
+    text = (files("attnbench.published") / "macs.csv").read_text(encoding="utf-8")
+    return {row["mechanism"]: row for row in csv.DictReader(text.splitlines())}
+
+
+@cache
+def counted(text: str, grid: tuple[int, int]) -> Counts:
+    variant = KNOWN.check(parse_variant(text))
+    with torch.device("meta"):
+        layer = KNOWN.build(variant, KNOWN.size(variant, grid=grid))
+    return count(layer, torch.empty(1, *grid, 768, device="meta"))
+
+
+@pytest.mark.parametrize("check", [name for name in CHECKS if name not in (*COMPILES, "against", "export")])
+@pytest.mark.parametrize("name", NAMES)
+def test_keeps_the_contract(name, check):
+    (finding,) = examine(subject(name), only=(check,)).findings
+    assert finding.outcome != "fail", f"{finding.reason} -> {finding.remedy}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_equals_eager(name):
+    (finding,) = examine(subject(name), only=("compiled",)).findings
+    assert finding.outcome == "pass", f"{finding.reason} -> {finding.remedy}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["msa", "hilo", "shifted_window"])
+def test_flex_equals_eager_where_it_runs(name):
+    (finding,) = examine(subject(name), only=("flex",)).findings
+    assert finding.outcome != "fail", finding.reason
+    if finding.outcome == "note":
+        pytest.skip(finding.reason)
+
+
+@pytest.mark.parametrize("grid", [(14, 14), (13, 11)])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_formula_equals_the_count_in_the_papers_setting(name, grid):
+    size = KNOWN.size(Variant(name), grid=grid)
+    if KNOWN.declines(Variant(name), size):
+        pytest.skip(f"{name} declines {size}")
+    formula = KNOWN[name].macs
+    assert formula is not None
+    assert formula(size) == counted(name, grid).macs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_count_that_leaves_something_out_says_so(name):
+    counts = counted(name, (14, 14))
+    if counts.lower_bound:
+        assert KNOWN[name].notes, f"{name}: {counts.notes}"
+
+
+def test_every_verified_row_has_a_mechanism():
+    assert set(ROWS) | NOT_A_LAYER == set(expected())
+
+
+@pytest.mark.parametrize("side", GRIDS)
+@pytest.mark.parametrize("row", ROWS)
+def test_counts_are_the_verified_ones(row, side):
+    text = ROWS[row] if isinstance(ROWS[row], str) else ROWS[row][GRIDS.index(side)]
+    facts, counts, variant = expected()[row], counted(text, (side, side)), KNOWN.check(parse_variant(text))
+    declaration = KNOWN[variant.name]
+    formula = declaration.macs
+    assert formula is not None
+    exact = int(facts[f"macs_{side}"])
+    assert (formula(KNOWN.size(variant, grid=(side, side))), counts.macs) == (exact, exact)
+    notes = " ".join(f"{key} {words}" for key, words in declaration.notes.items())
+    if counts.params != int(facts[f"params_{side}"]):
+        assert "params" in notes, f"{text}: {counts.params:,} parameters, verified {facts[f'params_{side}']}, no note"
+    if counts.macs_fvcore is not None and counts.macs_fvcore != int(facts[f"fvcore_{side}"]):
+        assert "fvcore" in notes, f"{text}: fvcore {counts.macs_fvcore:,}, verified {facts[f'fvcore_{side}']}, no note"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_name_file_and_docstring_agree(name):
+    module = sys.modules[KNOWN[name].build.__module__]
+    assert Path(module.__file__ or "").stem == name
+    lines = (module.__doc__ or "").splitlines()
+    assert lines[0].endswith(".")
+    assert [word for line in lines if (word := line.split(" ")[0]) in HEADINGS] == HEADINGS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declares_what_the_tool_asks_for(name):
+    d = KNOWN[name]
+    assert d.title
+    assert d.growth in ("linear", "quadratic")
+    assert d.kernels[0] == "eager"
+    assert not (d.year is not None and not d.paper)

@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import Any
 
 from attnbench import published
-from attnbench.published.comparisons import Comparison, Test, tests
+from attnbench.published.comparisons import Comparison, Rule, rules
 from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.tables import Column, Table, Value, number
 
@@ -78,7 +78,7 @@ class Judgement:
     """A claim, on one machine where it needs one, with its verdict."""
 
     claim: dict[str, Any]
-    test: Test
+    rule: Rule
     machine: str
     compared: tuple[Compared, ...]
     verdict: str
@@ -109,7 +109,7 @@ class Judgement:
     @property
     def command(self) -> str:
         """What measures the comparisons of this claim."""
-        return command(self.test)
+        return command(self.rule)
 
 
 def _distance(c: Compared) -> float:
@@ -119,7 +119,7 @@ def _distance(c: Compared) -> float:
 
 def judge(evidence: Evidence) -> list[Judgement]:
     """Every claim of the ledger, in its order; a claim on a class of devices once for each machine of it."""
-    drafts = [d for claim in published.claims() for d in _drafts(claim, tests()[claim["id"]], evidence)]
+    drafts = [d for claim in published.claims() for d in _drafts(claim, rules()[claim["id"]], evidence)]
     chancy = [d for d in drafts if d.found and any(c.spread for c in d.found) and d.verdict == UNDECIDED]
     order = sorted(chancy, key=lambda d: (_p(d), d.id, d.machine))
     settled: dict[tuple[str, str], Judgement] = {}
@@ -131,45 +131,45 @@ def judge(evidence: Evidence) -> list[Judgement]:
     return [settled.get((d.id, d.machine)) or _settle(d, _p(d), 1 - ALPHA) for d in drafts]
 
 
-def _drafts(claim: dict[str, Any], test: Test, evidence: Evidence) -> Iterator[Judgement]:
-    if test.why_not:
-        yield Judgement(claim, test, "", (), NOT_HERE, test.why_not)
+def _drafts(claim: dict[str, Any], rule: Rule, evidence: Evidence) -> Iterator[Judgement]:
+    if rule.why_not:
+        yield Judgement(claim, rule, "", (), NOT_HERE, rule.why_not)
         return
-    if test.kind == "exact":
-        yield _draft(claim, test, "", evidence)
+    if rule.kind == "exact":
+        yield _draft(claim, rule, "", evidence)
         return
-    classes = {c.device for c in test.comparisons if c.device}
+    classes = {c.device for c in rule.comparisons if c.device}
     kinds = {"cpu", "gpu"} if "any" in classes else classes
     machines = [
         m
         for m in evidence.machines
-        if any(p.machine == m and p.device_kind in kinds for p in evidence.points) and _named(m, test.device_name)
+        if any(p.machine == m and p.device_kind in kinds for p in evidence.points) and _named(m, rule.device_name)
     ]
     for machine in machines:
-        yield _draft(claim, test, machine, evidence)
+        yield _draft(claim, rule, machine, evidence)
     if not machines:
-        what = test.device_name or " or ".join({"cpu": "a CPU", "gpu": "a GPU"}[k] for k in sorted(kinds))
-        yield _draft(claim, test, "", evidence, f"the claim is about {what}; these runs have none")
+        what = rule.device_name or " or ".join({"cpu": "a CPU", "gpu": "a GPU"}[k] for k in sorted(kinds))
+        yield _draft(claim, rule, "", evidence, f"the claim is about {what}; these runs have none")
 
 
 def _named(machine: str, names: str) -> bool:
     return not names or any(n.strip().lower() in machine.lower() for n in names.split(","))
 
 
-def _draft(claim: dict[str, Any], test: Test, machine: str, evidence: Evidence, no_device: str = "") -> Judgement:
-    compared = tuple(_compare(c, machine, evidence) for c in test.comparisons)
+def _draft(claim: dict[str, Any], rule: Rule, machine: str, evidence: Evidence, no_device: str = "") -> Judgement:
+    compared = tuple(_compare(c, machine, evidence) for c in rule.comparisons)
     compared = tuple(c for c in compared if c.ratio is not None or not c.comparison.optional)
     found = [c for c in compared if c.ratio is not None]
     wanted = [c for c in compared if c.comparison.value is None] or compared
     if not any(c.ratio is not None for c in wanted) and wanted:
-        return Judgement(claim, test, machine, compared, NOT_HERE, no_device or _lack(compared))
+        return Judgement(claim, rule, machine, compared, NOT_HERE, no_device or _lack(compared))
     if no_device and len(found) < len(compared):
-        against = _partial([c.chances[1] for c in found], 1) if test.least == 0 else 1.0
+        against = _partial([c.chances[1] for c in found], 1) if rule.least == 0 else 1.0
         if against > 0:
             return Judgement(
-                claim, test, machine, compared, NOT_HERE, no_device + "; its counts alone do not settle it"
+                claim, rule, machine, compared, NOT_HERE, no_device + "; its counts alone do not settle it"
             )
-    return Judgement(claim, test, machine, compared, UNDECIDED, "")
+    return Judgement(claim, rule, machine, compared, UNDECIDED, "")
 
 
 def _lack(compared: Sequence[Compared]) -> str:
@@ -183,7 +183,7 @@ def _p(draft: Judgement) -> float:
 def _both(draft: Judgement) -> tuple[float, float]:
     """p-values for and against the claim as a whole, from those of its comparisons (partial conjunction)."""
     count, found = len(draft.compared), draft.found
-    least = {0: count, -1: count // 2 + 1}.get(draft.test.least, draft.test.least)
+    least = {0: count, -1: count // 2 + 1}.get(draft.rule.least, draft.rule.least)
     missing = count - len(found)
     chances = [c.chances for c in found]
     holds = _partial([p for p, _ in chances] + [1.0] * missing, least)
@@ -341,9 +341,9 @@ def _spread(e: Estimate) -> float:
     return math.log(e.high / e.low) / (2 * _NORMAL.inv_cdf(0.975))
 
 
-def command(test: Test) -> str:
+def command(rule: Rule) -> str:
     """The command that measures a claim's comparisons; empty for arithmetic."""
-    measured = [c for c in test.comparisons if c.quantity]
+    measured = [c for c in rule.comparisons if c.quantity]
     if not measured:
         return ""
     scopes: dict[str, list[str]] = {}
@@ -397,8 +397,8 @@ def table(judgements: Sequence[Judgement]) -> Table:
             (
                 j.id,
                 j.claim["statement"],
-                j.test.kind,
-                j.machine or ("any" if j.test.kind == "exact" else ""),
+                j.rule.kind,
+                j.machine or ("any" if j.rule.kind == "exact" else ""),
                 j.verdict,
                 most.comparison.what if most else "",
                 claimed(most),

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnbench.report.beyond import MEMORY, SPEED, front
 from attnbench.report.evidence import Estimate, Evidence, Point
+from attnbench.report.grouping import MEMORY, SPEED
 from attnbench.report.tables import number
+from attnbench.report.tradeoff import front
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,11 @@ def prose(words: str) -> str:
     return words
 
 
+def _sentence(words: str) -> str:
+    """Begin large and end with a full stop."""
+    return words[:1].upper() + words[1:].rstrip(".") + "."
+
+
 def paper_link(declaration: Declaration) -> str:
     """A link where the paper's identifier has one."""
     paper, year = declaration.paper, declaration.year
@@ -112,14 +117,14 @@ def page(known: Registry, name: str) -> tuple[str, str]:
     svg, grid, place, seen = diagram(known, name)
     source = [words for words in (paper_link(d), d.repository and f"code: {d.repository}") if words]
     lines = [f"# {name}", "", MADE.format(name=name), "", f"**{prose(d.title)}**", ""]
-    lines += [prose(doc[""].partition(": ")[2] or doc[""]), ""]
-    lines += [f"{'; '.join(source)}. Source: [mechanisms/{name}.py](../../mechanisms/{name}.py)", ""]
+    lines += [_sentence(prose(doc[""].partition(": ")[2] or doc[""])), ""]
+    lines += [f"{'; '.join([*source, 'source'])}: [mechanisms/{name}.py](../../mechanisms/{name}.py)", ""]
     lines += ["## Who attends to whom", "", f"![the tokens that one output token depends on]({name}.svg)", ""]
-    how = {"global": "everything, always", "data-dependent": "the content decides; this is one random image"}
-    reach = how[d.reach] if isinstance(d.reach, str) else "the place decides"
+    how = {"global": "", "data-dependent": "; the content decides, and this is one random image"}
+    reach = how[d.reach] if isinstance(d.reach, str) else ""
     lines += [
         f"On a {text(grid)} map the output token at row {place[0]}, column {place[1]} (framed) depends on "
-        f"{seen} of {grid[0] * grid[1]} tokens, found by gradients ({reach}).",
+        f"{seen} of {grid[0] * grid[1]} tokens, found by gradients{reach}.",
         "",
     ]
     for title, heading in (("Shapes", "Shapes"), ("Cost", "Cost")):
@@ -136,7 +141,7 @@ def page(known: Registry, name: str) -> tuple[str, str]:
     lines += [f"Kernels: {', '.join(d.kernels)}.", ""]
     for title, heading in (("What it agrees with", "Agrees"), ("What differs", "Differs")):
         if doc.get(heading):
-            lines += [f"## {title}", "", prose(doc[heading]), ""]
+            lines += [f"## {title}", "", _sentence(prose(doc[heading])), ""]
     notes = dict(d.notes) | ({"batch": d.batch_coupled} if d.batch_coupled else {})
     if notes:
         lines += ["## Notes", "", *(f"- {prose(key)}: {prose(words)}" for key, words in notes.items()), ""]

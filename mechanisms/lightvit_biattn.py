@@ -5,8 +5,9 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
 Agrees  with the gate in the FFN of hunto/LightViT, weights included (tests/mechanisms/test_lightvit_biattn.py)
 Differs in the authors' model the gate ends an FFN that global tokens pass together with the map. As a layer it is
         the gate alone and owns its global tokens (`global_token`, num_tokens of them, T C parameters more): they
-        take part in the mean and in the count, and what becomes of them is dropped. A backbone builds
-        `BiAttentionFFN` and passes its own tokens through `exchange`. There are no heads.
+        take part in the mean and in the count, and what becomes of them is dropped; joining them to the map is a
+        copy that the model spares. A backbone builds `BiAttentionFFN` and passes its own tokens through
+        `exchange`. There are no heads.
 
 Shapes  B images, N = H W tokens, T = num_tokens, L = T + N, C channels, r = int(act_ratio C):
         u = LayerNorm(x)  b l c;  g = GELU(W_g mean_l u)  b r;  a = GELU(W_l u)  b l r

@@ -122,7 +122,7 @@ class SS2D(nn.Module):
         precise = torch.promote_types(u.dtype, torch.float32)
         selected = u.view(2, -1, D) @ self.x_proj_weight.view(2, -1, D).transpose(1, 2)
         selected = selected.view(2, B * H * W, 2, R + 2 * S).transpose(1, 2)  # p (rows, columns) (b h w) (r s s)
-        step, taken, given = selected.split([R, S, S], dim=-1)
+        step, taken, given = torch.split(selected, [R, S, S], dim=-1)
         step = step.reshape(PATHS, -1, R) @ self.dt_projs_weight.transpose(1, 2)
         dt = F.softplus(step.to(precise) + self.dt_projs_bias.to(precise)[:, None]).view(2, 2, B, H, W, D)
         # S stands before D, so that a state's channels lie together

@@ -230,7 +230,7 @@ def test_the_width_grows_until_it_is_served(tmp_path):
 def attnbench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "attnbench", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "attnbench", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=240
     )
 
 

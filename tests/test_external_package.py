@@ -42,7 +42,7 @@ def attnbench(installed: Path, *words: str) -> subprocess.CompletedProcess[str]:
         cwd=PAGE.parent.parent,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
 
 

@@ -39,7 +39,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Test:
+class Rule:
     """How a claim is tested: `least` of the comparisons must hold (0: all; -1: more than half).
 
     Attributes:
@@ -152,9 +152,9 @@ def _formula(what: str, value: float, relation: str = LOWER, bound: float = 1.0,
     return Comparison(what=what, value=value, relation=relation, bound=bound, margin=margin)
 
 
-def _all(*parts: Sequence[Comparison] | Comparison, **more: object) -> Test:
+def _all(*parts: Sequence[Comparison] | Comparison, **more: object) -> Rule:
     found = [c for p in parts for c in ([p] if isinstance(p, Comparison) else p)]
-    return Test(tuple(found), **more)  # type: ignore[arg-type]  # names are Test's
+    return Rule(tuple(found), **more)  # type: ignore[arg-type]  # names are Rule's
 
 
 def _factor(subject: str, baseline: str, claimed: float, device: str, table: Mapping[str, Partner]) -> Comparison:
@@ -237,7 +237,7 @@ TABLE6 = (
 
 
 @cache
-def tests() -> Mapping[str, Test]:
+def rules() -> Mapping[str, Rule]:
     """Every claim of the ledger by its id."""
     hilo_all = [("HiLo", n) for n in OTHERS]
     litv1 = list(SIZES.items())
@@ -479,7 +479,7 @@ def tests() -> Mapping[str, Test]:
                 0.05,
             ),
         ),
-        "lightvit-drop-stride4-stage": Test(
+        "lightvit-drop-stride4-stage": Rule(
             why_not="no variant of LightViT with a stride-4 stage is published, so none is here"
         ),
         "lightvit-s-coco-lower-flops": _all(_in_task("mask_rcnn", [("LightViT-S", "PVT-S")], MACS, LOWER)),

@@ -72,11 +72,17 @@ STEPS: Mapping[str, str] = {
 
 # Settings that a variant has when its text names none: two texts with the same settings are one model.
 DEFAULTS: Mapping[str, Mapping[str, bool | int | float | str]] = {
-    "hilo": {"window_size": 2, "alpha": 0.9, "pooled": False},
+    "hilo": {"window_size": 2, "alpha": 0.9},
+    "linformer": {"k": 256},
+    "quadtree": {"sr_ratio": 2, "topk": 8},
+    "sra": {"sr_ratio": 2},
+    "window": {"window_size": 7, "use_rel_pos": False},
     **{
         f"litv2_{s}": {"window_size": 2, "alpha": 0.9, "attention": "hilo", "pooled": False, "num_classes": 1000}
         for s in "smb"
     },
+    **{f"litv1_{s}": {"ffn": "mlp", "num_classes": 1000} for s in "smb"},
+    **{f"lightvit_{s}": {"num_classes": 1000, "window_size": 7} for s in "tsb"},
 }
 
 

@@ -23,8 +23,10 @@ AROUND: tuple[tuple[float, float, str], ...] = (
     (6, 0, "left"), (-6, 0, "right"), (0, 9, "center"), (0, -10, "center"),
     (6, 9, "left"), (-6, 9, "right"), (6, -9, "left"), (-6, -9, "right"),
     (0, 20, "center"), (0, -21, "center"),
-    *((side * x, up * y, "left" if side > 0 else "right") for x, y in ((14, 18), (24, 28), (36, 40)) for up in (1, -1) for side in (1, -1)),
+    (14, 18, "left"), (-14, 18, "right"), (14, -18, "left"), (-14, -18, "right"),
     (0, 32, "center"), (0, -33, "center"),
+    (24, 28, "left"), (-24, 28, "right"), (24, -28, "left"), (-24, -28, "right"),
+    (36, 40, "left"), (-36, 40, "right"), (36, -40, "left"), (-36, -40, "right"),
 )  # fmt: skip
 
 
@@ -273,6 +275,19 @@ class Chart:
 def tick(value: float) -> str:
     """A tick's label without an exponent."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def log_axes(axes: Axes) -> None:
+    """Logarithmic both ways, with ticks at 1, 2 and 5 and room for labels."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
+        axis.set_minor_formatter(NullFormatter())
+    axes.margins(0.16)
 
 
 def _literal(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnbench import claims
 from attnbench.declaration import AttnbenchError
-from attnbench.report import beyond, errata, figures, measured, page, papers_figures
+from attnbench.report import errata, figures, kernels, measured, page, papers_figures, scaling, spectrum, tradeoff
 from attnbench.report import published as papers
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Evidence, gather
@@ -70,19 +70,24 @@ def _write(evidence: Evidence, out: Path) -> list[Path]:
 
 def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator[Section]:
     scopes = list(dict.fromkeys(p.cell.scope for p in evidence.points))
-    kernel_table, kernel_charts = beyond.kernels(evidence)
+    kernel_table, kernel_charts = kernels.kernels(evidence)
     tables = [measured.table(evidence, s) for s in scopes]
     yield "measured", "What was measured", [*tables, measured.outcomes(evidence)], []
     yield (
         "resolution",
         "Over resolution",
-        [beyond.scaling_table(evidence)],
-        [*figures.over_resolution(evidence), *beyond.scaling_charts(evidence)],
+        [scaling.scaling_table(evidence)],
+        [*figures.over_resolution(evidence), *scaling.scaling_charts(evidence)],
     )
-    yield "flops", "FLOPs against speed", [beyond.flops_table(evidence)], beyond.flops_charts(evidence)
-    yield "pareto", "Speed and memory", [beyond.pareto_table(evidence)], beyond.pareto_charts(evidence)
+    yield "flops", "FLOPs against speed", [tradeoff.flops_table(evidence)], tradeoff.flops_charts(evidence)
+    yield "pareto", "Speed and memory", [tradeoff.pareto_table(evidence)], tradeoff.pareto_charts(evidence)
     yield "kernels", "Kernels and precisions", [kernel_table], kernel_charts
-    drawn = [papers_figures.complexity(evidence), papers_figures.alpha(evidence), *papers_figures.bars(evidence)]
+    drawn = [
+        papers_figures.complexity(evidence),
+        papers_figures.alpha(evidence),
+        *spectrum.charts(evidence),
+        *papers_figures.bars(evidence),
+    ]
     yield "papers", "The papers' tables and figures beside these runs", papers.tables(evidence), drawn
     yield "claims", "What the papers claim", [claims.table(judged)], []
     yield "errata", "Errata of the papers", [errata.table()], []
@@ -123,16 +128,16 @@ def _summary(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator
 def _leaders(evidence: Evidence) -> Iterator[str]:
     """Per machine, who is fastest at the papers' size, and whether FLOPs would have told it."""
     for machine in evidence.machines:
-        points = beyond.at_the_papers_size(evidence, machine)
+        points = tradeoff.at_the_papers_size(evidence, machine)
         if len(points) < 2:
             continue
-        first, second = sorted(points, key=lambda p: -beyond.speed(p))[:2]
-        fewest = min(points, key=lambda p: (beyond.macs(p), p.cell.variant))
-        rho, _ = beyond.rank_correlation(points)
+        first, second = sorted(points, key=lambda p: -tradeoff.speed(p))[:2]
+        fewest = min(points, key=lambda p: (tradeoff.macs(p), p.cell.variant))
+        rho, _ = tradeoff.rank_correlation(points)
         yield (
             f"On {machine} the fastest of {len(points)} layers at 224x224, batch {first.cell.batch}, is "
             f"{first.cell.variant} "
-            f"({number(beyond.speed(first))} img/s, {number(beyond.speed(first) / beyond.speed(second), 3)} "
+            f"({number(tradeoff.speed(first))} img/s, {number(tradeoff.speed(first) / tradeoff.speed(second), 3)} "
             f"times {second.cell.variant}); "
             f"{fewest.cell.variant} has the fewest MACs, and the rank correlation of MACs and time is {rho:.2f}."
         )

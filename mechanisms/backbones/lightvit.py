@@ -11,12 +11,12 @@ Differs images of any size are taken, where the authors' classifier wants multip
 
 Shapes  images [B,3,h,w] -> [B,H,W,C] at strides 8, 16, 32; T = num_tokens global tokens [B,T,C] go through every
         block and merge before the map's tokens, as one sequence z [B, T + H W, C]
-        gate    u = LayerNorm(y), r = C / 4: a = GELU(W mean(u)) [B,1,r], l = GELU(W u) [B,T+N,r];
-                y sigmoid(W a) [B,1,C] sigmoid(W (l, a)) [B,T+N,1]
+        block   attention (mechanisms/lightvit.py), then linear to m C, GELU, linear, and the gate
+                (mechanisms/lightvit_biattn.py); m = 8, 4, 4
         merge   2x2 neighbours (4 C) -> LayerNorm -> C', and their maximum (C) -> C', added
         head    LayerNorm, linear to 1280, LayerNorm, GELU, mean over all T + N tokens, linear to classes
-Cost    multiply-accumulates per image: the stem's convolutions; per block the attention's
-        (mechanisms/lightvit.py) and, L = N + T, 2 L m C^2 + (L + 2) C r + ... as in `block_macs`
+Cost    multiply-accumulates per image: the stem's convolutions; per block the attention's, the gate's and
+        2 (T + N) m C^2; per merge (5 N + T) C C'; 1280 (T + N) C for the neck; the head's
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.declaration import Size, mechanism
-from mechanisms import lightvit
+from mechanisms import lightvit, lightvit_biattn
 from mechanisms.backbones.parts import DropPath, drop_rates, init_linear
 from mechanisms.grid import pad_to
 
 NECK = 1280  # channels before the last linear layer
+ACT_RATIO = 0.25  # of the gates: inner channels per channel
 KERNELS = ("eager", "sdpa")
 
 
@@ -67,6 +68,12 @@ def grids(resolution: tuple[int, int]) -> list[tuple[int, int]]:
     return [halved(resolution, times) for times in (3, 4, 5)]
 
 
+def apart(z: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The global tokens [B,T,C] and the map [B,H,W,C] in a sequence [B, T + H W, C], as views."""
+    T = z.shape[1] - grid[0] * grid[1]
+    return z[:, :T], z[:, T:].view(z.shape[0], *grid, z.shape[2])
+
+
 class Stem(nn.Module):
     """Map images [B,3,h,w] to [B,H,W,C] at stride 8."""
 
@@ -89,42 +96,6 @@ class Stem(nn.Module):
         return self.norm(self.proj(self.stem(x)).permute(0, 2, 3, 1))
 
 
-class Gate(nn.Module):
-    """Weigh tokens z [B,L,C] by channel, from their mean, and by place, from each of them."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        inner = dim // 4
-        self.norm = nn.LayerNorm(dim)
-        self.global_reduce = nn.Linear(dim, inner)
-        self.local_reduce = nn.Linear(dim, inner)
-        self.channel_select = nn.Linear(inner, dim)
-        self.spatial_select = nn.Linear(2 * inner, 1)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Map [B,L,C] to [B,L,C]."""
-        u = self.norm(z)
-        a = F.gelu(self.global_reduce(u.mean(dim=1, keepdim=True)))  # b 1 r
-        local = F.gelu(self.local_reduce(u))  # b l r
-        channels = self.channel_select(a).sigmoid()
-        places = self.spatial_select(torch.cat((local, a.expand_as(local)), dim=-1)).sigmoid()
-        return z * (channels * places)
-
-
-class GatedFFN(nn.Module):
-    """Linear, GELU, linear, gate."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-        self.attn = Gate(dim)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Map [B,L,C] to [B,L,C]."""
-        return self.attn(self.fc2(F.gelu(self.fc1(z))))
-
-
 class Block(nn.Module):
     """Pre-norm residuals: attention, then the gated network; on T global tokens and a map in one sequence."""
 
@@ -133,19 +104,19 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = lightvit.GlobalTokenAttention(dim, dim // 32, window_size=window_size)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = GatedFFN(dim, ratio * dim)
+        self.mlp = lightvit_biattn.BiAttentionFFN(dim, ratio * dim, act_ratio=ACT_RATIO)
         self.drop_path = DropPath(drop)
 
     def attend(self, z: Tensor, grid: tuple[int, int]) -> Tensor:
         """The first residual: [B, T + H W, C] to the same."""
-        T = z.shape[1] - grid[0] * grid[1]
-        u = self.norm1(z)
-        tokens, x = self.attn.exchange(u[:, :T], u[:, T:].unflatten(1, grid))
+        tokens, x = apart(self.norm1(z), grid)
+        tokens, x = self.attn.exchange(tokens, x)
         return z + self.drop_path(torch.cat((tokens, x.flatten(1, 2)), dim=1))
 
     def feed(self, z: Tensor) -> Tensor:
-        """The second residual."""
-        return z + self.drop_path(self.mlp(self.norm2(z)))
+        """The second residual, on tokens of either kind [B,L,C]."""
+        y = self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(z))))
+        return z + self.drop_path(self.mlp.attn.gated(y))
 
     def forward(self, z: Tensor, grid: tuple[int, int]) -> Tensor:
         """Map [B, T + H W, C] to the same."""
@@ -165,14 +136,14 @@ class Merge(nn.Module):
 
     def forward(self, z: Tensor, grid: tuple[int, int]) -> Tensor:
         """An odd map is filled with zeros."""
-        T = z.shape[1] - grid[0] * grid[1]
-        x = pad_to(z[:, T:].unflatten(1, grid), 2)
+        tokens, x = apart(z, grid)
+        x = pad_to(x, 2)
         B, H, W, C = x.shape
         four = x.view(B, H // 2, 2, W // 2, 2, C)  # b h y w x c
         side_by_side = four.permute(0, 1, 3, 4, 2, 5).reshape(B, -1, 4 * C)  # down before right
         largest = four.amax(dim=(2, 4)).view(B, -1, C)
         merged = self.reduction(self.norm(side_by_side)) + self.res_proj(largest)
-        return torch.cat((self.proj(self.norm2(z[:, :T])), merged), dim=1)
+        return torch.cat((self.proj(self.norm2(tokens)), merged), dim=1)
 
 
 class LightViT(nn.Module):
@@ -213,9 +184,7 @@ class LightViT(nn.Module):
         very last network does not see the global tokens. The maps are views of [B,H,W,C] tensors
         (channels_last memory). Any image size serves.
         """
-        return [
-            z[:, -H * W :].unflatten(1, (H, W)).permute(0, 3, 1, 2) for z, (H, W) in self._run(x, keep_tokens=False)
-        ]
+        return [apart(z, grid)[1].permute(0, 3, 1, 2) for z, grid in self._run(x, keep_tokens=False)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify by the mean over all tokens, the global ones included."""
@@ -227,13 +196,14 @@ class LightViT(nn.Module):
         x = self.patch_embed(x)
         grid = (x.shape[1], x.shape[2])
         z = torch.cat((self.global_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)), dim=1)
-        last, given = self.stages[-1][-1], []
-        for stage in self.stages:
+        stages = [stage for stage in self.stages if isinstance(stage, nn.ModuleList)]
+        last, given = stages[-1][-1], []
+        for stage in stages:
             for part in stage:
                 if isinstance(part, Merge):
                     z, grid = part(z, grid), halved(grid)
-                elif part is last and not keep_tokens:
-                    z = part.feed(part.attend(z, grid)[:, -grid[0] * grid[1] :])
+                elif part is last and isinstance(part, Block) and not keep_tokens:
+                    z = part.feed(apart(part.attend(z, grid), grid)[1].flatten(1, 2))
                 else:
                     z = part(z, grid)
             given.append((z, grid))
@@ -242,9 +212,8 @@ class LightViT(nn.Module):
 
 def block_macs(dim: int, ratio: int, layer: Size) -> int:
     """Of one block: attention, network, gate."""
-    inner, L = dim // 4, layer.tokens + int(layer.settings["num_tokens"])
-    gate = 2 * dim * inner + L * dim * inner + L * 2 * inner
-    return lightvit.macs(layer) + 2 * L * ratio * dim**2 + gate
+    L = layer.tokens + int(layer.settings["num_tokens"])
+    return lightvit.macs(layer) + 2 * L * ratio * dim**2 + lightvit_biattn.macs(layer)
 
 
 def lightvit_macs(shape: Shape, size: Size) -> int:
@@ -252,7 +221,7 @@ def lightvit_macs(shape: Shape, size: Size) -> int:
     T, half, maps = int(size.settings["num_tokens"]), shape.dims[0] // 2, grids(size.grid)
     (h1, w1), (h2, w2), (h3, w3) = (halved(size.grid, times) for times in (1, 2, 3))
     total = 9 * half * (h1 * w1 * (3 + 1 + 1) + h2 * w2 + h3 * w3 * shape.dims[0])
-    layer = replace(size, settings={key: size.settings[key] for key in ("num_tokens", "window_size")})
+    layer = replace(size, settings={**size.settings, "act_ratio": ACT_RATIO})
     for i, (dim, depth, ratio, grid) in enumerate(zip(shape.dims, shape.depths, shape.ratios, maps, strict=True)):
         at = replace(layer, dim=dim, heads=dim // 32, grid=grid, stride=8 * 2**i)
         total += depth * block_macs(dim, ratio, at)

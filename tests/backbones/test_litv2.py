@@ -139,6 +139,38 @@ def test_any_image_size_runs_whatever_the_model_was_built_for(resolution, pooled
     assert torch.equal(built.head(built.norm(last).mean(dim=(1, 2))), built(x))
 
 
+def by_hand(built, x):
+    """The classifier in [B,C,H,W], from its weights; attention and merges are tested elsewhere."""
+    w, F = dict(built.named_parameters()), torch.nn.functional
+
+    def norm(y, name):
+        return F.layer_norm(y.movedim(1, -1), y.shape[1:2], w[f"{name}.weight"], w[f"{name}.bias"]).movedim(-1, 1)
+
+    def dense(y, name):
+        return F.conv2d(y, w[f"{name}.weight"][:, :, None, None], w[f"{name}.bias"])
+
+    y = norm(F.conv2d(x, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=4), "patch_embed.norm")
+    for i, depth in enumerate((1, 1, 2, 1)):
+        for j in range(depth):
+            at = f"layers.{i}.blocks.{j}"
+            if i > 1:
+                attention = built.layers[i].blocks[j].attn
+                y = y + attention(norm(y, f"{at}.norm1").movedim(1, -1)).movedim(-1, 1)
+            hidden = dense(norm(y, f"{at}.norm2"), f"{at}.mlp.fc1")
+            kernel, bias = (w[f"{at}.mlp.dwconv.dwconv.{part}"] for part in ("weight", "bias"))
+            hidden = F.gelu(F.conv2d(hidden, kernel, bias, padding=1, groups=len(bias)))
+            y = y + dense(hidden, f"{at}.mlp.fc2")
+        if i < 3:
+            y = built.layers[i].downsample(y.movedim(1, -1)).movedim(-1, 1)
+    return F.linear(norm(y, "norm").flatten(2).mean(-1), w["head.weight"], w["head.bias"])
+
+
+@pytest.mark.parametrize("resolution", [(64, 96), (36, 44)])
+def test_the_classifier_is_its_parts_in_turn(resolution):
+    built, x = random_weights(tiny()), photos(resolution)
+    assert torch.allclose(built(x), by_hand(built, x), atol=1e-11)
+
+
 def test_a_broken_patch_is_one_filled_with_zeros():
     built, x = random_weights(tiny()), photos((61, 94))
     assert torch.equal(built(x), built(torch.nn.functional.pad(x, (0, 2, 0, 3))))

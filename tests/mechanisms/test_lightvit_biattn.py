@@ -7,6 +7,8 @@ import pytest
 import torch
 from truth import GRIDS, affine, assert_close, golden, images, layer, weights
 
+from mechanisms.lightvit_biattn import BiAttentionFFN
+
 gelu = np.vectorize(lambda t: t * 0.5 * (1 + math.erf(t / math.sqrt(2))))
 
 
@@ -43,8 +45,6 @@ def test_the_gate_does_not_know_where_a_token_stands_and_only_weakens():
 
 
 def test_the_whole_ffn_gives_what_the_authors_code_gives():
-    from mechanisms.lightvit_biattn import BiAttentionFFN
-
     for case in golden("lightvit_biattn_ffn"):
         config, T = case["config"], case["x"].shape[1] - 14 * 14
         for dtype, tolerance in ((torch.float64, 2e-6), (torch.float32, 2e-5)):

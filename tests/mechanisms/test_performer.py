@@ -46,17 +46,19 @@ def test_an_image_depends_on_its_batch_only_by_the_batchs_stabiliser(stabiliser,
     assert bool((built(x)[:1] - built(x[:1])).abs().max() > 1e-9) == coupled
 
 
-@pytest.mark.parametrize(("nb_features", "most"), [(256, 0.5), (65536, 0.05)])
-def test_the_more_features_the_nearer_the_weights_are_to_softmax(nb_features, most):
+def test_with_more_features_the_weights_come_nearer_to_softmax():
     torch.manual_seed(0)
-    built = layer("performer", (4, 6), nb_features=nb_features)
-    q, k = images((3, 8), dim=8).view(2, 1, 1, 24, 8)  # each b n (h w) d
-    fq, fk = (built._features(u, over) - 1e-4 for u, over in ((q, (-1,)), (k, (-2, -1))))
-    weight = fq @ fk.transpose(-2, -1)
+    q, k = (images((3, 8), dim=8) / 2).view(2, 1, 1, 24, 8)  # each b n (h w) d
     exact = (q @ k.transpose(-2, -1) * 8**-0.5).softmax(dim=-1)
-    error = (weight / weight.sum(-1, keepdim=True) - exact).abs().sum(-1)
-    print("error", float(error.mean()), float(error.max()))
-    assert error.mean() < most
+
+    def error(nb_features):
+        built = layer("performer", (4, 6), nb_features=nb_features)
+        fq, fk = (built._features(u, over) - 1e-4 for u, over in ((q, (-1,)), (k, (-2, -1))))
+        weight = fq @ fk.transpose(-2, -1)
+        return (weight / weight.sum(-1, keepdim=True) - exact).abs().sum(-1).mean()
+
+    # a mean of 256 times as many has a sixteenth of the error; a few large features take some of that back
+    assert error(64 * 256) < error(64) / 4
 
 
 def test_features_are_orthogonal_in_blocks():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from attnbench.declaration import AttnbenchError
 from attnbench.record import Record
 from attnbench.store import create_or_resume
 from attnbench.sweep import Cell, Plan, Sweep
@@ -30,38 +31,26 @@ LAYERS = {
     "hilo": (298_296_320, 2_198_528, 1.75),
 }
 
-Answer = Callable[[Cell], Record]
-
 
 def cell(variant: str = "msa", **changes: Any) -> Cell:
-    """One cell of the papers' layer benchmark."""
+    """One cell of the papers' layer benchmark; `variant` may be a text that no mechanism can bear."""
+    try:
+        settings = parse_variant(variant).settings
+    except AttnbenchError:
+        settings = ()
     base = Cell(
-        scope="layer",
-        variant=variant,
-        settings=tuple(parse_variant(variant).settings)
-        if variant.isascii() and variant[:1].isalpha() and "<" not in variant
-        else (),
-        res_h=224,
-        res_w=224,
-        batch=64,
-        dim=768,
-        heads=12,
-        stride=16,
-        device="cpu",
-        precision="fp32",
-        pass_="forward",
-        kernel="eager",
-        compiled=False,
-        threads=2,
-        allocator="pinned",
-    )
+        scope="layer", variant=variant, settings=settings, res_h=224, res_w=224, batch=64, dim=768, heads=12, stride=16,
+        device="cpu", precision="fp32", pass_="forward", kernel="eager", compiled=False, threads=2, allocator="pinned",
+    )  # fmt: skip
     return replace(base, **changes)
 
 
 def model(variant: str, **changes: Any) -> Cell:
     """One cell of a whole model."""
     scope = "task" if "backbone=" in variant else "backbone"
-    return cell(variant, scope=scope, dim=0, heads=0, stride=0, device="cuda", threads=1, **changes)
+    return cell(
+        variant, **{"scope": scope, "dim": 0, "heads": 0, "stride": 0, "device": "cuda", "threads": 1, **changes}
+    )
 
 
 def noise(cell: Cell) -> float:

@@ -1,0 +1,93 @@
+"""Figure 5: the spectrum of HiLo's two branches, from a run folder's spectrum.json.
+
+`attnbench spectrum` writes that file: `frequency` (cycles per token), `amplitude` (branch -> mean log amplitude
+at each frequency), and, where wanted, `maps` (branch -> the centred two-dimensional log amplitude) and `caption`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from attnbench.declaration import AttnbenchError
+from attnbench.report.chart import Chart
+from attnbench.report.evidence import Evidence
+from attnbench.report.grouping import suffix
+from attnbench.report.style import PALETTE
+from attnbench.store import Run
+
+FILE = "spectrum.json"
+TITLE = "Figure 5: the spectrum of HiLo's two branches"
+
+
+def charts(evidence: Evidence) -> list[Chart]:
+    """One chart for each run that holds a spectrum; one that says so where none does."""
+    found = [(run, _read(run)) for run in evidence.runs if (run.folder / FILE).exists()]
+    if not found:
+        chart = Chart("fig5-spectrum", TITLE, size=(6.4, 2.2))
+        chart.caption = (
+            f"The papers print no numbers here. A run folder's {FILE}, which `attnbench spectrum` "
+            "writes, fills this figure."
+        )
+        chart.empty(chart.axes[0], "these runs hold no spectrum")
+        return [chart]
+    return [_chart(number, run, data) for number, (run, data) in enumerate(found, 1)]
+
+
+def _read(run: Run) -> dict[str, Any]:
+    path = run.folder / FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        count = len(data["frequency"])
+        lines = [data["frequency"], *data["amplitude"].values()]
+        flat = [v for line in lines for v in line]
+        flat += [v for rows in data.get("maps", {}).values() for row in rows for v in row]
+        if (
+            not data["amplitude"]
+            or any(len(line) != count for line in lines)
+            or not all(math.isfinite(v) for v in flat)
+        ):
+            raise ValueError("its lines are empty, of unequal length or not finite")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AttnbenchError(
+            f"a spectrum has frequency and amplitude; {path} is damaged ({error}); make it anew"
+        ) from error
+    return dict(data)
+
+
+def _chart(number: int, run: Run, data: dict[str, Any]) -> Chart:
+    maps: dict[str, Sequence[Sequence[float]]] = data.get("maps", {})
+    chart = Chart(
+        "fig5-spectrum" if number == 1 else f"fig5-spectrum-{number}",
+        TITLE,
+        size=(5 + 3.2 * len(maps), 3.8),
+        panels=(1, 1 + len(maps)),
+    )
+    chart.caption = str(data.get("caption") or f"Log amplitude of the outputs of each branch, run {run.id}.")
+    axes = chart.axes[0]
+    for place, (branch, amplitude) in enumerate(sorted(data["amplitude"].items())):
+        color = PALETTE[(place + 1) % len(PALETTE)]
+        (line,) = axes.plot(data["frequency"], amplitude, color=color, marker="osD^"[place % 4])
+        chart.mark(line, "hilo", branch)
+        axes.annotate(
+            branch,
+            (data["frequency"][-1], amplitude[-1]),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            annotation_clip=False,
+        )
+    axes.margins(x=0.16)
+    axes.set_xlabel("frequency (cycles per token)")
+    axes.set_ylabel("log amplitude")
+    highest = max((v for rows in maps.values() for row in rows for v in row), default=1.0)
+    lowest = min((v for rows in maps.values() for row in rows for v in row), default=0.0)
+    for axes, (branch, rows) in zip(chart.axes[1:], sorted(maps.items()), strict=True):
+        axes.imshow(rows, cmap="cividis", vmin=lowest, vmax=highest, interpolation="nearest")
+        axes.set_title(f"{branch}, zero frequency in the centre")
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return chart

@@ -1,0 +1,203 @@
+"""FLOPs against measured speed, and the Pareto front of speed and memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from attnbench import statistics
+from attnbench.report.chart import Chart, log_axes
+from attnbench.report.evidence import Estimate, Evidence, Point, groups
+from attnbench.report.figures import tip
+from attnbench.report.grouping import GROUP, MEMORY, SPEED, comparable, condition, size, suffix, value, where
+from attnbench.report.style import INK
+from attnbench.report.tables import Column, Table, Value
+
+
+def rank_correlation(points: Sequence[Point]) -> tuple[float, float]:
+    """Spearman's rho and Kendall's tau of MACs and time per image."""
+    macs = [value(p, "macs") for p in points]
+    times = [1 / value(p, SPEED) for p in points]
+    return _pearson(_ranks(macs), _ranks(times)), statistics.kendall_tau(macs, times)
+
+
+def at_the_papers_size(evidence: Evidence, machine: str) -> list[Point]:
+    """The largest group of layers at 224x224 in a forward pass on a machine that have MACs and a speed."""
+    found = [
+        ps
+        for ps in comparable(evidence, "macs", SPEED)
+        if (p := ps[0]).machine == machine
+        and (p.cell.scope, p.cell.res_h, p.cell.res_w, p.cell.pass_) == ("layer", 224, 224, "forward")
+    ]
+    return max(found, key=lambda ps: (len(ps), ps[0].cell.precision == "fp32", ps[0].cell.batch == 64), default=[])
+
+
+def speed(p: Point) -> float:
+    """Images per second."""
+    return value(p, SPEED)
+
+
+def macs(p: Point) -> float:
+    """Multiply-accumulates per image."""
+    return value(p, "macs")
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
+
+
+def _pearson(x: Sequence[float], y: Sequence[float]) -> float:
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    top = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True))
+    under = math.sqrt(sum((a - mx) ** 2 for a in x) * sum((b - my) ** 2 for b in y))
+    return top / under if under else math.nan
+
+
+def flops_table(evidence: Evidence) -> Table:
+    """How well MACs tell the speed, per condition."""
+    rows: list[tuple[Value, ...]] = []
+    for points in comparable(evidence, "macs", SPEED):
+        rho, tau = rank_correlation(points)
+        cheap = min(points, key=lambda p: value(p, "macs"))
+        fast = max(points, key=lambda p: value(p, SPEED))
+        rows.append(
+            (
+                where(points[0]),
+                Estimate(len(points)),
+                Estimate(rho) if math.isfinite(rho) else None,
+                Estimate(tau) if math.isfinite(tau) else None,
+                cheap.cell.variant,
+                fast.cell.variant,
+            )
+        )
+    return Table(
+        name="flops-against-speed",
+        title="Do FLOPs tell the speed?",
+        caption="Rank correlation of MACs with the time of an image, over the mechanisms measured under one "
+        "condition: 1 means that fewer MACs always "
+        "are faster, 0 that they tell nothing.",
+        columns=(
+            Column("condition", "condition"),
+            Column("mechanisms", "variants", digits=9),
+            Column("spearman", "Spearman's rho", digits=2),
+            Column("kendall", "Kendall's tau", digits=2),
+            Column("fewest", "fewest MACs"),
+            Column("fastest", "fastest"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
+    """Per condition up to three resolutions: the smallest, a middle one, the largest."""
+    by_condition: dict[tuple[object, ...], list[list[Point]]] = {}
+    for points in found:
+        key = next(iter(groups(points, *GROUP)))
+        by_condition.setdefault(key, []).append(points)
+    return [
+        [sizes[i] for i in sorted({0, len(sizes) // 2, len(sizes) - 1})]
+        for sizes in (sorted(s, key=lambda ps: ps[0].cell.res_h * ps[0].cell.res_w) for s in by_condition.values())
+    ]
+
+
+def flops_charts(evidence: Evidence) -> list[Chart]:
+    """MACs against throughput, with the rank correlation."""
+    charts = []
+    for number_, sizes in enumerate(_chosen(comparable(evidence, "macs", SPEED)), 1):
+        chart = _panels(f"flops-speed{suffix(number_)}", "FLOPs against measured speed", sizes)
+        chart.caption = (
+            f"{condition(sizes)}. If FLOPs told the speed, the points would fall from the upper "
+            "left to the lower right; rho is Spearman's rank correlation of MACs and time."
+        )
+        for axes, points in zip(chart.axes, sizes, strict=True):
+            for p in points:
+                speed = p.get(SPEED)
+                if speed:
+                    chart.point(axes, value(p, "macs") / 1e9, speed, p.cell.mechanism, tip(p))
+            rho, _ = rank_correlation(points)
+            axes.set_title(f"{size(points[0])}: rho {rho:.2f}, {len(points)} variants")
+            axes.set_xlabel("MACs per image (G)")
+            axes.set_ylabel("throughput (img/s)" if axes is chart.axes[0] else "")
+            log_axes(axes)
+        for axes, points in zip(chart.axes, sizes, strict=True):
+            chart.labels(
+                axes, [(p.cell.mechanism, p.cell.variant, value(p, "macs") / 1e9, value(p, SPEED)) for p in points]
+            )
+        charts.append(chart)
+    return charts
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats in both speed and memory, the fastest first."""
+
+    def beats(a: Point, b: Point) -> bool:
+        better = value(a, SPEED) >= value(b, SPEED) and value(a, MEMORY) <= value(b, MEMORY)
+        return better and (value(a, SPEED), value(a, MEMORY)) != (value(b, SPEED), value(b, MEMORY))
+
+    best = [p for p in points if not any(beats(q, p) for q in points)]
+    return sorted(best, key=lambda p: (-value(p, SPEED), p.cell.variant))
+
+
+def pareto_charts(evidence: Evidence) -> list[Chart]:
+    """Memory against throughput and the front of the two."""
+    charts = []
+    for number_, sizes in enumerate(_chosen(comparable(evidence, SPEED, MEMORY)), 1):
+        chart = _panels(f"pareto{suffix(number_)}", "Speed and memory: the Pareto front", sizes)
+        chart.caption = (
+            f"{condition(sizes)}. Filled points are on the front: nothing measured here is both "
+            "faster and smaller. Upper left is better."
+        )
+        for axes, points in zip(chart.axes, sizes, strict=True):
+            best = front(points)
+            stairs = sorted((value(p, MEMORY) / 2**20, value(p, SPEED)) for p in best)
+            axes.step(
+                [x for x, _ in stairs],
+                [y for _, y in stairs],
+                where="post",
+                color=INK,
+                linewidth=0.9,
+                alpha=0.6,
+                zorder=0,
+            )
+            for p in points:
+                speed = p.get(SPEED)
+                if speed:
+                    chart.point(axes, value(p, MEMORY) / 2**20, speed, p.cell.mechanism, tip(p), hollow=p not in best)
+            axes.set_title(f"{size(points[0])}: {len(best)} of {len(points)} on the front")
+            axes.set_xlabel("peak memory (MiB)")
+            axes.set_ylabel("throughput (img/s)" if axes is chart.axes[0] else "")
+            log_axes(axes)
+        for axes, points in zip(chart.axes, sizes, strict=True):
+            chart.labels(
+                axes, [(p.cell.mechanism, p.cell.variant, value(p, MEMORY) / 2**20, value(p, SPEED)) for p in points]
+            )
+        charts.append(chart)
+    return charts
+
+
+def pareto_table(evidence: Evidence) -> Table:
+    """The members of every front."""
+    rows: list[tuple[Value, ...]] = []
+    marks = []
+    for points in comparable(evidence, SPEED, MEMORY):
+        for p in front(points):
+            rows.append((where(p), p.cell.variant, p.get(SPEED), p.get(MEMORY), p.get("ratio_to_reference")))
+            marks.append(p.cell.mechanism)
+    return Table(
+        name="pareto",
+        title="The Pareto front of speed and memory",
+        caption="Per condition the variants that no other measured one beats in both, the fastest first.",
+        columns=(
+            Column("condition", "condition"),
+            Column("variant", "variant"),
+            Column(SPEED, "throughput", "img/s"),
+            Column(MEMORY, "peak memory", "MiB", 2**20),
+            Column("ratio", "speed ratio", "x", digits=3),
+        ),
+        rows=tuple(rows),
+        marks=tuple(marks),
+    )
+
+
+def _panels(name: str, title: str, sizes: Sequence[Sequence[Point]]) -> Chart:
+    return Chart(name, title, size=(1.2 + 4.6 * len(sizes), 4.8), panels=(1, len(sizes)))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import synthetic as made
+from click.testing import CliRunner
+
+from attnbench.commands.recommend import command, size_bytes
+from attnbench.declaration import AttnbenchError
+from attnbench.recommend import Question, recommend, words
+from attnbench.report.evidence import gather
+
+GIB = 2**30
+
+
+def ask(folder: Path, **question: object) -> str:
+    found = recommend(gather([folder]), Question(**{"res": (512, 512), "batch": 8, "device": "cuda", **question}))  # type: ignore[arg-type]  # names are Question's
+    return "\n".join(line for answer in found for line in words(answer))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    def record(name: str, speed: float, gib: float, **more: float) -> object:
+        cell = made.cell(name, res_h=512, res_w=512, batch=8, device="cuda", threads=1)
+        low, high = speed * 0.98, speed * 1.02
+        return made.measured(
+            cell,
+            1.0,
+            device_name="Invented GPU",
+            throughput_img_per_s=speed,
+            throughput_low=low,
+            throughput_high=high,
+            peak_memory_bytes=gib * GIB,
+        )
+
+    bad = made.failed(made.cell("quadtree", res_h=512, res_w=512, batch=8, device="cuda", threads=1))
+    records = [
+        record("hilo", 100, 3),
+        record("sra", 99, 3),
+        record("van", 60, 1),
+        record("msa", 50, 6),
+        record("dat", 40, 2),
+    ]
+    return made.run(tmp_path / "run", [*records, bad])  # type: ignore[list-item]  # they are records
+
+
+def test_the_front_is_named_in_plain_words_with_its_uncertainty(folder: Path) -> None:
+    text = ask(folder)
+    assert "Fastest: hilo, fp32, eager; 100.0 [98.00, 102.0] img/s" in text
+    assert "Less memory, slower: van, fp32, eager; 60.00" in text
+    assert "Not told apart in speed from one of these: sra" in text
+    assert "msa, fp32" not in text
+    assert "dat, fp32" not in text
+
+
+def test_what_failed_is_said_with_its_reason(folder: Path) -> None:
+    assert "No answer for quadtree (fp32, eager): oom: the trial needs 12.0 GiB" in ask(folder)
+
+
+def test_a_memory_limit_leaves_out_what_is_above_it(folder: Path) -> None:
+    text = ask(folder, memory=2 * GIB)
+    assert "Fastest within 2.00 GiB: van" in text
+    assert "Above the limit: hilo (3.00 GiB), msa (6.00 GiB), sra (3.00 GiB)." in text
+
+
+def test_nothing_fits(folder: Path) -> None:
+    assert "No mechanism with a measured speed and memory fits within 0.500 GiB." in ask(folder, memory=GIB // 2)
+
+
+def test_what_was_not_measured_is_said_with_the_command_that_measures_it(folder: Path) -> None:
+    text = ask(folder, res=(1024, 1024), pass_="train")
+    assert text.startswith(
+        "Nothing was measured at 1024 pixels, batch 8, training on cuda. The nearest that was: 512x512"
+    )
+    assert text.endswith("attnbench run --res 1024 --device cuda --batch 8 --pass train")
+
+
+@pytest.mark.parametrize(("text", "size"), [("4GiB", 4 * GIB), ("1.5MiB", 3 * 2**19), ("100", 100)])
+def test_a_size_is_read(text: str, size: int) -> None:
+    assert size_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["4GB", "", "-1GiB", "nanMiB", "1e30TiB", "0"])
+def test_another_size_is_refused(text: str) -> None:
+    with pytest.raises(AttnbenchError, match="memory is a size"):
+        size_bytes(text)
+
+
+def test_the_command_answers(folder: Path) -> None:
+    done = CliRunner().invoke(
+        command, ["--res", "512", "--device", "cuda", "--batch", "8", str(folder)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    assert "Fastest: hilo" in done.stdout

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import synthetic as made
+from click.testing import CliRunner
+
+from attnbench import published
+from attnbench.commands.report import command
+from attnbench.declaration import AttnbenchError
+from attnbench.report import write
+from attnbench.report.evidence import gather, same_variant
+from attnbench.report.layouts import LAYOUTS
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+
+
+def rows(out: Path, name: str) -> list[dict[str, str]]:
+    with (out / "tables" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("report")
+    cpu = made.layers(base / "cpu", sizes=(224, 512, 1024))
+    gpu = made.layers(base / "gpu", device="cuda", threads=1, device_name="Invented GPU")
+    models = made.run(
+        base / "models",
+        [made.measured(made.model(f"litv2_s[alpha={a}]"), 1 + a, device_name="Invented GPU") for a in (0.0, 0.5, 0.9)],
+    )
+    kernels = [
+        made.measured(made.cell(n, kernel="sdpa", precision=p), 2.0) for n in ("msa", "hilo") for p in ("fp32", "bf16")
+    ]
+    write([cpu, gpu, models, made.run(base / "kernels", kernels)], base / "out")
+    return base / "out"
+
+
+def test_every_published_file_has_its_table_with_a_row_for_each_of_its_rows(report: Path) -> None:
+    assert {layout.file for layout in LAYOUTS} >= {n for n in published.names() if n != "macs"}
+    for layout in LAYOUTS:
+        name = layout.file.replace("_", "-")
+        shown = [r["row"].removeprefix("'") for r in rows(report, name)]
+        wanted = [layout.label(r) for r in published.read(layout.file)]
+        assert list(dict.fromkeys(shown)) == list(dict.fromkeys(wanted)), layout.file
+        assert all((report / "tables" / f"{name}.{e}").stat().st_size for e in ("md", "tex"))
+
+
+def test_every_published_figure_has_a_partner_or_a_reason(report: Path) -> None:
+    found = rows(report, "published-all")
+    assert len(found) > 400
+    assert [r for r in found if not r["measured"] and not r["note"]] == []
+    hilo = next(r for r in found if (r["file"], r["row"], r["quantity"]) == ("layer_benchmark", "HiLo", "flops_m_2dp"))
+    assert hilo["published"] == "298.30"
+    counted = next(r for r in found if (r["file"], r["row"], r["quantity"]) == ("layer_benchmark", "HiLo", "flops_m"))
+    assert float(counted["measured"]) == pytest.approx(298.29632)
+    assert counted["prints_alike"] == "yes"
+
+
+def test_every_figure_comes_as_pdf_svg_and_png(report: Path) -> None:
+    names = {p.stem for p in (report / "figures").iterdir()}
+    assert names >= {
+        "fig2-complexity",
+        "fig3-resolution",
+        "fig4-alpha",
+        "fig6-layers",
+        "flops-speed",
+        "pareto",
+        "scaling",
+        "kernels",
+    }
+    for name in names:
+        assert all((report / "figures" / f"{name}.{kind}").stat().st_size > 500 for kind in ("pdf", "svg", "png"))
+
+
+def test_failures_and_declines_are_rows_with_their_reasons(report: Path) -> None:
+    found = {(r["variant"], r["resolution"], r["device"]): r for r in rows(report, "measured-layer")}
+    assert found["msa", "1024x1024", "cpu"]["outcome"] == "oom"
+    assert "12.0 GiB" in found["msa", "1024x1024", "cpu"]["reason"]
+    assert found["dat", "1024x1024", "cpu"]["outcome"] == "declined"
+
+
+def test_rows_of_one_condition_stand_in_the_order_of_their_speed(report: Path) -> None:
+    found = [
+        r
+        for r in rows(report, "measured-layer")
+        if (r["device"], r["resolution"], r["kernel"]) == ("cpu", "512x512", "eager")
+    ]
+    speeds = [float(r["throughput_img_per_s"]) for r in found]
+    assert len(speeds) == 14
+    assert speeds == sorted(speeds, reverse=True)
+
+
+def test_two_machines_have_a_column_that_says_whose_the_numbers_are(report: Path) -> None:
+    assert {r["machine"] for r in rows(report, "measured-layer")} == {"Invented CPU", "Invented GPU"}
+    assert "machine" not in rows(report, "measured-backbone")[0] or rows(report, "measured-backbone")[0]["machine"]
+
+
+def test_the_page_begins_with_the_answer_and_is_one_file(report: Path) -> None:
+    text = (report / "index.html").read_text()
+    assert re.search(r'id="summary">On Invented CPU the fastest of 14 layers', text)
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+    assert not re.search(r"url\(\s*['\"]?http", text)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert sorted(ids) == sorted(set(ids))
+
+
+def digests(out: Path) -> dict[str, str]:
+    files = (p for p in out.rglob("*") if p.is_file())
+    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    folder = made.layers(tmp_path / "run", sizes=(224, 512), names=("msa", "hilo", "sra"))
+    code = (
+        "import sys; from pathlib import Path; from attnbench.report import write\n"
+        "write([Path(sys.argv[1])], Path(sys.argv[2]))"
+    )
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-c", code, str(folder), str(tmp_path / seed)],
+            check=True,
+            env={"PYTHONHASHSEED": seed, "HOME": str(tmp_path)},
+        )
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+
+
+def test_no_torch_is_needed() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import attnbench.report.write, attnbench.claims, attnbench.recommend, attnbench.published.comparisons\n"
+        "import attnbench.commands.report, attnbench.commands.claims, attnbench.commands.recommend\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_hostile_name_is_text_everywhere(tmp_path: Path) -> None:
+    records = [made.measured(made.cell(n)) for n in ("msa", HOSTILE)] + [
+        made.measured(made.cell(n, res_h=448, res_w=448)) for n in ("msa", HOSTILE)
+    ]
+    write([made.run(tmp_path / "run", records, facts={"environment": {"cpu": HOSTILE}})], tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*"):
+        if path.suffix in (".html", ".svg", ".md"):
+            assert "<img" not in path.read_text(), path
+    assert "&lt;img src=x" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_an_empty_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
+    write([made.run(tmp_path / "run", [])], tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert "an empty run" in text
+    assert "These runs hold no cell" in text
+
+
+def test_a_run_of_failures_alone_gives_a_report_that_says_so(tmp_path: Path) -> None:
+    write(
+        [
+            made.run(
+                tmp_path / "run", [made.failed(made.cell("msa")), made.failed(made.cell("sra"), "crashed", "signal 11")]
+            )
+        ],
+        tmp_path / "out",
+    )
+    assert "every record is a failure or a decline" in (tmp_path / "out" / "index.html").read_text()
+    assert {r["outcome"] for r in rows(tmp_path / "out", "measured-layer")} == {"oom", "crashed"}
+
+
+def test_a_planned_cell_without_a_record_is_a_row(tmp_path: Path) -> None:
+    folder = made.run(tmp_path / "run", [made.measured(made.cell("msa"))], planned=[made.cell("hilo")])
+    write([folder], tmp_path / "out")
+    assert [(r["variant"], r["outcome"]) for r in rows(tmp_path / "out", "measured-layer")] == [
+        ("msa", "ok"),
+        ("hilo", "missing"),
+    ]
+    assert "1 of 2 planned cells have no record yet" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_one_point_alone_gives_its_figures(tmp_path: Path) -> None:
+    write([made.run(tmp_path / "run", [made.measured(made.cell("msa"))])], tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "fig3-resolution.png").exists()
+    assert "one resolution only" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_torn_last_line_is_told(tmp_path: Path) -> None:
+    folder = made.run(tmp_path / "run", [made.measured(made.cell("msa")), made.measured(made.cell("sra"))])
+    file = folder / "records.jsonl"
+    file.write_bytes(file.read_bytes()[:-40])
+    write([folder], tmp_path / "out")
+    assert "the last line was torn" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_damaged_record_ends_in_a_sentence(tmp_path: Path) -> None:
+    folder = made.run(tmp_path / "run", [made.measured(made.cell(n)) for n in ("msa", "sra", "xca")])
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    (folder / "records.jsonl").write_text("\n".join([lines[0], "{torn", lines[2]]) + "\n")
+    with pytest.raises(AttnbenchError, match="line 2"):
+        write([folder], tmp_path / "out")
+
+
+def test_a_damaged_plan_ends_in_a_sentence(tmp_path: Path) -> None:
+    folder = made.run(tmp_path / "run", [made.measured(made.cell())])
+    facts = json.loads((folder / "run.json").read_text())
+    facts["plan"]["cells"] = [{"scope": "layer"}]
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(AttnbenchError, match=r"run\.json is damaged"):
+        write([folder], tmp_path / "out")
+
+
+def test_the_same_run_named_twice_is_read_once(tmp_path: Path) -> None:
+    folder = made.run(tmp_path / "run", [made.measured(made.cell())])
+    assert len(gather([folder, str(folder)]).points) == 1
+
+
+def test_out_that_is_a_file_ends_in_a_sentence(tmp_path: Path) -> None:
+    folder = made.run(tmp_path / "run", [made.measured(made.cell())])
+    (tmp_path / "out").write_text("")
+    with pytest.raises(AttnbenchError, match="cannot be written"):
+        write([folder], tmp_path / "out")
+
+
+def test_the_command_prints_the_page(tmp_path: Path) -> None:
+    folder = made.run(tmp_path / "run", [made.measured(made.cell("msa"))])
+    done = CliRunner().invoke(command, [str(folder), "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert done.stdout.strip() == str(tmp_path / "out" / "index.html")
+
+
+@pytest.mark.parametrize(
+    ("measured", "wanted", "same"),
+    [
+        ("hilo", "hilo", True),
+        ("hilo[window_size=2]", "hilo", True),
+        ("hilo[window_size=4]", "hilo", False),
+        ("hilo[alpha=0.5]", "hilo[alpha=0.5]", True),
+        ("litv2_s[attention=hilo,alpha=0.9]", "litv2_s", True),
+        ("litv2_s[alpha=0.50]", "litv2_s[alpha=0.5]", True),
+        ("litv2_s[attention=sra]", "litv2_s", False),
+        ("window[shift_size=3]", "window", False),
+        ("litv2_s", "litv2_s[alpha=0.9]", True),
+    ],
+)
+def test_a_variant_is_found_however_it_is_spelled(measured: str, wanted: str, same: bool) -> None:
+    assert same_variant(made.cell(measured), wanted) is same
+
+
+def test_the_defaults_that_partners_know_are_those_of_the_declarations() -> None:
+    from attnbench import registry
+    from attnbench.published.partners import DEFAULTS, LAYERS, STEPS
+    from attnbench.variant import parse_variant
+
+    known = registry.load(entry_points=False)
+    for name, settings in DEFAULTS.items():
+        declared = known[name].settings_at(16)
+        assert settings == {key: declared[key] for key in settings}, name
+    for variant in [*(v[0] for _, v in LAYERS.values()), *STEPS.values()]:
+        known.check(parse_variant(variant))
+
+
+def test_a_stored_spectrum_is_drawn_and_a_damaged_one_ends_in_a_sentence(tmp_path: Path) -> None:
+    folder = made.run(tmp_path / "run", [made.measured(made.cell())])
+    data = {
+        "frequency": [0.0, 0.25, 0.5], "amplitude": {"Hi-Fi": [1.0, 2.0, 3.0], "Lo-Fi": [3.0, 2.0, 1.0]},
+        "maps": {"Hi-Fi": [[0.0, 1.0], [1.0, 0.0]], "Lo-Fi": [[1.0, 0.0], [0.0, 1.0]]},
+    }  # fmt: skip
+    (folder / "spectrum.json").write_text(json.dumps(data))
+    write([folder], tmp_path / "out")
+    assert "Hi-Fi" in (tmp_path / "out" / "figures" / "fig5-spectrum.svg").read_text()
+    (folder / "spectrum.json").write_text(json.dumps({**data, "frequency": [0.0]}))
+    with pytest.raises(AttnbenchError, match=r"spectrum\.json is damaged"):
+        write([folder], tmp_path / "out")

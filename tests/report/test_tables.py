@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import synthetic as made
+
+from attnbench.report import write
+from attnbench.report.evidence import Estimate
+from attnbench.report.tables import Column, Table, comma_separated, latex, markdown, number
+
+HOSTILE = r"<b>x</b>|`$a_b^c%&#{}~\end{tabular}"
+
+
+def small(*rows: tuple[str | Estimate | None, ...], group: str = "") -> Table:
+    columns = (Column("name", "name"), Column("speed", "speed", "img/s", group=group))
+    return Table("small", "Small", "Of two & more.", columns, rows, notes=("A 5 % note.",))
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(0, 4, "0"), (1234567.0, 4, "1235000"), (0.00123456, 3, "0.00123"), (9.996, 3, "10.00"), (12.0, 4, "12.00")],
+)
+def test_a_number_keeps_its_significant_digits(value: float, digits: int, text: str) -> None:
+    assert number(value, digits) == text
+
+
+def test_markdown_holds_no_markup_from_a_name() -> None:
+    text = markdown(small((HOSTILE, Estimate(2.0, 1.0, 3.0))))
+    assert "<b>" not in text
+    row = next(line for line in text.splitlines() if "&lt;b&gt;" in line)
+    assert row.replace("\\|", "").count("|") == 3
+    assert "2.000 [1.000, 3.000]" in row
+
+
+def test_csv_reads_back_and_an_interval_fills_three_columns() -> None:
+    rows = list(
+        csv.DictReader(io.StringIO(comma_separated(small((HOSTILE, Estimate(2.5, 1.0, 3.0)), ("plain", None)))))
+    )
+    assert rows[0]["name"] == HOSTILE
+    assert (rows[0]["speed"], rows[0]["speed_low"], rows[0]["speed_high"]) == ("2.5", "1", "3")
+    assert rows[1]["speed"] == ""
+
+
+@pytest.mark.parametrize("name", ["=1+1", "@sum", "-2+3", "+x"])
+def test_csv_gives_a_spreadsheet_no_formula(name: str) -> None:
+    assert f"'{name}" in comma_separated(small((name, None)))
+
+
+def test_latex_escapes_and_groups() -> None:
+    text = latex(small((HOSTILE, Estimate(1.0)), group="A & B"))
+    assert r"\end{tabular}|" not in text
+    assert r"\textbackslash{}end\{tabular\}" in text
+    assert r"\multicolumn{1}{c}{A \& B}" in text
+    assert r"\toprule" in text
+
+
+def test_a_table_without_rows_says_so() -> None:
+    assert "No rows." in markdown(small())
+    assert "No rows." in latex(small())
+
+
+def test_every_table_of_a_report_compiles(tmp_path: Path) -> None:
+    if not shutil.which("pdflatex"):
+        pytest.skip("pdflatex is not installed: the LaTeX tables were not compiled")
+    hostile = made.measured(made.cell(HOSTILE))
+    folder = made.run(tmp_path / "run", [made.measured(made.cell("msa")), hostile, made.failed(made.cell("dat"))])
+    write([folder, made.layers(tmp_path / "large", sizes=(224, 384, 512, 1024))], tmp_path / "out")
+    tables = sorted((tmp_path / "out" / "tables").glob("*.tex"))
+    assert len(tables) > 20
+    body = "\n".join(rf"\input{{{path}}}\clearpage" for path in tables)
+    packages = r"\usepackage{booktabs}\usepackage{longtable}\usepackage{graphicx}"
+    (tmp_path / "all.tex").write_text(rf"\documentclass{{article}}{packages}\begin{{document}}{body}\end{{document}}")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-1500:]

@@ -125,7 +125,7 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--compile", "compile_", metavar="LIST", help="no, yes: torch.compile. [no]"),
         click.option("--threads", metavar="LIST", help="CPU threads. [all that may be used]"),
         click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
-        click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5,1."),
+        click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
         click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
         click.option("--measure", metavar="LIST", help=f"{', '.join(MEASURES)}. [all]"),
         click.option("--protocol", metavar="NAME", help=f"{', '.join(protocol.PROTOCOLS)}. [standard]"),

@@ -145,8 +145,9 @@ def _drafts(claim: dict[str, Any], rule: Rule, evidence: Evidence) -> Iterator[J
         for m in evidence.machines
         if any(p.machine == m and p.device_kind in kinds for p in evidence.points) and _named(m, rule.device_name)
     ]
-    for machine in machines:
-        yield _draft(claim, rule, machine, evidence)
+    drafts = [_draft(claim, rule, machine, evidence) for machine in machines]
+    timed = [d for d in drafts if d.verdict != NOT_HERE and any(c.comparison.device for c in d.found)]
+    yield from timed or [d for d in drafts if d.verdict != NOT_HERE][:1] or drafts[:1]
     if not machines:
         what = rule.device_name or " or ".join({"cpu": "a CPU", "gpu": "a GPU"}[k] for k in sorted(kinds))
         yield _draft(claim, rule, "", evidence, f"the claim is about {what}; these runs have none")
@@ -257,12 +258,7 @@ def _points(
     c: Comparison, place: tuple[str, tuple[str, ...]], size: tuple[int, int], machine: str, evidence: Evidence
 ) -> list[Point]:
     scope, variants = place
-    found = [
-        p
-        for v in variants
-        for p in _named_points(evidence, scope, v)
-        if (p.cell.res_h, p.cell.res_w) in (size, size[::-1])
-    ]
+    found = [p for v in variants for p in evidence.find(scope, v) if (p.cell.res_h, p.cell.res_w) in (size, size[::-1])]
     if scope == "layer":
         found = [p for p in found if (p.cell.dim, p.cell.heads, p.cell.stride) == (768, 12, 16)]
     if c.device:
@@ -278,14 +274,6 @@ def _points(
             and not p.cell.compiled
         ]
     return [p for p in found if p.get(c.quantity) is not None or p.get("macs_mmdet") is not None]
-
-
-def _named_points(evidence: Evidence, scope: str, variant: str) -> list[Point]:
-    known = evidence.__dict__.setdefault("_by_variant", {})
-    if (scope, variant) not in known:
-        known[scope, variant] = list(evidence.find(scope, variant))
-    found: list[Point] = known[scope, variant]
-    return found
 
 
 def _counted(c: Comparison, points: Sequence[Point]) -> float | None:

@@ -31,7 +31,7 @@ from attnbench.sweep import Cell
 from attnbench.variant import parse_variant
 
 Verdict = Literal["faster", "slower", "equivalent", "undecided"]
-By = Literal["time", "ratio"]
+By = Literal["time", "ratio", "rounds"]  # rounds: the arms of one run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +101,11 @@ def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.0
     if not rows or not any(math.isfinite(r.estimate) for r in rows):
         raise AttnbenchError(f"arms are compared over rounds that both were in; {run.folder} has none of {names}")
     notes = [] if looks == 1 else [f"the run could end at {looks} looks; each interval and p allows for it"]
-    return _judged(f"arms of run {run.id}, against {names[0]}", "ratio", level, margin, rows, notes)
+    return _judged(f"arms of run {run.id}, against {names[0]}", "rounds", level, margin, rows, notes)
 
 
 def compare_runs(
-    a: Path | str, b: Path | str, *, by: By = "time", margin: float = 0.03, level: float = 0.95,
+    a: Path | str, b: Path | str, *, by: Literal["time", "ratio"] = "time", margin: float = 0.03, level: float = 0.95,
     across_machines: bool = False,
 ) -> Comparison:  # fmt: skip
     """Judge every cell that both runs timed: how fast run B is against run A.
@@ -257,7 +257,7 @@ def _why_not(run: Run, cell: Cell) -> str:
 
 def _drift(found: Comparison, reference: str) -> list[str]:
     moved = [r for r in found.rows if r.variant == reference and r.verdict in ("faster", "slower")]
-    if found.by == "ratio" or not moved:
+    if found.by != "time" or not moved:
         return []
     most = max(moved, key=lambda r: abs(math.log(r.estimate)))
     return [

@@ -15,6 +15,8 @@ from attnbench.record import Record
 from attnbench.stopping import Rule
 from attnbench.sweep import Cell
 
+LAUNCH_BOUND = 0.8  # of a call's time on the device: what the host took to queue it
+
 
 @dataclass
 class Found:
@@ -117,7 +119,8 @@ def _record(
         values |= _ratio(found, cell, reference, protocol, level, flags)
     elif len({line["process"] for line in mine}) == 1:
         flags.append("one_process")
-    if cell.device != "cpu" and values["host_latency_s"] > 1.2 * values["latency_s"]:
+    queued = [line["queue"][cell.id] for line in mine if cell.id in line.get("queue", {})]
+    if cell.device != "cpu" and queued and median(queued) > LAUNCH_BOUND * values["latency_s"]:
         flags.append("launch_bound")
     peak = found.ceilings.get("macs_per_s")
     if peak and "macs" in values and cell.pass_ == "forward":
@@ -146,8 +149,9 @@ def _latency(
     interval = statistics.median_interval([median(s) for s in samples], level)
     low, high = interval.low, interval.high
     between = statistics.ratio(logs(mine, cell.id), level)
-    if between.processes_differ:
+    if between.unit == "process":
         low, high = min(low, 1 / between.high), max(high, 1 / between.low)
+    if between.processes_differ:
         flags.append("processes_differ")
     values |= {"latency_s": interval.estimate, "throughput_img_per_s": cell.batch / interval.estimate}
     if low > 0 and math.isfinite(high):

@@ -37,7 +37,7 @@ def signed_rank(ranks: tuple[int, ...]) -> NDArray[np.float64]:
     chances = np.zeros(sum(ranks) + 1)
     chances[0], top = 1.0, 0
     for rank in ranks:
-        chances[rank : top + rank + 1] += chances[: top + 1].copy()
+        chances[rank : top + rank + 1] += chances[: top + 1]
         top += rank
         chances[: top + 1] /= 2
     chances.flags.writeable = False  # it is kept for the next call

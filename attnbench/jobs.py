@@ -83,6 +83,13 @@ class Arm:
         torch.autograd.backward(tensors, self._gradient)
         self.output = [t.detach() for t in tensors]
 
+    def forget(self) -> None:
+        """Let the last call's output and gradients go, so that the next call's peak holds all that it makes."""
+        self.output = None
+        self.module.zero_grad(set_to_none=True)
+        for x in self._inputs:
+            x.grad = None
+
     def check(self) -> None:
         """Look at the output of the last call.
 
@@ -156,7 +163,12 @@ def _count(job: Mapping[str, Any], say: Say) -> None:
     module = known.build(known.check(parse_variant(cell.variant)), cell.size).eval()
     shape = (1, *cell.grid, cell.dim) if cell.scope == "layer" else (1, 3, cell.res_h, cell.res_w)
     counts = count(module, torch.empty(shape, device="meta"))
-    formula = known[cell.mechanism].macs
+    formula, formula_notes = known[cell.mechanism].macs, ""
+    by_formula: int | None = None
+    try:
+        by_formula = int(formula(cell.size)) if formula else None
+    except Exception as error:  # a plugin's formula, or a model around a layer without one
+        formula_notes = f"its formula raised {type(error).__name__}: {error}"
     say(
         {
             "event": "count",
@@ -164,10 +176,10 @@ def _count(job: Mapping[str, Any], say: Say) -> None:
                 "params": counts.params,
                 "macs": counts.macs,
                 "macs_fvcore": counts.macs_fvcore,
-                "macs_formula": int(formula(cell.size)) if formula else None,
+                "macs_formula": by_formula,
             },
             "lower_bound": counts.lower_bound,
-            "notes": counts.notes,
+            "notes": "; ".join(filter(None, (counts.notes, formula_notes))),
         }
     )
 
@@ -187,7 +199,7 @@ def _trial(job: Mapping[str, Any], say: Say) -> None:
         first_s = time.perf_counter() - first
         arm.check()
         kernel_ran = _kernel_that_ran(arm) if cell.kernel == "sdpa" else cell.kernel
-        memory = device.measure_memory(arm)
+        memory = device.measure_memory(arm, forget=arm.forget)
         start = time.perf_counter()
         turn = device.time_calls(arm, 1 if first_s > 1 else 2)
         forward_s = first_s + (time.perf_counter() - start) * 2
@@ -226,7 +238,7 @@ def _time(job: Mapping[str, Any], say: Say) -> None:
     cells = [Cell.from_dict(c) for c in job["cells"]]
     dice = random.Random(job["seed"])
     device = _device(cells[0], job["memory_limit"])
-    status = os.open(job["status"], os.O_RDWR)
+    status: int = job["status"]
     calls: Mapping[str, int] = job["calls"]
     known = registry.load(job["plugins"])
     inputs: list[Tensor] = []
@@ -252,6 +264,7 @@ def _time(job: Mapping[str, Any], say: Say) -> None:
         reading = device.start_reading()
         times: dict[str, list[float]] = {}
         host: dict[str, float] = {}
+        queue: dict[str, float] = {}
         for arm in dice.sample(arms, len(arms)):
             if _write_status(status, arm.cell.id):  # asked to stop
                 return
@@ -270,9 +283,10 @@ def _time(job: Mapping[str, Any], say: Say) -> None:
                 say({**_told(error, device), "event": "dropped", "cell": arm.cell.id})
                 continue
             times[arm.cell.id], host[arm.cell.id] = list(turn.device_s), turn.host_s
+            queue[arm.cell.id] = turn.queue_s
         if not arms:
             return
-        message = {"event": "round", "round": number, "samples": times, "host": host}
+        message = {"event": "round", "round": number, "samples": times, "host": host, "queue": queue}
         say({**message, "conditions": dict(reading.finish()), "forward_s": forward_s})
         forward_s = 0.0
 

@@ -231,6 +231,14 @@ def _typed(name: str, key: str, value: Setting, default: Any) -> Setting:
     return value
 
 
+def loaded() -> Registry:
+    """All that this process knows: as `load`, with the plugin files that were loaded before."""
+    registry = load()
+    for declarations in _loaded.values():
+        registry.add(declarations)
+    return registry
+
+
 def names(scope: Scope | None = "layer") -> list[str]:
     """Names of the registered mechanisms (`scope="backbone"`: of whole models; `None`: of all)."""
     return load().names(scope)

@@ -11,7 +11,6 @@ import math
 import os
 import shlex
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -238,47 +237,45 @@ class _Runner:
             for c in arms
         )
         compiling = sum(found.trials[c.id]["values"].get("compile_s", 0.0) for c in arms)
-        with tempfile.NamedTemporaryFile() as status:
-            os.pwrite(status.fileno(), b"-" * 13, 0)
-            self.stop_file = status.fileno()
-            job = self._job(
-                "time",
-                cells=[c.as_dict() for c in arms],
-                seed=self.sweep.seed + 7919 * process,
-                status=status.name,
-                calls=calls,
-                first_round=len(found.rounds),
-                rounds=rounds,
-                prime_s=self.protocol.prime_s,
-                prime_calls=self.protocol.prime_calls,
-                cold=self.protocol.cold,
-            )
-            since, spent, dropped = time.monotonic(), 0.0, False
-            patience = self.protocol.timeout_s + 10 * once + 3 * compiling
-            for message in self._nursery(arms[0].allocator).do(job, patience_s=patience):
-                if isinstance(message, End):
-                    if (message.code != 0 or message.timed_out) and not self.interrupts > 1:
-                        culprit = os.pread(status.fileno(), 12, 1).decode(errors="replace")
-                        cell = next((c for c in arms if c.id == culprit), arms[0])
-                        self._drop(cell, found, *self._ended(message))
-                    elif not spent and not dropped and not self.interrupts:
-                        raise AttnbenchError(f"a timing process gave no round; {message.told()}")
-                elif message["event"] == "round":
-                    seconds = time.monotonic() - since
-                    since, spent = time.monotonic(), spent + seconds
-                    self.forward_s += message["forward_s"]
-                    line = {"kind": "round", "group": group, "process": process, "seconds": seconds}
-                    line |= {k: message[k] for k in ("round", "samples", "host", "conditions")}
-                    found.rounds.append(line)
-                    self.writer.samples.append(line, sync=False)
-                    self.watcher.round(arms, len(found.rounds), seconds)
-                    if spent > budget_s and len(found.rounds) >= LEAST_ROUNDS:
-                        os.pwrite(status.fileno(), b"S", 0)
-                elif message["event"] == "dropped":
-                    dropped = True
-                    cell = next(c for c in arms if c.id == message["cell"])
-                    self._drop(cell, found, message["outcome"], message["reason"])
-            self.stop_file = -1
+        nursery = self._nursery(arms[0].allocator)
+        self.stop_file = nursery.status
+        job = self._job(
+            "time",
+            cells=[c.as_dict() for c in arms],
+            seed=self.sweep.seed + 7919 * process,
+            calls=calls,
+            first_round=len(found.rounds),
+            rounds=rounds,
+            prime_s=self.protocol.prime_s,
+            prime_calls=self.protocol.prime_calls,
+            cold=self.protocol.cold,
+        )
+        since, spent, dropped = time.monotonic(), 0.0, False
+        patience = self.protocol.timeout_s + 10 * once + 3 * compiling
+        for message in nursery.do(job, patience_s=patience):
+            if isinstance(message, End):
+                if (message.code != 0 or message.timed_out) and not self.interrupts > 1:
+                    culprit = os.pread(nursery.status, 12, 1).decode(errors="replace")
+                    cell = next((c for c in arms if c.id == culprit), arms[0])
+                    self._drop(cell, found, *self._ended(message))
+                elif not spent and not dropped and not self.interrupts:
+                    raise AttnbenchError(f"a timing process gave no round; {message.told()}")
+            elif message["event"] == "round":
+                seconds = time.monotonic() - since
+                since, spent = time.monotonic(), spent + seconds
+                self.forward_s += message["forward_s"]
+                line = {"kind": "round", "group": group, "process": process, "seconds": seconds}
+                line |= {k: message[k] for k in ("round", "samples", "host", "queue", "conditions")}
+                found.rounds.append(line)
+                self.writer.samples.append(line, sync=False)
+                self.watcher.round(arms, len(found.rounds), seconds)
+                if spent > budget_s and len(found.rounds) >= LEAST_ROUNDS:
+                    os.pwrite(nursery.status, b"S", 0)
+            elif message["event"] == "dropped":
+                dropped = True
+                cell = next(c for c in arms if c.id == message["cell"])
+                self._drop(cell, found, message["outcome"], message["reason"])
+        self.stop_file = -1
 
     def _ceilings(self, cell: Cell) -> Mapping[str, float]:
         key = (cell.device, cell.precision, cell.threads, cell.allocator)

@@ -19,13 +19,14 @@ def per_grid(make: _T) -> _T:
     """Remember the tensors that `make` returned for its last 32 argument lists.
 
     `make` is a function of plain values (sizes, a device, a dtype) that returns a constant tensor: a mask,
-    an index table. What it returns must not be written to. Compilers see a constant.
+    an index table. What it returns must not be written to. A compiler sees `make` itself and fuses it.
     """
     kept: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
 
-    @torch.compiler.assume_constant_result
     @wraps(make)
     def remembered(*key: object) -> Tensor:
+        if torch.compiler.is_compiling():
+            return make(*key)
         if key in kept:
             kept.move_to_end(key)
             return kept[key]

@@ -124,5 +124,5 @@ class HiLoPooled(nn.Module):
     def _enlarge(self, y: Tensor) -> Tensor:
         if self.window_size == 1:
             return y
-        wide = F.interpolate(y.permute(0, 3, 1, 2), scale_factor=self.window_size, mode="nearest")
+        wide = F.interpolate(y.permute(0, 3, 1, 2), scale_factor=self.window_size, mode="bilinear")
         return wide.permute(0, 2, 3, 1)

@@ -4,9 +4,9 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
         https://arxiv.org/abs/2207.05557
 Agrees  with the attention of hunto/LightViT's detection code, weights included, and with the classification
         code where the window divides the grid (tests/mechanisms/test_lightvit.py)
-Differs as a layer it owns its global tokens (`global_token`, in the authors' model a parameter of the model),
-        so that it has T C parameters more than the authors' attention; what it makes of them is counted and
-        dropped. A backbone builds `GlobalTokenAttention` and passes its own tokens through `exchange`.
+Differs as a layer it owns its global tokens: a buffer (`global_token`) that stands for the parameter of the authors'
+        model, so that the layer's parameters are those of their attention; what it makes of the tokens is counted
+        and dropped. A backbone builds `GlobalTokenAttention` and passes its own tokens through `exchange`.
 
 Shapes  B images, N = H W tokens, T = num_tokens global tokens, C channels, n heads, D = C / n, s = window_size:
         q k v     of all tokens by one linear; windows b (h s1) (w s2) (3 n d) -> (b h w) n (s1 s2) d, the map
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
+from mechanisms.window import relative_position_index
 
 
 def refusal(dim: int, heads: int, num_tokens: int, window_size: int) -> str | None:
@@ -52,14 +53,6 @@ def macs(size: Size) -> int:
     return inside + 4 * N * T * C + 2 * T * C**2 + (N + T) * C**2
 
 
-def relative_position_index(window_size: int) -> Tensor:
-    """For each pair of a window's positions the row of the bias table, flat [s^4]."""
-    at = torch.arange(window_size)
-    apart = at[:, None] - at[None, :] + window_size - 1
-    index = apart[:, None, :, None] * (2 * window_size - 1) + apart[None, :, None, :]  # y x y' x'
-    return index.flatten()
-
-
 class GlobalTokenAttention(nn.Module):
     """The attention of one block; `exchange` maps global tokens and map to global tokens and map."""
 
@@ -75,7 +68,7 @@ class GlobalTokenAttention(nn.Module):
         self.window_size = window_size
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", relative_position_index(window_size))
+        self.register_buffer("relative_position_index", relative_position_index(window_size).flatten())
         self.qkv = nn.Linear(dim, 3 * dim)
         self.kv_global = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -119,11 +112,11 @@ class GlobalTokenAttention(nn.Module):
     defaults={"num_tokens": 8, "window_size": 7},
     macs=macs,
     declines=declines,
-    kernels=("eager", "sdpa"),
+    kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
     notes={
-        "params": "the authors' attention has num_tokens x dim fewer: there the model owns the global tokens",
+        "params": "the global tokens (num_tokens x dim) are the model's parameters, not the layer's",
         "num_tokens": "8, 16 and 24 in the tiny, small and base classifiers; the tiny detector's code says 512",
     },
 )
@@ -135,9 +128,8 @@ class LightViT(GlobalTokenAttention):
         if reason:
             raise ValueError(reason)
         super().__init__(dim, heads, window_size=window_size)
-        self.global_token = nn.Parameter(torch.empty(1, num_tokens, dim))
-        nn.init.trunc_normal_(self.global_token, std=0.02)
+        self.register_buffer("global_token", torch.randn(1, num_tokens, dim) * 0.02, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Exchange with the layer's own global tokens."""
-        return self.exchange(self.global_token.repeat(x.shape[0], 1, 1), x)[1]
+        return self.exchange(self.get_buffer("global_token").repeat(x.shape[0], 1, 1), x)[1]

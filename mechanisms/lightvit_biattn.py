@@ -4,7 +4,7 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
         https://arxiv.org/abs/2207.05557
 Agrees  with the gate in the FFN of hunto/LightViT, weights included (tests/mechanisms/test_lightvit_biattn.py)
 Differs in the authors' model the gate ends an FFN that global tokens pass together with the map. As a layer it is
-        the gate alone and owns its global tokens (`global_token`, num_tokens of them, T C parameters more): they
+        the gate alone and owns its global tokens (`global_token`, a buffer that stands for their parameter): they
         take part in the mean and in the count, and what becomes of them is dropped; joining them to the map is a
         copy that the model spares. A backbone builds `BiAttentionFFN` and passes its own tokens through
         `exchange`. There are no heads.
@@ -96,7 +96,7 @@ class BiAttentionFFN(nn.Module):
     declines=declines,
     reach="global",
     growth="linear",
-    notes={"params": "the authors' gate has num_tokens x dim fewer: there the model owns the global tokens"},
+    notes={"params": "the global tokens (num_tokens x dim) are the model's parameters, not the gate's"},
 )
 class LightViTBiAttention(BiAttention):
     """Map [B,H,W,C] to [B,H,W,C]."""
@@ -106,12 +106,11 @@ class LightViTBiAttention(BiAttention):
         if reason:
             raise ValueError(reason)
         super().__init__(dim, act_ratio=act_ratio)
-        self.global_token = nn.Parameter(torch.empty(1, num_tokens, dim))
-        nn.init.trunc_normal_(self.global_token, std=0.02)
+        self.register_buffer("global_token", torch.randn(1, num_tokens, dim) * 0.02, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate the map together with the layer's own global tokens."""
         B, H, W, C = x.shape
-        tokens = self.global_token.expand(B, -1, -1)
+        tokens = self.get_buffer("global_token").expand(B, -1, -1)
         y = self.gated(torch.cat([tokens, x.reshape(B, H * W, C)], dim=1))
         return y[:, tokens.shape[1] :].view(B, H, W, C)

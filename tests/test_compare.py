@@ -93,6 +93,10 @@ def test_looks_are_paid_for(planned, tmp_path):
     assert thrice.rows[0].p == pytest.approx(3 * once.rows[0].p)
     assert thrice.rows[0].high - thrice.rows[0].low > once.rows[0].high - once.rows[0].low
     assert "3 looks" in thrice.notes[0]
+    near = {"sra": 0.1}
+    one = compare_arms(write(tmp_path / "one", planned, times=near), ["msa", "sra"]).rows[0]
+    three = compare_arms(write(tmp_path / "three", planned, times=near, looks=(16, 24, 32)), ["msa", "sra"]).rows[0]
+    assert three.p_equivalent == pytest.approx(3 * one.p_equivalent)
 
 
 def test_holm_is_over_the_table(planned, tmp_path):
@@ -144,6 +148,16 @@ def test_a_slower_cell_of_the_later_run_is_found(planned, tmp_path):
     row = next(r for r in found.rows if r.variant == "sra")
     assert row.low < 0.8 < row.high
     assert "slower" not in {v for k, v in verdicts(found).items() if k != "sra"}
+
+
+def test_equivalent_means_inside_the_margin_on_both_sides(planned, tmp_path):
+    quiet = {"drift": 0.0, "noise": 0.01, "luck": 0.0}
+    a = write(tmp_path / "a", planned, seed=1, **quiet)
+    b = write(tmp_path / "b", planned, seed=2, times={"sra": 0.08 * 1.028}, **quiet)
+    row = next(r for r in compare_runs(a, b).rows if r.variant == "sra")
+    assert 1 / 1.03 < row.estimate < 1
+    assert row.low < 1 / 1.03
+    assert row.verdict != "equivalent"
 
 
 def test_more_rounds_of_the_same_processes_prove_no_more(planned, tmp_path):

@@ -125,6 +125,7 @@ def test_a_forgotten_bias_fails_against_the_original(tmp_path):
         ("shape", "not finite", "", "pass", "return self.line(x).log()"),
         ("shape", "wrote to its input", "", "pass", "return self.line(x.mul_(2))"),
         ("shape", "RuntimeError", "", "pass", "raise RuntimeError('the layer says no')"),
+        ("shape", "SystemExit: 5", "", "pass", "import sys; sys.exit(5)"),
         ("shape", "declines every grid", "declines=lambda size: 'never'", "pass", "return x"),
         ("determinism", "two calls on the same image differ", "", "pass", "return self.line(x) + torch.rand(())"),
         ("determinism", "changed seen", "", "self.register_buffer('seen', torch.zeros(()))",
@@ -256,6 +257,14 @@ def test_new_refuses_a_name(tmp_path, monkeypatch, name, words):
     with pytest.raises(AttnbenchError, match=words):
         new.command.main([name], standalone_mode=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_mechanism_prints_does_not_spoil_the_json(tmp_path, capsys):
+    path = file_of(tmp_path, "wordy", "print('hello'); return self.line(x)[:, :, 1:]")
+    assert check.command.main([str(path), "--no-compile", "--json"], standalone_mode=False) == 1
+    said = capsys.readouterr()
+    assert not json.loads(said.out)["reports"][0]["passed"]
+    assert "hello" in said.err
 
 
 def test_check_ends_with_one_and_says_why_and_what_to_do(tmp_path):

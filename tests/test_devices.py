@@ -200,6 +200,13 @@ def test_where_the_resident_peak_cannot_be_read_the_allocators_stands_for_it_and
     assert any("the allocator's peak stands for it" in note for note in device.memory_notes())
 
 
+@pytest.mark.skipif(not _here, reason=_why)
+def test_a_malloc_that_never_maps_ends_all_the_same():
+    code = "from attnbench.devices import open_device as o; print(o('cpu').measure_memory(lambda: bytearray(9 << 20)))"
+    never = {**os.environ, "MALLOC_MMAP_MAX_": "0"}
+    assert subprocess.run([sys.executable, "-c", code], env=never, timeout=120, capture_output=True).returncode == 0
+
+
 def test_what_is_made_once_is_no_growth():
     made = []
 
@@ -381,7 +388,9 @@ def test_a_launch_bound_layer_shows_in_the_queueing_time(stream):
 
 def test_work_that_was_queued_before_is_not_in_the_time(stream):
     stream.launch(100.0)
-    assert cuda.Cuda(0).time_calls(lambda: stream.launch(1.0), 2).device_s == pytest.approx((1.0, 1.0))
+    turn = cuda.Cuda(0).time_calls(lambda: stream.launch(1.0), 2)
+    assert turn.device_s == pytest.approx((1.0, 1.0))
+    assert turn.host_s == pytest.approx(1.0)
 
 
 def test_cold_calls_follow_a_flush_of_twice_the_l2_outside_their_time(stream, monkeypatch):
@@ -438,7 +447,8 @@ def test_the_gpus_peak_is_of_one_call_after_the_first(monkeypatch):
     def call() -> None:
         calls.append(1)
         if len(calls) == 1:
-            allocator.take(5000)  # a workspace that stays
+            allocator.take(5900)  # a workspace that stays, and what it took to make it
+            allocator.take(-900)
         allocator.take(300)
         allocator.take(-200)
 

@@ -120,6 +120,9 @@ def test_the_code_is_named_by_its_commit_and_whether_it_was_changed(monkeypatch,
     monkeypatch.setattr(environment, "HOUSE", house)
     assert environment.code_version() == {}  # no checkout
     git(tmp_path, "init", "-q")
+    (tmp_path / "other.txt").write_text("")
+    git(tmp_path, "add", "other.txt")
+    git(tmp_path, "commit", "-qm", "none of ours")
     assert environment.code_version() == {}  # a checkout of something else
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "one")

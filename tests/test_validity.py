@@ -167,7 +167,10 @@ def test_control_groups_of_version_1_are_read(root):
     write("proc/meminfo", "MemAvailable: 8000000 kB\n")
     assert machine.cpu_quota(folder) == 2.5
     assert machine.throttled(folder) == 2
+    assert machine.memory_limit(folder) == 4_096_000
     assert machine.memory_free(folder) == 3_000_000
+    write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "9223372036854771712\n")
+    assert machine.memory_limit(folder) is None
 
 
 def test_a_system_without_these_files_tells_nothing(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -44,7 +44,7 @@ def command(
             )
         found = compare.compare_arms(runs[0], split_list(arms), margin=near, level=sure)
     elif len(runs) == 2:
-        way: compare.By = "ratio" if by == "ratio" else "time"
+        way: Literal["time", "ratio"] = "ratio" if by == "ratio" else "time"
         found = compare.compare_runs(*runs, by=way, margin=near, level=sure, across_machines=allow_cross_machine)
     else:
         raise AttnbenchError(f"compare takes two run folders, or one with --arms; got {len(runs)} without --arms")
@@ -74,7 +74,7 @@ def _print(found: Comparison) -> None:
         words = (row.variant, row.against, row.conditions, ratio, interval, f"{row.p:.2g}")
         table.add_row(*map(Text, words), Text(row.verdict, style=styles[row.verdict]), Text(row.reason or row.basis))
     console.print(table)
-    what = "ratios to the reference" if found.by == "ratio" else "times"
+    what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[found.by]
     end = f"{what}; equivalent: within {found.margin:.1%}; p and verdicts by Holm's rule over {len(found.rows)} rows"
     for note in (end, *found.notes):
         console.print(Text(note, style="dim"), soft_wrap=True)

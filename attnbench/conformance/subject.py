@@ -150,13 +150,13 @@ def attempt(what: str, remedy: str) -> Iterator[None]:
     """Tell an exception of a mechanism's own code as a failure."""
     try:
         yield
-    except (CheckError, AttnbenchError, KeyboardInterrupt):
+    except (CheckError, AttnbenchError):
         raise
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         raise CheckError(f"{what}: {words_of(error)}", remedy) from error
 
 
-def words_of(error: Exception) -> str:
+def words_of(error: BaseException) -> str:
     """An exception in one line of bearable length."""
     words = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {words if len(words) <= 300 else words[:297] + '...'}"

@@ -39,7 +39,7 @@ def giving_back() -> Iterator[bool]:
         return
     libc.mallopt(_MMAP_THRESHOLD, _DIRECT)
     libc.mallopt(_TOP_PAD, 0)
-    libc.malloc_trim(0)
+    libc.malloc_trim(0)  # blocks that were freed before must not be used again without growth
     holes = _fill(libc)
     try:
         yield True
@@ -71,9 +71,10 @@ def _fill(libc: ctypes.CDLL) -> list[int]:
     """Take every free stretch of the heap that a large block could be put into; none of it becomes resident."""
     holes, size = [], 1 << 30
     while size >= _DIRECT:
-        mapped = libc.mallinfo2().hblkhd
+        before = libc.mallinfo2()
         block = libc.malloc(size)
-        if block is None or libc.mallinfo2().hblkhd > mapped:  # no stretch of this size is left
+        after = libc.mallinfo2()
+        if block is None or after.hblkhd > before.hblkhd or after.arena > before.arena:  # no such stretch is left
             libc.free(block)
             size //= 2
         else:

@@ -79,14 +79,18 @@ class Nursery:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         environment |= allocator_environment(allocator)
         environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no compile workers beside a timed call
-        self._files = tempfile.TemporaryDirectory(prefix="attnbench-")
-        self.log = Path(self._files.name) / "log"
+        # without names, so that nothing is left behind however we end; the children inherit them
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
+        self._status = tempfile.TemporaryFile()  # noqa: SIM115  the same
+        self.status = self._status.fileno()
+        inherited = (self._log.fileno(), self.status)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "attnbench.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
             bufsize=0,
+            pass_fds=inherited,
         )
         self._ready = False
         self._buffer = b""
@@ -112,7 +116,8 @@ class Nursery:
             self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
-        self._files.cleanup()
+        self._log.close()
+        self._status.close()
 
     def kill(self) -> None:
         """Kill the running child with all that it started."""
@@ -127,9 +132,12 @@ class Nursery:
                 raise AttnbenchError("the worker process did not start; run `attnbench doctor`")
             self._ready = True
         assert self._process.stdin is not None
-        self.log.unlink(missing_ok=True)
+        log = self._log.fileno()
+        os.lseek(log, 0, os.SEEK_SET)
+        os.ftruncate(log, 0)
+        os.pwrite(self.status, b"-" * 13, 0)
         kills = _oom_kills()
-        text = json.dumps({**job, "log": str(self.log)}, default=str) + "\n"
+        text = json.dumps({**job, "log": log, "status": self.status}, default=str) + "\n"
         self._process.stdin.write(text.encode())
         timed_out = False
         while True:
@@ -165,11 +173,8 @@ class Nursery:
         return found
 
     def _tail(self) -> str:
-        if not self.log.exists():
-            return ""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - 2000))
-            return file.read().decode(errors="replace")
+        log = self._log.fileno()
+        return os.pread(log, 2000, max(0, os.fstat(log).st_size - 2000)).decode(errors="replace")
 
 
 def _oom_kills() -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from attnbench.report.evidence import Estimate
 
+KINDS = ("pdf", "svg", "png")
+
 # Where a label may stand beside its point, in pixels, the nearest first; a far one gets a leader.
 AROUND: tuple[tuple[float, float, str], ...] = (
     (6, 0, "left"), (-6, 0, "right"), (0, 9, "center"), (0, -10, "center"),
@@ -47,7 +49,7 @@ class Chart:
         self.figure = new(*size)
         self.axes: list[Axes] = list(self.figure.subplots(*panels, squeeze=False, sharey=share_y).flat)
         self.tips: dict[str, tuple[str, str]] = {}
-        self._svg = ""
+        self._svg, self._placed = "", False
         if room:
             engine = self.figure.get_layout_engine()
             if engine is not None:
@@ -121,7 +123,7 @@ class Chart:
         """Write (mechanism, x, y) names right of the axes, pushed apart, each with a leader."""
         if not items:
             return
-        self.figure.draw_without_rendering()
+        self._place()
         box = axes.get_window_extent()
         gap = 11.0
         want = [(float(axes.transData.transform((x, y))[1]), name, x, y) for name, x, y in items]
@@ -160,7 +162,7 @@ class Chart:
 
     def labels(self, axes: Axes, items: Sequence[tuple[str, str, float, float]]) -> None:
         """Write (mechanism, text, x, y) beside points where they cover neither each other nor a point."""
-        self.figure.draw_without_rendering()
+        self._place()
         renderer = self.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has one
         spots = [tuple(map(float, axes.transData.transform((x, y)))) for *_, x, y in items]
         taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
@@ -213,6 +215,14 @@ class Chart:
             note.set_in_layout(False)
             self.mark(note, mechanism, text)
 
+    def _place(self) -> None:
+        """Settle where the panels stand, once: labels need it, and the formats need not find it again."""
+        if self._placed:
+            return
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+        self._placed = True
+
     def empty(self, axes: Axes, why: str) -> None:
         """Say in the panel why nothing is drawn."""
         axes.grid(visible=False)
@@ -223,9 +233,8 @@ class Chart:
     def save(self, folder: Path) -> list[Path]:
         """Write NAME.pdf, NAME.svg and NAME.png."""
         paths = []
-        self.figure.draw_without_rendering()
-        self.figure.set_layout_engine("none")  # the places are final: three formats need not find them again
-        for kind in ("pdf", "svg", "png"):
+        self._place()
+        for kind in KINDS:
             held = io.BytesIO()
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])
             data = held.getvalue()
@@ -262,10 +271,12 @@ class Chart:
         for place, color in enumerate(PALETTE):
             svg = re.sub(re.escape(color), f"var(--c{place})", svg, flags=re.IGNORECASE)
         svg = re.sub(r"fill: #ffffff", "fill: none", svg)
+        width = int(self.figure.get_figwidth() * 105)
         label = html.escape(f"{self.title}. {self.caption}", quote=True)
         svg = re.sub(
             r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
-            rf'<svg viewBox="\1" role="img" aria-label="{_literal(label)}">',
+            rf'<svg viewBox="\1" role="img" style="max-width: {width}px; min-width: {min(width, 640)}px" '
+            rf'aria-label="{_literal(label)}">',
             svg,
             count=1,
         )

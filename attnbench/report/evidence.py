@@ -43,6 +43,8 @@ INTERVALS: Mapping[str, tuple[str, str]] = {
     "ratio_to_reference": ("ratio_low", "ratio_high"),
 }
 
+POSITIVE = (*INTERVALS, "peak_memory_bytes", "peak_growth_bytes")
+
 
 @dataclass(frozen=True)
 class Point:
@@ -83,7 +85,7 @@ class Point:
         if self.record is None:
             return None
         values = self.record.values
-        if quantity not in values:
+        if quantity not in values or (quantity in POSITIVE and values[quantity] <= 0):
             return None
         low, high = INTERVALS.get(quantity, ("", ""))
         return Estimate(float(values[quantity]), *(float(values[k]) if k in values else None for k in (low, high)))
@@ -112,9 +114,17 @@ class Evidence:
         """The measured points."""
         return tuple(p for p in self.points if p.ok)
 
+    @cached_property
+    def by_mechanism(self) -> Mapping[str, Sequence[Point]]:
+        """The points of each mechanism, in order."""
+        found: dict[str, list[Point]] = {}
+        for point in self.points:
+            found.setdefault(point.cell.mechanism, []).append(point)
+        return found
+
     def find(self, scope: str, variant: str, **wanted: Any) -> Iterator[Point]:
         """The points of a variant whatever its spelling, with cell fields as given (`res_h=224`)."""
-        for point in self.points:
+        for point in self.by_mechanism.get(variant.partition("[")[0], ()):
             cell = point.cell
             if (
                 cell.scope == scope
@@ -219,7 +229,10 @@ def same_variant(cell: Cell, wanted: str) -> bool:
     for key, value in asked.items():
         if _word(filled.get(key, known.get(key))) != _word(value):
             return False
-    typed = dict(parse_variant(cell.variant).settings)
+    try:
+        typed = dict(parse_variant(cell.variant).settings)
+    except AttnbenchError:
+        return False  # a text that no command line can have given
     return all(
         key in asked or (key in known and _word(filled.get(key, value)) == _word(known[key]))
         for key, value in typed.items()

@@ -69,7 +69,7 @@ def _panels(chart: Chart, points: Sequence[Point]) -> None:
         )
         for variant, line in sorted(by_variant.items()):
             found = [(p, p.get(quantity)) for p in line]
-            measured = [(p, e.over(scale)) for p, e in found if e is not None]
+            measured = [(p, e.over(scale)) for p, e in found if e is not None and e.value > 0]
             name = line[0].cell.mechanism
             if len(measured) > 1:
                 chart.line(axes, [_pixels(p) for p, _ in measured], [e.value for _, e in measured], name)

@@ -18,7 +18,7 @@ def eager(evidence: Evidence, *scopes: str) -> list[Point]:
 def comparable(evidence: Evidence, *need: str) -> list[list[Point]]:
     """Groups under one condition and resolution in which at least two variants have the quantities."""
     found = groups(eager(evidence, "layer", "backbone", "task"), *GROUP, "res_h", "res_w").values()
-    kept = [once([p for p in ps if all(p.get(q) for q in need)]) for ps in found]
+    kept = [once([p for p in ps if all((e := p.get(q)) and e.value > 0 for q in need)]) for ps in found]
     return [ps for ps in kept if len(ps) > 1]
 
 

@@ -71,6 +71,7 @@ def complexity(evidence: Evidence) -> Chart:
             and p.cell.heads == HEADS
             and p.cell.grid == (14, 14)
             and settings.get("window_size") == 2
+            and isinstance(settings.get("alpha"), int | float)
         ):
             (dot,) = third.plot([float(settings["alpha"])], [macs.value / 1e6], "x", color=INK, markersize=8)
             chart.mark(dot, "hilo", tip(p))

@@ -154,9 +154,10 @@ def table(evidence: Evidence, layout: Layout) -> Table:
     rows: list[tuple[Value, ...]] = []
     marks: list[str] = []
     for place, row in enumerate(published.read(layout.file)):
-        for line, found in zip(lines, by_line, strict=True):
+        here = [any(p.point and p.metric.device for p in found[place]) for found in by_line]
+        for line, found, has in zip(lines, by_line, here, strict=True):
             some = found[place]
-            if line is not lines[0] and not any(p.point and p.metric.device for p in some):
+            if not has and (any(here) or line is not lines[0]):
                 continue
             values: list[Value] = [layout.label(row)]
             if len(lines) > 1:

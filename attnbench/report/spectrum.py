@@ -14,7 +14,6 @@ from typing import Any
 from attnbench.declaration import AttnbenchError
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Evidence
-from attnbench.report.grouping import suffix
 from attnbench.report.style import PALETTE
 from attnbench.store import Run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -50,8 +51,7 @@ def charts() -> Iterator[None]:
     """Matplotlib without a display and with our settings; the caller's settings are untouched."""
     import matplotlib
 
-    with matplotlib.rc_context(
-        {
+    settings = {
             "svg.hashsalt": "attnbench", "svg.fonttype": "none", "pdf.fonttype": 42, "font.family": "DejaVu Sans",
             "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
             "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
@@ -59,8 +59,9 @@ def charts() -> Iterator[None]:
             "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "lines.linewidth": 1.4,
             "lines.markersize": 4.5, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 150,
             "text.parse_math": False, "path.simplify": False,
-        }
-    ):  # fmt: skip
+    }  # fmt: skip
+    with matplotlib.rc_context(settings), warnings.catch_warnings():  # type: ignore[arg-type]  # the keys are rcParams'
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a foreign name: boxes in PNG and PDF
         yield
 
 

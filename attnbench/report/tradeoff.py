@@ -88,6 +88,11 @@ def flops_table(evidence: Evidence) -> Table:
     )
 
 
+def _many(found: Sequence[list[Point]]) -> list[list[Point]]:
+    """What is worth a chart: three variants or more; the tables hold the others too."""
+    return [points for points in found if len(points) > 2]
+
+
 def _chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
     """Per condition up to three resolutions: the smallest, a middle one, the largest."""
     by_condition: dict[tuple[object, ...], list[list[Point]]] = {}
@@ -103,7 +108,7 @@ def _chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
 def flops_charts(evidence: Evidence) -> list[Chart]:
     """MACs against throughput, with the rank correlation."""
     charts = []
-    for number_, sizes in enumerate(_chosen(comparable(evidence, "macs", SPEED)), 1):
+    for number_, sizes in enumerate(_chosen(_many(comparable(evidence, "macs", SPEED))), 1):
         chart = _panels(f"flops-speed{suffix(number_)}", "FLOPs against measured speed", sizes)
         chart.caption = (
             f"{condition(sizes)}. If FLOPs told the speed, the points would fall from the upper "
@@ -141,7 +146,7 @@ def front(points: Sequence[Point]) -> list[Point]:
 def pareto_charts(evidence: Evidence) -> list[Chart]:
     """Memory against throughput and the front of the two."""
     charts = []
-    for number_, sizes in enumerate(_chosen(comparable(evidence, SPEED, MEMORY)), 1):
+    for number_, sizes in enumerate(_chosen(_many(comparable(evidence, SPEED, MEMORY))), 1):
         chart = _panels(f"pareto{suffix(number_)}", "Speed and memory: the Pareto front", sizes)
         chart.caption = (
             f"{condition(sizes)}. Filled points are on the front: nothing measured here is both "

@@ -15,7 +15,7 @@ from attnbench.report.chart import Chart
 from attnbench.report.evidence import Evidence, gather
 from attnbench.report.style import charts as chart_settings
 from attnbench.report.style import look
-from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, number
+from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, md, number
 from attnbench.store import Run
 
 Section = tuple[str, str, list[Table], list[Chart]]
@@ -54,6 +54,7 @@ def _write(evidence: Evidence, out: Path) -> list[Path]:
             written += _save_table(table, out / "tables")
         for chart in drawn:
             written += chart.save(out / "figures")
+    written.append(_gallery([c for _, _, _, drawn in sections for c in drawn], out / "figures" / "README.md"))
     written += _save_table(papers.long_table(evidence), out / "tables", ("csv",))
     names = sorted({p.cell.mechanism for p in evidence.points})
     text = page.render(
@@ -91,6 +92,23 @@ def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterato
     yield "papers", "The papers' tables and figures beside these runs", papers.tables(evidence), drawn
     yield "claims", "What the papers claim", [claims.table(judged)], []
     yield "errata", "Errata of the papers", [errata.table()], []
+
+
+def _gallery(drawn: Sequence[Chart], path: Path) -> Path:
+    """Every figure with its caption on one page of Markdown."""
+    lines = ["# Figures", "", "Made by `attnbench report` from stored runs. Each is there as PDF, SVG and PNG.", ""]
+    for chart in drawn:
+        formats = ", ".join(f"[{kind}]({chart.name}.{kind})" for kind in ("pdf", "svg", "png"))
+        lines += [
+            f"## {md(chart.title)}",
+            "",
+            f"![{md(chart.title)}]({chart.name}.png)",
+            "",
+            f"{md(chart.caption)} ({formats})",
+            "",
+        ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 def text_of(table: Table, form: str) -> str:

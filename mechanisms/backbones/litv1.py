@@ -58,7 +58,7 @@ class BiasedAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * H - 1) * (2 * W - 1), heads))
         nn.init.normal_(self.relative_position_bias_table, std=0.02)
         index = relative_position_index(H, W, self.relative_position_bias_table.device)
-        self.register_buffer("relative_position_index", index.clone())
+        self.register_buffer("relative_position_index", index)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 

@@ -82,10 +82,7 @@ def registered() -> Registry:
     """The mechanisms known to this process: built-ins, installed plugins and plugin files that were loaded."""
     from attnbench import registry
 
-    known = registry.load()
-    for declarations in registry._loaded.values():
-        known.add(declarations)
-    return known
+    return registry.loaded()
 
 
 def _in_turn(known: Registry, settings: Mapping[str, Any]) -> list[Variant]:

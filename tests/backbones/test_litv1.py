@@ -114,3 +114,17 @@ def test_refusals_name_the_rule_and_the_values(setting, resolution, message):
     assert declines(f"litv1_s{setting}", resolution) == message
     with pytest.raises(ValueError, match="got"):
         model(f"litv1_s{setting}", resolution)
+
+
+@pytest.mark.slow
+def test_one_graph_holds_the_whole_model():
+    built, x = (
+        random_weights(
+            litv1(Shape(32, (1, 1, 2, 1), 0.1), (64, 64), num_classes=7, ffn="mlp", deform="torch", drop_path_rate=0.0)
+        ).eval(),
+        photos((61, 96), batch=1),
+    )
+    compiled = torch.compile(built, fullgraph=True, backend="aot_eager")
+    logits = compiled(x)
+    logits.sum().backward()
+    assert torch.allclose(logits, built(x), atol=1e-11)

@@ -280,3 +280,12 @@ def test_refusals_name_the_rule_and_the_values(setting, resolution, message):
 def test_a_kernel_that_the_swapped_attention_lacks_is_refused():
     with pytest.raises(ValueError, match="this model's attention runs with kernel eager; got sdpa"):
         model("litv2_s[attention=van]", kernel="sdpa", device="meta")
+
+
+@pytest.mark.slow
+def test_one_graph_holds_the_whole_model():
+    built, x = random_weights(tiny()).eval(), photos((61, 96), batch=1)
+    compiled = torch.compile(built, fullgraph=True, backend="aot_eager")
+    logits = compiled(x)
+    logits.sum().backward()
+    assert torch.allclose(logits, built(x), atol=1e-11)

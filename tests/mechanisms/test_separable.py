@@ -54,3 +54,5 @@ def test_gradients_reach_every_parameter():
     built = layer("separable", (5, 7))
     built(images((5, 7))).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in built.parameters())
+    parts = built.qkv_proj.weight.grad.split([1, 24, 24])
+    assert all(part.any() for part in parts)  # the score's, the keys' and the values'

@@ -251,3 +251,14 @@ def test_the_command_fails_on_a_contradiction_where_asked(tmp_path: Path) -> Non
     one = run.invoke(command, [folder, "--claim", "hilo-cpu-faster-than-sra"]).stdout
     assert "HiLo/SRA" in one
     assert "1.4 times" in one
+
+
+def test_a_machine_without_evidence_adds_no_row_where_another_has_it(tmp_path: Path) -> None:
+    layers = [
+        made.measured(made.cell(n, device="cuda"), s, device_name="GPU A") for n, s in (("msa", 1.0), ("focal", 0.5))
+    ]
+    other = [made.measured(made.model("litv2_s"), device_name="GPU B")]
+    runs = [made.run(tmp_path / "a", layers), made.run(tmp_path / "b", other)]
+    found = [j for j in judge(gather(runs)) if j.id == "focal-slower-than-msa-gpu"]
+    assert [(j.machine, j.verdict) for j in found] == [("GPU A", REPRODUCED)]
+    assert len(judge(gather(runs))) == 71

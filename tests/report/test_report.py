@@ -15,11 +15,18 @@ from click.testing import CliRunner
 from attnbench import published
 from attnbench.commands.report import command
 from attnbench.declaration import AttnbenchError
+from attnbench.report import published as papers
 from attnbench.report import write
 from attnbench.report.evidence import gather, same_variant
 from attnbench.report.layouts import LAYOUTS
 
 HOSTILE = '<img src=x onerror="alert(1)">'
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the figures for the page alone."""
+    monkeypatch.setattr("attnbench.report.chart.KINDS", ("svg",))
 
 
 def rows(out: Path, name: str) -> list[dict[str, str]]:
@@ -65,7 +72,7 @@ def test_every_published_figure_has_a_partner_or_a_reason(report: Path) -> None:
 
 
 def test_every_figure_comes_as_pdf_svg_and_png(report: Path) -> None:
-    names = {p.stem for p in (report / "figures").iterdir()}
+    names = {p.stem for p in (report / "figures").iterdir() if p.suffix != ".md"}
     assert names >= {
         "fig2-complexity",
         "fig3-resolution",
@@ -141,7 +148,7 @@ def test_no_torch_is_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_hostile_name_is_text_everywhere(tmp_path: Path) -> None:
+def test_a_hostile_name_is_text_everywhere(tmp_path: Path, quick: None) -> None:
     records = [made.measured(made.cell(n)) for n in ("msa", HOSTILE)] + [
         made.measured(made.cell(n, res_h=448, res_w=448)) for n in ("msa", HOSTILE)
     ]
@@ -152,14 +159,14 @@ def test_a_hostile_name_is_text_everywhere(tmp_path: Path) -> None:
     assert "&lt;img src=x" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_an_empty_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
+def test_an_empty_run_gives_a_report_that_says_so(tmp_path: Path, quick: None) -> None:
     write([made.run(tmp_path / "run", [])], tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
     assert "an empty run" in text
     assert "These runs hold no cell" in text
 
 
-def test_a_run_of_failures_alone_gives_a_report_that_says_so(tmp_path: Path) -> None:
+def test_a_run_of_failures_alone_gives_a_report_that_says_so(tmp_path: Path, quick: None) -> None:
     write(
         [
             made.run(
@@ -172,7 +179,7 @@ def test_a_run_of_failures_alone_gives_a_report_that_says_so(tmp_path: Path) -> 
     assert {r["outcome"] for r in rows(tmp_path / "out", "measured-layer")} == {"oom", "crashed"}
 
 
-def test_a_planned_cell_without_a_record_is_a_row(tmp_path: Path) -> None:
+def test_a_planned_cell_without_a_record_is_a_row(tmp_path: Path, quick: None) -> None:
     folder = made.run(tmp_path / "run", [made.measured(made.cell("msa"))], planned=[made.cell("hilo")])
     write([folder], tmp_path / "out")
     assert [(r["variant"], r["outcome"]) for r in rows(tmp_path / "out", "measured-layer")] == [
@@ -188,7 +195,7 @@ def test_one_point_alone_gives_its_figures(tmp_path: Path) -> None:
     assert "one resolution only" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_a_torn_last_line_is_told(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_told(tmp_path: Path, quick: None) -> None:
     folder = made.run(tmp_path / "run", [made.measured(made.cell("msa")), made.measured(made.cell("sra"))])
     file = folder / "records.jsonl"
     file.write_bytes(file.read_bytes()[:-40])
@@ -225,7 +232,7 @@ def test_out_that_is_a_file_ends_in_a_sentence(tmp_path: Path) -> None:
         write([folder], tmp_path / "out")
 
 
-def test_the_command_prints_the_page(tmp_path: Path) -> None:
+def test_the_command_prints_the_page(tmp_path: Path, quick: None) -> None:
     folder = made.run(tmp_path / "run", [made.measured(made.cell("msa"))])
     done = CliRunner().invoke(command, [str(folder), "--out", str(tmp_path / "out")], catch_exceptions=False)
     assert done.exit_code == 0
@@ -263,7 +270,7 @@ def test_the_defaults_that_partners_know_are_those_of_the_declarations() -> None
         known.check(parse_variant(variant))
 
 
-def test_a_stored_spectrum_is_drawn_and_a_damaged_one_ends_in_a_sentence(tmp_path: Path) -> None:
+def test_a_stored_spectrum_is_drawn_and_a_damaged_one_ends_in_a_sentence(tmp_path: Path, quick: None) -> None:
     folder = made.run(tmp_path / "run", [made.measured(made.cell())])
     data = {
         "frequency": [0.0, 0.25, 0.5], "amplitude": {"Hi-Fi": [1.0, 2.0, 3.0], "Lo-Fi": [3.0, 2.0, 1.0]},
@@ -275,3 +282,37 @@ def test_a_stored_spectrum_is_drawn_and_a_damaged_one_ends_in_a_sentence(tmp_pat
     (folder / "spectrum.json").write_text(json.dumps({**data, "frequency": [0.0]}))
     with pytest.raises(AttnbenchError, match=r"spectrum\.json is damaged"):
         write([folder], tmp_path / "out")
+
+
+def test_the_gallery_shows_figures_that_a_report_draws(report: Path) -> None:
+    gallery = (Path(__file__).parents[2] / "docs" / "gallery.md").read_text()
+    shown = set(re.findall(r"reports/figures/([\w-]+\.png)", gallery))
+    assert len(shown) == 9
+    assert {name for name in shown if not (report / "figures" / name).exists()} == set()
+    linked = set(re.findall(r"\]\(([\w-]+\.(?:png|pdf|svg))\)", (report / "figures" / "README.md").read_text()))
+    assert linked == {p.name for p in (report / "figures").iterdir()} - {"README.md"}
+
+
+def test_a_published_row_has_a_line_for_each_machine_that_measured_it(tmp_path: Path) -> None:
+    runs = [
+        made.run(tmp_path / name, [made.measured(made.cell(n, device="cuda"), device_name=name) for n in layers])
+        for name, layers in (("GPU A", ("msa", "hilo")), ("GPU B", ("hilo", "sra")))
+    ]
+    lines = next(table for table in papers.tables(gather(runs)) if table.name == "layer-benchmark").rows
+    whose = [(row[0], row[1]) for row in lines if row[0] in ("MSA", "HiLo", "SRA", "VAN")]
+    assert whose == [("MSA", "GPU A"), ("SRA", "GPU B"), ("VAN", "GPU A"), ("HiLo", "GPU A"), ("HiLo", "GPU B")]
+
+
+def test_values_that_no_measurement_gives_and_texts_that_no_one_can_type_do_not_end_the_report(
+    tmp_path: Path, quick: None
+) -> None:
+    records = [
+        made.measured(made.cell("msa")),
+        made.measured(made.cell("hilo"), throughput_img_per_s=0.0, macs=0, peak_memory_bytes=0),
+        made.measured(made.cell("sra"), throughput_img_per_s=-1.0, ratio_to_reference=0.0, throughput_low=-2.0),
+        made.measured(made.cell("hilo[<b>"), throughput_low=0.0),
+        made.measured(made.cell("neu_é中[", res_h=16, res_w=1024), macs=1e30),
+        made.measured(made.model("litv2_s", res_h=1, res_w=1)),
+    ]
+    write([made.run(tmp_path / "run", records)], tmp_path / "out")
+    assert len(rows(tmp_path / "out", "measured-layer")) == 5

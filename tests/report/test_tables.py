@@ -64,9 +64,10 @@ def test_a_table_without_rows_says_so() -> None:
     assert "No rows." in latex(small())
 
 
-def test_every_table_of_a_report_compiles(tmp_path: Path) -> None:
+def test_every_table_of_a_report_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed: the LaTeX tables were not compiled")
+    monkeypatch.setattr("attnbench.report.chart.KINDS", ("svg",))
     hostile = made.measured(made.cell(HOSTILE))
     folder = made.run(tmp_path / "run", [made.measured(made.cell("msa")), hostile, made.failed(made.cell("dat"))])
     write([folder, made.layers(tmp_path / "large", sizes=(224, 384, 512, 1024))], tmp_path / "out")

@@ -46,7 +46,7 @@ def describe(devices: Sequence[str]) -> dict[str, Any]:
         "host": host,
         "os": platform.system(),
         "distribution": _distribution(),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "architecture": platform.machine(),
         "libc": " ".join(platform.libc_ver()).strip(),
         "container": machine.in_container(),

@@ -155,7 +155,8 @@ class _Runner:
             return
         if not [c for c in alive if c.id not in self.writer.done]:
             return
-        found.ceilings = self._ceilings(alive[0])
+        if "macs" in self.sweep.measure:
+            found.ceilings = self._ceilings(alive[0])
         reference = conclude.reference_of(alive, self.sweep.reference)
         stopped = self._rounds(group, alive, found, reference)
         left = [c for c in alive if c.id not in self.writer.done]
@@ -269,6 +270,7 @@ class _Runner:
                 found.rounds.append(line)
                 self.writer.samples.append(line, sync=False)
                 self.watcher.round(arms, len(found.rounds), seconds)
+                nursery.empty_log()
                 if spent > budget_s and len(found.rounds) >= LEAST_ROUNDS:
                     os.pwrite(nursery.status, b"S", 0)
             elif message["event"] == "dropped":

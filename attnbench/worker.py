@@ -18,7 +18,7 @@ import signal
 import sys
 from typing import Any
 
-LOG_LIMIT = 64 << 20  # bytes that a child may write into any file
+LOG_LIMIT = 1 << 30  # bytes that a child may write into any file; its log is emptied at every round
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
         https://arxiv.org/abs/2207.05557
 Agrees  with the attention of hunto/LightViT's detection code, weights included, and with the classification
         code where the window divides the grid (tests/mechanisms/test_lightvit.py)
-Differs as a layer it owns its global tokens: a buffer (`global_token`) that stands for the parameter of the authors'
-        model, so that the layer's parameters are those of their attention; what it makes of the tokens is counted
+Differs as a layer it owns its global tokens: a fixed buffer (`global_token`) that stands for the parameter of the
+        authors' model, so that the layer's parameters are those of their attention; what it makes of the tokens is counted
         and dropped. A backbone builds `GlobalTokenAttention` and passes its own tokens through `exchange`.
 
 Shapes  B images, N = H W tokens, T = num_tokens global tokens, C channels, n heads, D = C / n, s = window_size:
@@ -51,6 +51,11 @@ def macs(size: Size) -> int:
     (H, W), N, C = size.padded(s), size.tokens, size.dim
     inside = 3 * (H * W + T) * C**2 + 2 * H * W * s**2 * C
     return inside + 4 * N * T * C + 2 * T * C**2 + (N + T) * C**2
+
+
+def stand_in(num_tokens: int, dim: int) -> Tensor:
+    """Global tokens for a layer without its model: the same ones every time, spread as the authors start theirs."""
+    return torch.randn(1, num_tokens, dim, generator=torch.Generator().manual_seed(0)) * 0.02
 
 
 class GlobalTokenAttention(nn.Module):
@@ -128,7 +133,7 @@ class LightViT(GlobalTokenAttention):
         if reason:
             raise ValueError(reason)
         super().__init__(dim, heads, window_size=window_size)
-        self.register_buffer("global_token", torch.randn(1, num_tokens, dim) * 0.02, persistent=False)
+        self.register_buffer("global_token", stand_in(num_tokens, dim), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Exchange with the layer's own global tokens."""

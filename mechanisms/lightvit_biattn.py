@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.declaration import Size, mechanism
+from mechanisms.lightvit import stand_in
 
 
 def refusal(dim: int, num_tokens: int, act_ratio: float) -> str | None:
@@ -106,7 +107,7 @@ class LightViTBiAttention(BiAttention):
         if reason:
             raise ValueError(reason)
         super().__init__(dim, act_ratio=act_ratio)
-        self.register_buffer("global_token", torch.randn(1, num_tokens, dim) * 0.02, persistent=False)
+        self.register_buffer("global_token", stand_in(num_tokens, dim), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate the map together with the layer's own global tokens."""

@@ -10,7 +10,7 @@ Differs keys and values are gathered, k^2 copies of the map each, where the auth
         (on a 4 x 14 map a kernel of 7 is 4 x 7); the authors refuse such a map.
 
 Shapes  B images, N = H W tokens, C channels, n heads, D = C / n, k = kernel_size; at the borders the square moves
-        inwards, so that each token has k^2 keys; with a dilation d only every d-th token counts:
+        inwards, so that each token has k^2 keys; with dilation r only every r-th token counts:
         qkv  b h w (3 n d) -> q [b (n h w) 1 d], k v [b (n h w) (k k) d]
         bias from a table of (2k-1)^2 offsets per head -> 1 (n h w) 1 (k k)
 Cost    multiply-accumulates per image: 4 N C^2 + 2 N k^2 C

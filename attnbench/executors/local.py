@@ -125,6 +125,11 @@ class Nursery:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.child, signal.SIGKILL)
 
+    def empty_log(self) -> None:
+        """Forget what the child has printed so far."""
+        os.lseek(self._log.fileno(), 0, os.SEEK_SET)  # the child's place in the file too: they share it
+        os.ftruncate(self._log.fileno(), 0)
+
     def do(self, job: Mapping[str, Any], *, patience_s: float) -> Iterator[dict[str, Any] | End]:
         """Run one job; yield what it says, then its `End`. Killed when it is silent for `patience_s` seconds."""
         if not self._ready:
@@ -133,8 +138,7 @@ class Nursery:
             self._ready = True
         assert self._process.stdin is not None
         log = self._log.fileno()
-        os.lseek(log, 0, os.SEEK_SET)
-        os.ftruncate(log, 0)
+        self.empty_log()
         os.pwrite(self.status, b"-" * 13, 0)
         kills = _oom_kills()
         text = json.dumps({**job, "log": log, "status": self.status}, default=str) + "\n"

@@ -27,13 +27,49 @@ def _of(*backbones: str) -> str:
     return ",".join(backbones)
 
 
+_LIT = tuple(f"lit{version}_{letter}" for version in ("v1", "v2") for letter in "smb")
+_DENSE = ("litv1_s", *(f"litv2_{letter}{window}" for letter in "smb" for window in ("", "[window_size=4]")))
+
 SUITES: dict[str, Suite] = {
+    "table1": Suite(
+        "Table 1: LITv1 and LITv2 classifiers at 224 px (the 384 px row: --backbone litv2_b --res 384)",
+        {"backbone": _of(*_LIT), "reference": "litv2_s"},
+    ),
+    "table2": Suite(
+        "Table 2: RetinaNet and Mask R-CNN around LITv1-S and LITv2, 1280x800, inference",
+        {
+            "task": _of(*(f"{task}[backbone={b}]" for task in ("retinanet", "mask_rcnn") for b in _DENSE)),
+            "res": "1280x800",
+            "batch": "1",
+            "reference": "retinanet[backbone=litv2_s]",
+        },
+    ),
+    "table3": Suite(
+        "Table 3: Semantic FPN around LITv1-S and LITv2, 512x512",
+        {
+            "task": _of(*(f"semantic_fpn[backbone={b}]" for b in ("litv1_s", "litv2_s", "litv2_m", "litv2_b"))),
+            "res": "512",
+            "batch": "1",
+            "reference": "semantic_fpn[backbone=litv2_s]",
+        },
+    ),
     "table4": Suite(
         "Table 4: attention mechanisms inside LITv2-S",
         {
             "backbone": _of(*(f"litv2_s[attention={name}]" for name in ("msa", "sra", "window", "tmsa", "hilo"))),
             "reference": "litv2_s[attention=msa]",
         },
+    ),
+    "table5": Suite(
+        "Table 5: from LITv1-S to LITv2-S step by step",
+        {
+            "backbone": "litv1_s,litv1_s[ffn=conv],litv2_s[attention=msa],litv2_s",
+            "reference": "litv1_s",
+        },
+    ),
+    "table6": Suite(
+        "Table 6: LITv2-S on this device (the table compares devices; run it on each)",
+        {"backbone": "litv1_s,litv2_s", "reference": "litv2_s"},
     ),
     "window": Suite(
         "Table II: HiLo's window in LITv2-S, 100 classes",

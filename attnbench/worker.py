@@ -34,8 +34,10 @@ def main() -> None:
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     import attnbench.jobs  # with torch: the point of the nursery is that children find it imported
     from attnbench import registry
+    from attnbench.measure import flops
 
     registry.load(entry_points=False)
+    flops.preload()
 
     say(out, {"event": "ready"})
     buffer = b""

@@ -4,9 +4,10 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
         https://arxiv.org/abs/2207.05557
 Agrees  with the attention of hunto/LightViT's detection code, weights included, and with the classification
         code where the window divides the grid (tests/mechanisms/test_lightvit.py)
-Differs as a layer it owns its global tokens: a fixed buffer (`global_token`) that stands for the parameter of the
-        authors' model, so that the layer's parameters are those of their attention; what it makes of the tokens is counted
-        and dropped. A backbone builds `GlobalTokenAttention` and passes its own tokens through `exchange`.
+Differs as a layer it owns its global tokens: a fixed buffer (`global_token`) that stands for the parameter of
+        the authors' model, so that the layer's parameters are those of their attention; what it makes of the
+        tokens is counted and dropped. A backbone builds `GlobalTokenAttention` and passes its own tokens
+        through `exchange`.
 
 Shapes  B images, N = H W tokens, T = num_tokens global tokens, C channels, n heads, D = C / n, s = window_size:
         q k v     of all tokens by one linear; windows b (h s1) (w s2) (3 n d) -> (b h w) n (s1 s2) d, the map

@@ -30,7 +30,8 @@ STOREYS = [
 ]
 NO_TORCH = [
     "axes", "claims", "cli", "compare", "conclude", "declaration", "estimate", "executors.local", "progress",
-    "protocol", "record", "report", "runner", "statistics", "stopping", "store", "suites", "sweep", "terminal", "variant",
+    "protocol", "record", "report", "runner", "scenes", "spectrum", "statistics", "stopping", "store", "suites",
+    "sweep", "terminal", "variant",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ normalisation and pooling, stands beside it. An operator that no counter knows m
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
 from collections import Counter
@@ -123,6 +124,13 @@ def count(module: nn.Module, x: Tensor, *, extra: Extra | None = None, fvcore: b
         unknown=unknown,
         notes=_notes(macs, total, besides, unknown, failure),
     )
+
+
+def preload() -> None:
+    """Import what counting will import, in the process that is forked from."""
+    with warnings.catch_warnings(), contextlib.suppress(ImportError):
+        warnings.simplefilter("ignore")
+        import fvcore.nn  # noqa: F401  imported for the children
 
 
 def on_meta(module: nn.Module) -> nn.Module:

@@ -156,6 +156,7 @@ def tensors_of(output: Any) -> list[Tensor]:
 
 
 def _count(job: Mapping[str, Any], say: Say) -> None:
+    from attnbench.measure import mmdet
     from attnbench.measure.flops import count
 
     cell = Cell.from_dict(job["cell"])
@@ -177,6 +178,7 @@ def _count(job: Mapping[str, Any], say: Say) -> None:
                 "macs": counts.macs,
                 "macs_fvcore": counts.macs_fvcore,
                 "macs_formula": by_formula,
+                "macs_mmdet": mmdet.total(module, torch.empty(shape, device="meta")) if cell.scope == "task" else None,
             },
             "lower_bound": counts.lower_bound,
             "notes": "; ".join(filter(None, (counts.notes, formula_notes))),

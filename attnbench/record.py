@@ -30,6 +30,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "params": Quantity("", "parameters", "trainable parameters"),
     "macs": Quantity("", "MACs (the paper's FLOPs)", "multiply-accumulates per image, forward, of the eager form"),
     "macs_fvcore": Quantity("", "fvcore's count", "what fvcore's total prints; it counts norms and pooling too"),
+    "macs_mmdet": Quantity("", "MACs by mmdetection's rule", "what the detection papers print; see docs/methods.md"),
     "macs_formula": Quantity("", "MACs by formula", "the mechanism's own closed formula"),
     "latency_s": Quantity("s", "latency", "time of one call on one batch: median over rounds"),
     "latency_low_s": Quantity("s", "latency, low", "lower end of the median's order-statistic interval"),
@@ -66,7 +67,7 @@ COLUMNS = (
 MORE_COLUMNS = (
     "allocator", "processes", "round_sd", "process_sd", "host_latency_s", "weights_bytes", "input_bytes",
     "peak_growth_bytes", "allocator_peak_bytes", "peak_reserved_bytes", "compile_s", "roofline_share",
-    "stopped", "count_notes", "cell_id", "group",
+    "macs_mmdet", "stopped", "count_notes", "cell_id", "group",
 )  # fmt: skip
 
 

@@ -321,7 +321,7 @@ class _Runner:
             "weights_bytes", "input_bytes", "peak_growth_bytes", "allocator_peak_bytes", "peak_reserved_bytes",
             "peak_memory_bytes",
         }  # fmt: skip
-        hidden |= set() if "macs" in measure else {"macs", "macs_fvcore", "macs_formula"}
+        hidden |= set() if "macs" in measure else {"macs", "macs_fvcore", "macs_formula", "macs_mmdet"}
         hidden |= set() if "params" in measure else {"params"}
         values = {k: v for k, v in record.values.items() if k not in hidden}
         return Record(**{**record.__dict__, "values": values})

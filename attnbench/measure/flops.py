@@ -39,7 +39,7 @@ _NAMES = """
     channel_shuffle
     topk sort argsort kthvalue median gather index index_select take embedding scatter scatter_add
     scatter_reduce index_add index_put _index_put_impl index_copy index_fill masked_select masked_scatter nonzero
-    floor_divide searchsorted bucketize unique_dim _unique2 one_hot
+    _unsafe_index floor_divide searchsorted bucketize unique_dim _unique2 one_hot
     cat stack constant_pad_nd reflection_pad2d replication_pad2d roll flip repeat repeat_interleave tril triu
     clone copy _to_copy contiguous im2col col2im unfold_backward _unsafe_view _reshape_alias _reshape_copy resize
     set lift lift_fresh_copy detach alias _local_scalar_dense item is_same_size _assert_async _assert_scalar

@@ -127,8 +127,8 @@ def outcomes(evidence: Evidence) -> Table:
         columns=(
             Column("run", "run"),
             Column("machine", "machine"),
-            *(Column(k, k, digits=9) for k in kinds),
-            Column("cells", "cells", digits=9),
+            *(Column(k, k, digits=1) for k in kinds),
+            Column("cells", "cells", digits=1),
         ),
         rows=tuple(
             (run, machine, *(Estimate(found.get(k, 0)) for k in kinds), Estimate(sum(found.values())))

@@ -46,15 +46,25 @@ def resolved(nms: str) -> str:
     return nms
 
 
-@per_grid
 def anchors(H: int, W: int, stride: int, scales: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Of an H x W level, place by place, ratio by ratio, scale by scale: [H W ratios scales, 4]."""
+    # a compiled graph takes one kept constant of a kind, and every level needs one
+    make = _anchors if torch.compiler.is_compiling() else _anchors_kept
+    return make(H, W, stride, scales, device, dtype)
+
+
+def _anchors(
+    H: int, W: int, stride: int, scales: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> Tensor:
     ratio = torch.tensor(RATIOS, dtype=dtype, device=device).sqrt()[:, None]
     side = stride * torch.tensor(scales, dtype=dtype, device=device)
     half = torch.stack((side / ratio, side * ratio), dim=-1).view(-1, 2) / 2  # width, height
     y, x = (torch.arange(n, dtype=dtype, device=device) * stride for n in (H, W))
     middle = torch.stack((x.expand(H, W), y[:, None].expand(H, W)), dim=-1).view(-1, 1, 2)
     return torch.cat((middle - half, middle + half), dim=-1).view(-1, 4)
+
+
+_anchors_kept = per_grid(_anchors)
 
 
 def decode(boxes: Tensor, deltas: Tensor, image: tuple[int, int], spread: tuple[float, float] = (1.0, 1.0)) -> Tensor:

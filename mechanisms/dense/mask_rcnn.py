@@ -1,12 +1,13 @@
 """Mask R-CNN: proposals from a pyramid, each read out, classified, moved; the best are given a mask.
 
 Paper   He et al.: Mask R-CNN, ICCV 2017, https://arxiv.org/abs/1703.06870
-Agrees  with the parameters and counts of the LIT papers' detectors (tests/dense/test_counts.py)
+Agrees  with the parameters and counts of the LIT papers' detectors (tests/dense/test_dense_counts.py)
 Differs counts are fixed: 1000 proposals, 1000 candidates, 100 detections with a mask each, without a threshold on
         the score; what was suppressed fills up, a detection with score 0. `nms=none` leaves suppression out.
-        A bin of a region is the mean of 2x2 samples, where mmdetection takes more in large regions. In training
-        every head's output is given and the 100 best proposals are given masks. A backbone whose maps begin at
-        stride 8 gets a level at stride 4 by a transposed convolution.
+        A bin of a region is the mean of 2x2 samples, where mmdetection takes more in large regions; with
+        `roi=torchvision` regions have the precision of the maps. In training every head's output is given and
+        the 100 best proposals are given masks. A backbone whose maps begin at stride 8 gets a level at stride 4
+        by a transposed convolution.
 
 Shapes  images [B,3,h,w] -> maps at strides 4 to 32, of which all but the first are normed -> levels [B,256,H,W]
         at strides 4 to 64, the last by taking every other token

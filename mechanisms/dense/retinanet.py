@@ -1,7 +1,7 @@
 """RetinaNet: nine anchors at every place of a five-level pyramid, classified and moved by two small towers.
 
 Paper   Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017, https://arxiv.org/abs/1708.02002
-Agrees  with the parameters and counts of the LIT papers' detectors (tests/dense/test_counts.py)
+Agrees  with the parameters and counts of the LIT papers' detectors (tests/dense/test_dense_counts.py)
 Differs the numbers of candidates and detections are fixed: 1000 candidates per level without a threshold on the
         score, 100 detections; one that was suppressed fills up with score 0. `nms=none` ends before suppression.
         In training the towers' maps are given and nothing is chosen. As in mmdetection the sixth level is made of

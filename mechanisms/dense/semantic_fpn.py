@@ -1,8 +1,9 @@
 """Semantic FPN: every level of a feature pyramid is enlarged to stride 4; their sum is classified.
 
 Paper   Kirillov et al.: Panoptic Feature Pyramid Networks, CVPR 2019, https://arxiv.org/abs/1901.02446
-Agrees  with the parameters and counts of the LIT papers' segmenters (tests/dense/test_counts.py)
-Differs dropout before the classifier, which acts in training alone, is left out
+Agrees  with the parameters and counts of the LIT papers' segmenters (tests/dense/test_dense_counts.py)
+Differs dropout before the classifier, which acts in training alone, is left out. A backbone whose maps begin at
+        stride 8 gets a level at stride 4 by a transposed convolution.
 
 Shapes  images [B,3,h,w] -> maps at strides 4 to 32, normed -> levels [B,256,H,W]
         a level at stride 4 2^i: max(i, 1) times 3x3 convolution to 128, norm, ReLU and, for i > 0, twofold bilinear

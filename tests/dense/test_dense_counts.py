@@ -7,7 +7,9 @@ import pytest
 import torch
 from around import task
 
+from attnbench import registry
 from attnbench.measure import flops, mmdet
+from attnbench.variant import Variant
 
 # backbone: hooks of RetinaNet and of Mask R-CNN, attention's products in stages 3 and 4; a 1280x800 image
 DETECTORS = {
@@ -111,17 +113,25 @@ def test_segmenters_with_other_attentions(attention):
     assert params(model) == wanted
 
 
-def test_the_honest_count_holds_the_deformable_kernels_and_no_biases():
-    model, x = task("retinanet", (512, 512), device="meta"), images(512, 512)
-    kernels = sum(8 * (96 * 2**i) ** 2 * (64 // 2**i) ** 2 for i in range(3))
-    assert kernels == 905_969_664
-    macs = flops.count(model, x, fvcore=False).macs
+def heads(name, N):
+    """Multiply-accumulates of what stands on a pyramid with N places on the levels at strides 4 to 32."""
+    if name == "retinanet":
+        neck = 9 * 256 * (64 * 768 + 16 * 256)
+        return neck + (sum(N[1:]) + 64 + 16) * 9 * 256 * (8 * 256 + 9 * 80 + 36)
+    if name == "mask_rcnn":
+        proposer = (sum(N) + 64) * (9 * 256**2 + 15 * 256)
+        boxes = 1000 * (12544 * 1024 + 1024**2 + 1024 * 401)
+        return proposer + boxes + 100 * 196 * (40 * 256**2 + 4 * 256 * 80)
+    wide, narrow = sum(N), 2 * N[1] + N[2]
+    return 9 * 128 * (256 * wide + 128 * narrow) + N[0] * 128 * 150
+
+
+@pytest.mark.parametrize("name", ["semantic_fpn", "retinanet", "mask_rcnn"])
+def test_the_honest_count_is_the_classifiers_without_its_head_and_the_task(name):
+    model, x = task(name, (512, 512), device="meta"), images(512, 512)
+    known = registry.load()
+    classifier = known["litv2_s"].macs(known.size(Variant("litv2_s"), grid=(512, 512))) - 768 * 1000
     N = [(128 // 2**i) ** 2 for i in range(4)]
-    D = [96 * 2**i for i in range(4)]
-    places = sum(N[1:]) + 64 + 16
-    neck = sum(n * 256 * (d + 9 * 256) for n, d in zip(N[1:], D[1:], strict=True)) + 9 * 256 * (64 * 768 + 16 * 256)
-    head = places * 9 * 256 * (8 * 256 + 9 * 80 + 36)
-    alone = flops.count(model.backbone, x, fvcore=False).macs
-    assert macs == alone + neck + head
-    offsets = sum(32 * d * n for d, n in zip(D[:3], N[1:], strict=True))
-    assert alone - kernels - offsets < mmdet.count(model.backbone, x) + mmdet.products(model.backbone, x)
+    levels = [(n, 96 * 2**i) for i, n in enumerate(N)][name == "retinanet" :]
+    neck = sum(n * 256 * (dim + 9 * 256) for n, dim in levels)
+    assert flops.count(model, x, fvcore=False).macs == classifier + neck + heads(name, N)

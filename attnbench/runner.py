@@ -80,8 +80,10 @@ def run(sweep: Sweep, out: Path | str | None = None, *, watcher: Watcher | None 
     return execute(planned, Path(out) if out else default_folder(planned), watcher=watcher, command=command)
 
 
-def execute(planned: Plan, folder: Path, *, watcher: Watcher | None = None, command: str = "") -> Path:
-    """Measure a plan into `folder`; see `run`."""
+def execute(
+    planned: Plan, folder: Path, *, watcher: Watcher | None = None, command: str = "", nursery: Nursery | None = None
+) -> Path:
+    """Measure a plan into `folder`; see `run`. A `nursery` for its first allocator, started before, saves its start."""
     sweep = planned.sweep
     numbers = protocol.get(sweep.protocol, sweep.overrides)
     facts = {
@@ -92,18 +94,26 @@ def execute(planned: Plan, folder: Path, *, watcher: Watcher | None = None, comm
         "environment": environment.describe(sweep.device),
     }
     with create_or_resume(folder, planned, facts) as writer:
-        _Runner(planned, writer, numbers, watcher or Silent()).go()
+        nurseries = {sweep.allocator[0]: nursery} if nursery else {}
+        _Runner(planned, writer, numbers, watcher or Silent(), nurseries).go()
     return folder
 
 
 class _Runner:
-    def __init__(self, planned: Plan, writer: Writer, numbers: protocol.Protocol, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        planned: Plan,
+        writer: Writer,
+        numbers: protocol.Protocol,
+        watcher: Watcher,
+        nurseries: Mapping[str, Nursery],
+    ) -> None:
         self.plan, self.writer, self.protocol, self.watcher = planned, writer, numbers, watcher
         self.sweep = planned.sweep
         self.found: dict[str, Found] = {group: Found() for group in planned.groups()}
         self.counts: dict[str, Mapping[str, Any]] = {}
         self.ceilings: dict[tuple[Any, ...], Mapping[str, float]] = {}
-        self.nurseries: dict[str, Nursery] = {}
+        self.nurseries = dict(nurseries)
         self.interrupts = 0
         self.stop_file = -1
         self.forward_s = 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import sys
 
 from attnbench.selftest import selftest
 
@@ -34,7 +35,7 @@ def main() -> None:
     for process in spinning:
         process.start()
     try:
-        found = selftest(trials=given.trials, protocol=given.protocol, tell=lambda _: None)
+        found = selftest(trials=given.trials, protocol=given.protocol, tell=lambda text: print(text, file=sys.stderr))
     finally:
         for process in spinning:
             process.kill()

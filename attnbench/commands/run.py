@@ -5,11 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from attnbench import axes
+
+if TYPE_CHECKING:
+    from attnbench.executors.local import Nursery
+    from attnbench.sweep import Sweep
 
 
 @click.command("run")
@@ -30,6 +34,16 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
         from attnbench.commands.plan import show
 
         return show(sweep, as_json=as_json)
+    from attnbench.executors.local import Nursery
+
+    nursery = Nursery(sweep.allocator[0])  # imports torch beside us, while we import it for the plan
+    try:
+        return _measure(sweep, nursery, out, fresh, quiet, as_json)
+    finally:
+        nursery.close()
+
+
+def _measure(sweep: Sweep, nursery: Nursery, out: str | None, fresh: bool, quiet: bool, as_json: bool) -> int:
     import json
 
     from rich.console import Console
@@ -53,7 +67,7 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
     numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
     watcher = Silent() if quiet else Bar(Remaining(guesses(planned, known), numbers), errors)
     try:
-        runner.execute(planned, folder, watcher=watcher, command=again)
+        runner.execute(planned, folder, watcher=watcher, command=again, nursery=nursery)
     except runner.Interrupted:
         done = len(store.open_run(folder).records)
         errors.print(

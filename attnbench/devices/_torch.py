@@ -20,7 +20,7 @@ _OUT_OF_MEMORY = (
     "alloc_failed", "bad_alloc", "cudaerrormemoryallocation", "unable to allocate",
 )  # fmt: skip
 _LARGEST_SIDE = 16384
-_LARGEST_COPY = 1 << 30
+_LARGEST_COPY = 1 << 28
 
 
 def dtype_of(precision: str) -> torch.dtype:

@@ -107,6 +107,8 @@ class Nursery:
     def close(self) -> None:
         """End the nursery and what runs in it."""
         self.kill()
+        if not self._ready:  # still importing: it would not notice that stdin ends
+            self._process.kill()
         if self._process.stdin:
             self._process.stdin.close()
         try:

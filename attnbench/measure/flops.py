@@ -128,6 +128,8 @@ def count(module: nn.Module, x: Tensor, *, extra: Extra | None = None, fvcore: b
 
 def preload() -> None:
     """Import what counting will import, in the process that is forked from."""
+    import torch._dynamo  # noqa: F401  a linear layer on meta asks for it, a second's worth
+
     with warnings.catch_warnings(), contextlib.suppress(ImportError):
         warnings.simplefilter("ignore")
         import fvcore.nn  # noqa: F401  imported for the children

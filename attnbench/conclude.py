@@ -25,6 +25,7 @@ class Found:
     Attributes:
         trials: by cell id. `counts` by count key. `dropped`: outcome and reason by cell id.
         rounds: in order, each with process, samples, host, conditions and seconds.
+        ceilings: of the device, as measured. `resumed`: some rounds are of an earlier sitting.
     """
 
     trials: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Found:
     dropped: dict[str, tuple[str, str]] = field(default_factory=dict)
     rounds: list[Mapping[str, Any]] = field(default_factory=list)
     ceilings: Mapping[str, float] = field(default_factory=dict)
+    resumed: bool = False
 
 
 def rule_of(protocol: Protocol, arms: int) -> Rule:
@@ -125,6 +127,7 @@ def _record(
     peak = found.ceilings.get("macs_per_s")
     if peak and "macs" in values and cell.pass_ == "forward":
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
+    flags += ["resumed"] if found.resumed else []
     flags += validity.flags([line.get("conditions", {}) for line in mine])
     return Record(
         cell=cell, outcome="ok", values=values, flags=tuple(dict.fromkeys(flags)), words=words,

@@ -355,12 +355,13 @@ class _Runner:
                 self.found[home[line["cell"]]].dropped[line["cell"]] = (line["outcome"], line["reason"])
             elif kind == "round" and line["group"] in self.found:
                 self.found[line["group"]].rounds.append(line)
+                self.found[line["group"]].resumed = True
             elif kind == "ceilings":
                 words = ("macs_per_s", "bytes_per_s")
                 self.ceilings[tuple(line["key"])] = {k: line[k] for k in words if k in line}
         for cell in self.plan.cells:  # a drop whose record was not written before the end
             found = self.found[cell.group]
-            if cell.id in found.dropped and cell.id not in self.writer.done and cell.id not in found.trials:
+            if cell.id in found.dropped and cell.id not in self.writer.done:
                 found.counts = self.counts
                 self._add(
                     self._measured(

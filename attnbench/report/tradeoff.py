@@ -78,7 +78,7 @@ def flops_table(evidence: Evidence) -> Table:
         "are faster, 0 that they tell nothing.",
         columns=(
             Column("condition", "condition"),
-            Column("mechanisms", "variants", digits=9),
+            Column("mechanisms", "variants", digits=1),
             Column("spearman", "Spearman's rho", digits=2),
             Column("kendall", "Kendall's tau", digits=2),
             Column("fewest", "fewest MACs"),

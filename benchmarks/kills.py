@@ -37,6 +37,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--kills", type=int, default=20)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--longest", type=float, default=12.0, help="seconds before a kill, at most")
     given = options.parse_args()
     dice, sound = random.Random(given.seed), True
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +46,7 @@ def main() -> None:
         for number in range(given.kills):
             before = records.read_bytes() if records.exists() else b""
             child = subprocess.Popen(command, cwd=folder, start_new_session=True)
-            time.sleep(dice.uniform(0.2, 6.0))
+            time.sleep(dice.uniform(0.2, given.longest))
             ended = child.poll()
             if ended is None:
                 os.killpg(child.pid, signal.SIGKILL)

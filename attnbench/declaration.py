@@ -66,12 +66,15 @@ class Declaration:
             image; `None` when the author gives none.
         declines: says why a size is outside the mechanism's domain, or returns None.
         kernels: kernels that the mechanism can run with; `("eager",)` for one without softmax(q k^T) v.
+        kernels_at: which of them a size can run with, where that depends on its settings (a backbone with another
+            attention inside); `None` where all can.
         layout: what `forward` takes: `grid` [B,H,W,C], `tokens` ([B,N,C], H, W) or `image` [B,C,H,W].
         reach: which tokens may influence the output at (y, x): "global" (all must), "data-dependent"
             (chosen by content) or a function of (size, y, x) that gives exactly them.
         growth: how the memory of one call grows with the number of tokens.
         random: the output differs between two calls on the same input.
-        batch_coupled: why an image's result may depend on the rest of its batch; empty when it does not.
+        batch_coupled: why an image's result may depend on the rest of its batch, or a function of size that says it;
+            empty when it does not.
         notes: what a reader of the counts must know (a published figure that is counted otherwise, say).
         source: where it was declared, for messages.
     """
@@ -88,17 +91,22 @@ class Declaration:
     macs: Callable[[Size], int] | None = None
     declines: Callable[[Size], str | None] | None = None
     kernels: tuple[str, ...] = ("eager",)
+    kernels_at: Callable[[Size], tuple[str, ...]] | None = None
     layout: Layout = "grid"
     reach: Literal["global", "data-dependent"] | Reach = "data-dependent"
     growth: Growth | None = None
     random: bool = False
-    batch_coupled: str = ""
+    batch_coupled: str | Callable[[Size], str] = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
 
     def settings_at(self, stride: int) -> dict[str, Setting]:
         """The default settings of a layer at this stride."""
         return {**self.defaults, **self.per_stride.get(stride, {})}
+
+    def coupling(self, size: Size) -> str:
+        """Why images of one batch depend on each other at this size; empty where they do not."""
+        return self.batch_coupled(size) if callable(self.batch_coupled) else self.batch_coupled
 
 
 _T = TypeVar("_T", bound=Callable[..., Any])
@@ -118,11 +126,12 @@ def mechanism(
     macs: Callable[[Size], int] | None = None,
     declines: Callable[[Size], str | None] | None = None,
     kernels: tuple[str, ...] = ("eager",),
+    kernels_at: Callable[[Size], tuple[str, ...]] | None = None,
     layout: Layout = "grid",
     reach: Literal["global", "data-dependent"] | Reach = "data-dependent",
     growth: Growth | None = None,
     random: bool = False,
-    batch_coupled: str = "",
+    batch_coupled: str | Callable[[Size], str] = "",
     notes: Mapping[str, str] = _EMPTY,
 ) -> Callable[[_T], _T]:
     """Declare the decorated class as a mechanism; see `Declaration` for what each word means.
@@ -140,7 +149,7 @@ def mechanism(
         declaration = Declaration(
             name=name, build=build, title=title, paper=paper, year=year, repository=repository, scope=scope,
             defaults=dict(defaults), per_stride=dict(per_stride), macs=macs, declines=declines,
-            kernels=kernels, layout=layout, reach=reach, growth=growth, random=random,
+            kernels=kernels, kernels_at=kernels_at, layout=layout, reach=reach, growth=growth, random=random,
             batch_coupled=batch_coupled, notes=dict(notes), source=_where(build),
         )  # fmt: skip
         _check(declaration)

@@ -120,6 +120,11 @@ class Registry:
         except Exception as error:  # a plugin's code
             return f"its declines() raised {type(error).__name__}: {error}"
 
+    def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
+        """What it can run with at this size, with these settings."""
+        declaration = self[variant.name]
+        return declaration.kernels_at(size) if declaration.kernels_at else declaration.kernels
+
     def build(self, variant: Variant, size: Size, *, kernel: str = "eager") -> nn.Module:
         """Build the module of `variant` for `size`; it maps [B,H,W,C] to [B,H,W,C] whatever its own layout.
 
@@ -132,8 +137,9 @@ class Registry:
         reason = self.declines(variant, size)
         if reason:
             raise ValueError(reason)
-        if kernel not in declaration.kernels:
-            raise ValueError(f"{variant.name} runs with kernel {' or '.join(declaration.kernels)}; got {kernel}")
+        offered = self.kernels(variant, size)
+        if kernel not in offered:
+            raise ValueError(f"{variant} runs with kernel {' or '.join(offered)}; got kernel={kernel}")
         takes = parameters(declaration.build)
         given: dict[str, Any] = {
             "dim": size.dim,

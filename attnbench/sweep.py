@@ -37,6 +37,9 @@ class Mechanisms(Protocol):
     def declines(self, variant: Variant, size: Size) -> str | None:
         """Why not."""
 
+    def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
+        """What it runs with."""
+
     def size(
         self, variant: Variant, *, dim: int = ..., heads: int = ..., grid: tuple[int, int] = ..., stride: int = ...
     ) -> Size:
@@ -300,14 +303,17 @@ def _product(
 
 
 def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
-    kernels = registry[cell.mechanism].kernels
-    if cell.kernel not in kernels:
-        return f"{cell.mechanism} runs with kernel {' or '.join(kernels)}; got kernel={cell.kernel}"
     if cell.precision == "tf32" and cell.device.startswith("cpu"):
         return "tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu"
     if cell.kernel == "flex" and cell.pass_ == "train" and cell.device.startswith("cpu"):
         return "flex_attention has no backward pass on the CPU; got kernel=flex, pass=train, device=cpu"
-    return registry.declines(variant, cell.size)
+    reason = registry.declines(variant, cell.size)
+    if reason:
+        return reason
+    offered = registry.kernels(variant, cell.size)
+    if cell.kernel not in offered:
+        return f"{variant} runs with kernel {' or '.join(offered)}; got kernel={cell.kernel}"
+    return None
 
 
 def _whole(name: str, value: object) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, pool_mean
+from mechanisms.window import from_windows, windows
 
 
 def split(dim: int, heads: int, window_size: int, alpha: float) -> tuple[int, int]:
@@ -73,22 +74,15 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     return ((i, j) for i in range(H) for j in range(W) if everywhere or (i // s == y // s and j // s == x // s))
 
 
-@mechanism(
-    name="hilo",
-    title="high-frequency windows, low-frequency pooled keys",
-    paper="arXiv:2205.13213",
-    year=2022,
-    repository="ziplab/LITv2",
-    defaults={"window_size": 2, "alpha": 0.9},
-    per_stride={32: {"window_size": 1}},
-    macs=macs,
-    declines=declines,
-    kernels=("eager", "sdpa", "flex"),
-    reach=reach,
-    growth="quadratic",
-)
-class HiLo(nn.Module):
-    """Map [B,H,W,C] to [B,H,W,C]."""
+class Branches(nn.Module):
+    """What both forms of HiLo share: the weights, the Hi-Fi branch, and the two branches side by side.
+
+    Args:
+        dim: channels.
+        heads: of both branches together.
+        window_size: side of the Hi-Fi windows, and of the blocks that Lo-Fi averages.
+        alpha: share of the heads in Lo-Fi.
+    """
 
     kernel = "eager"
 
@@ -117,13 +111,30 @@ class HiLo(nn.Module):
         return crop(torch.cat(branches, dim=-1) if len(branches) > 1 else branches[0], H, W)
 
     def _high(self, x: Tensor) -> Tensor:
-        B, H, W, _ = x.shape
-        s, n = self.window_size, self.high_heads
-        qkv = self.h_qkv(x).view(B, H // s, s, W // s, s, 3, n, -1)
-        q, k, v = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, B * H * W // s**2, n, s * s, -1)
+        q, k, v = windows(self.h_qkv(x), self.window_size, self.high_heads)
         y = attend(q, k, v, kernel=self.kernel)  # (b h w) n (s1 s2) d
-        y = y.view(B, H // s, W // s, n, s, s, -1).permute(0, 1, 4, 2, 5, 3, 6)
-        return self.h_proj(y.reshape(B, H, W, -1))
+        return self.h_proj(from_windows(y, self.window_size, *x.shape[1:3]))
+
+    def _low(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@mechanism(
+    name="hilo",
+    title="high-frequency windows, low-frequency pooled keys",
+    paper="arXiv:2205.13213",
+    year=2022,
+    repository="ziplab/LITv2",
+    defaults={"window_size": 2, "alpha": 0.9},
+    per_stride={32: {"window_size": 1}},
+    macs=macs,
+    declines=declines,
+    kernels=("eager", "sdpa", "flex"),
+    reach=reach,
+    growth="quadratic",
+)
+class HiLo(Branches):
+    """Map [B,H,W,C] to [B,H,W,C]."""
 
     def _low(self, x: Tensor) -> Tensor:
         B, H, W, _ = x.shape

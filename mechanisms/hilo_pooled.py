@@ -20,14 +20,13 @@ Cost    multiply-accumulates per image on the padded map, M = N / s^2:
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnbench.declaration import Size, mechanism
 from mechanisms import hilo
 from mechanisms.attend import attend
-from mechanisms.grid import crop, pad_to, pool_mean
+from mechanisms.grid import pool_mean
 
 
 def refusal(dim: int, heads: int, window_size: int, alpha: float, projection: str) -> str | None:
@@ -73,44 +72,15 @@ def macs(size: Size) -> int:
     growth="quadratic",
     notes={"published": "appendix D prints LITv2-S with it, 3.5 GFLOPs; no layer figure and no code were published"},
 )
-class HiLoPooled(nn.Module):
+class HiLoPooled(hilo.Branches):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    kernel = "eager"
-
     def __init__(self, dim: int, heads: int, *, window_size: int, alpha: float, projection: str) -> None:
-        super().__init__()
         reason = refusal(dim, heads, window_size, alpha, projection)
         if reason:
             raise ValueError(reason)
-        self.window_size = window_size
+        super().__init__(dim, heads, window_size=window_size, alpha=alpha)
         self.project_first = projection == "before"
-        self.low_heads, self.high_heads = hilo.split(dim, heads, window_size, alpha)
-        low, high = (n * (dim // heads) for n in (self.low_heads, self.high_heads))
-        if low:
-            self.l_q = nn.Linear(dim, low)
-            self.l_kv = nn.Linear(dim, 2 * low)
-            self.l_proj = nn.Linear(low, low)
-        if high:
-            self.h_qkv = nn.Linear(dim, 3 * high)
-            self.h_proj = nn.Linear(high, high)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend finely inside windows and, among their means, coarsely everywhere."""
-        _, H, W, _ = x.shape
-        x = pad_to(x, self.window_size)
-        branches = [self._high(x)] if self.high_heads else []
-        branches += [self._low(x)] if self.low_heads else []
-        return crop(torch.cat(branches, dim=-1) if len(branches) > 1 else branches[0], H, W)
-
-    def _high(self, x: Tensor) -> Tensor:
-        B, H, W, _ = x.shape
-        s, n = self.window_size, self.high_heads
-        qkv = self.h_qkv(x).view(B, H // s, s, W // s, s, 3, n, -1)
-        q, k, v = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, B * H * W // s**2, n, s * s, -1)
-        y = attend(q, k, v, kernel=self.kernel)  # (b h w) n (s1 s2) d
-        y = y.view(B, H // s, W // s, n, s, s, -1).permute(0, 1, 4, 2, 5, 3, 6)
-        return self.h_proj(y.reshape(B, H, W, -1))
 
     def _low(self, x: Tensor) -> Tensor:
         pooled = pool_mean(x, self.window_size) if self.window_size > 1 else x

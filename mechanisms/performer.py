@@ -55,6 +55,11 @@ def declines(size: Size) -> str | None:
     return refusal(size.dim, size.heads, int(size.settings["nb_features"]), str(size.settings["stabiliser"]))
 
 
+def coupling(size: Size) -> str:
+    """The published stabiliser is one maximum over all images of a batch."""
+    return "the stabiliser is the largest key feature of the batch" if size.settings["stabiliser"] == "batch" else ""
+
+
 def macs(size: Size) -> int:
     """Of the linear layers, the features, the normaliser and the two products."""
     N, C, n, m = size.tokens, size.dim, size.heads, int(size.settings["nb_features"])
@@ -74,6 +79,7 @@ def macs(size: Size) -> int:
     declines=declines,
     reach="global",
     growth="linear",
+    batch_coupled=coupling,
     notes={
         "published": "617.24 M is fvcore's total: it rounds einsums and counts an element-wise product",
         "stabiliser": "batch is the published benchmark's and makes an image depend on its batch",

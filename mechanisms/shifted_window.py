@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, per_grid
-from mechanisms.window import from_windows, macs, relative_position_bias, relative_position_index, windows
+from mechanisms.window import Windowed, macs
 from mechanisms.window import refusal as window_refusal
 
 
@@ -92,23 +92,15 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     growth="linear",
     notes={"published": "the layer benchmark ran without the relative position table, so 2.36 M has none"},
 )
-class ShiftedWindowAttention(nn.Module):
+class ShiftedWindowAttention(Windowed):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    kernel = "eager"
-
     def __init__(self, dim: int, heads: int, *, window_size: int, shift_size: int, use_rel_pos: bool) -> None:
-        super().__init__()
         reason = refusal(dim, heads, window_size, shift_size)
         if reason:
             raise ValueError(reason)
-        self.heads, self.window_size, self.shift_size, self.use_rel_pos = heads, window_size, shift_size, use_rel_pos
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-        if use_rel_pos:
-            self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
-            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-            self.register_buffer("relative_position_index", relative_position_index(window_size))
+        super().__init__(dim, heads, window_size, use_rel_pos)
+        self.shift_size = shift_size
 
     def forward(self, x: Tensor) -> Tensor:
         """Roll the padded map, attend inside each window's regions, roll back."""
@@ -116,14 +108,9 @@ class ShiftedWindowAttention(nn.Module):
         x = pad_to(x, self.window_size)
         down, right = shifts(x.shape[1], x.shape[2], self.window_size, self.shift_size)
         if not down and not right:
-            return crop(self.proj(self._plain(self.qkv(x))), H, W)
+            return crop(self.proj(self.attended(self.qkv(x))), H, W)
         y = self.proj(self._masked(self.qkv(x.roll((-down, -right), (1, 2)))))
         return crop(y.roll((down, right), (1, 2)), H, W)
-
-    def _plain(self, qkv: Tensor) -> Tensor:
-        q, k, v = windows(qkv, self.window_size, self.heads)
-        y = attend(q, k, v, self._table(), kernel=self.kernel)  # (b h w) n (s1 s2) d
-        return from_windows(y, self.window_size, *qkv.shape[1:3])
 
     def _masked(self, qkv: Tensor) -> Tensor:
         B, H, W, _ = qkv.shape
@@ -131,14 +118,9 @@ class ShiftedWindowAttention(nn.Module):
         # images stand where attention expects heads, so that one mask serves them all
         qkv = qkv.view(B, H // s, s, W // s, s, 3, n, -1).permute(5, 1, 3, 6, 0, 2, 4, 7)
         q, k, v = qkv.reshape(3, (H // s) * (W // s) * n, B, s * s, -1)
-        mask, table = shift_mask(H, W, s, self.shift_size, n, q.device, q.dtype), self._table()
+        mask, table = shift_mask(H, W, s, self.shift_size, n, q.device, q.dtype), self.bias()
         if table is not None:
             mask = (mask.view(-1, n, s * s, s * s) + table.to(mask.dtype)).view(mask.shape)
         y = attend(q, k, v, mask, kernel=self.kernel)  # (h w n) b (s1 s2) d
         y = y.view(H // s, W // s, n, B, s, s, -1).permute(3, 0, 4, 1, 5, 2, 6)
         return y.reshape(B, H, W, -1)
-
-    def _table(self) -> Tensor | None:
-        if not self.use_rel_pos:
-            return None
-        return relative_position_bias(self.relative_position_bias_table, self.get_buffer("relative_position_index"))

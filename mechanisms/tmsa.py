@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attnbench.declaration import Size, mechanism
 from mechanisms import sra, twins_lsa, window
-from mechanisms.twins_gsa import TwinsGSA
+from mechanisms.twins_gsa import twins_gsa
 
 
 def declines(size: Size) -> str | None:
@@ -56,7 +56,7 @@ class TMSA(nn.Module):
     def __init__(self, dim: int, heads: int, *, window_size: int, sr_ratio: int) -> None:
         super().__init__()
         self.lsa = twins_lsa.TwinsLSA(dim, heads, window_size=window_size)
-        self.gsa = TwinsGSA(dim, heads, sr_ratio=sr_ratio)
+        self.gsa = twins_gsa(dim, heads, sr_ratio=sr_ratio)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend inside windows, then to the windows' summaries."""

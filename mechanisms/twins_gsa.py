@@ -13,10 +13,8 @@ Cost    multiply-accumulates per image: 2 N C^2 + (r^2 + 2) M C^2 + 2 N M C;  r 
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
 from attnbench.declaration import mechanism
-from mechanisms.sra import cross, declines, macs, reach, reduced, refusal
+from mechanisms.sra import SRA, declines, macs, reach
 
 
 @mechanism(
@@ -33,25 +31,6 @@ from mechanisms.sra import cross, declines, macs, reach, reduced, refusal
     reach=reach,
     growth="quadratic",
 )
-class TwinsGSA(nn.Module):
-    """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
-
-    def __init__(self, dim: int, heads: int, *, sr_ratio: int) -> None:
-        super().__init__()
-        reason = refusal(dim, heads, sr_ratio)
-        if reason:
-            raise ValueError(reason)
-        self.heads, self.sr_ratio = heads, sr_ratio
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
-        self.proj = nn.Linear(dim, dim)
-        if sr_ratio > 1:
-            self.sr = nn.Conv2d(dim, dim, sr_ratio, stride=sr_ratio)
-            self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend from every token to the windows' summaries."""
-        small = self.norm(reduced(x, self.sr)) if self.sr_ratio > 1 else x
-        return self.proj(cross(self.q(x), self.kv(small), self.heads, self.kernel))
+def twins_gsa(dim: int, heads: int, *, sr_ratio: int) -> SRA:
+    """The layer that maps [B,H,W,C] to [B,H,W,C]."""
+    return SRA(dim, heads, sr_ratio=sr_ratio)

@@ -81,6 +81,41 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     return ((i, j) for i in range(top, min(top + s, H)) for j in range(left, min(left + s, W)))
 
 
+class Windowed(nn.Module):
+    """What plain and shifted windows share: the projections and, where it is wanted, the table of biases.
+
+    Args:
+        dim: channels.
+        heads: attention heads.
+        window_size: side of a window in tokens.
+        use_rel_pos: whether a bias per head and offset is learned.
+    """
+
+    kernel = "eager"
+
+    def __init__(self, dim: int, heads: int, window_size: int, use_rel_pos: bool) -> None:
+        super().__init__()
+        self.heads, self.window_size, self.use_rel_pos = heads, window_size, use_rel_pos
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        if use_rel_pos:
+            self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+            self.register_buffer("relative_position_index", relative_position_index(window_size))
+
+    def attended(self, qkv: Tensor) -> Tensor:
+        """Attention inside each window: [B,H,W,3C] -> [B,H,W,C], H and W divisible."""
+        q, k, v = windows(qkv, self.window_size, self.heads)
+        y = attend(q, k, v, self.bias(), kernel=self.kernel)  # (b h w) n (s1 s2) d
+        return from_windows(y, self.window_size, *qkv.shape[1:3])
+
+    def bias(self) -> Tensor | None:
+        """The biases [1, heads, s s, s s], if there are any."""
+        if not self.use_rel_pos:
+            return None
+        return relative_position_bias(self.relative_position_bias_table, self.get_buffer("relative_position_index"))
+
+
 @mechanism(
     name="window",
     title="self-attention inside windows (W-MSA)",
@@ -95,33 +130,17 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     growth="linear",
     notes={"published": "the layer benchmark ran without the relative position table, so 2.36 M has none"},
 )
-class WindowAttention(nn.Module):
+class WindowAttention(Windowed):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    kernel = "eager"
-
     def __init__(self, dim: int, heads: int, *, window_size: int, use_rel_pos: bool) -> None:
-        super().__init__()
         reason = refusal(dim, heads, window_size)
         if reason:
             raise ValueError(reason)
-        self.heads, self.window_size, self.use_rel_pos = heads, window_size, use_rel_pos
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-        if use_rel_pos:
-            self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
-            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-            self.register_buffer("relative_position_index", relative_position_index(window_size))
+        super().__init__(dim, heads, window_size, use_rel_pos)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend inside each window of the padded map."""
         H, W = x.shape[1:3]
         x = pad_to(x, self.window_size)
-        q, k, v = windows(self.qkv(x), self.window_size, self.heads)
-        y = attend(q, k, v, self._bias(), kernel=self.kernel)  # (b h w) n (s1 s2) d
-        return crop(self.proj(from_windows(y, self.window_size, *x.shape[1:3])), H, W)
-
-    def _bias(self) -> Tensor | None:
-        if not self.use_rel_pos:
-            return None
-        return relative_position_bias(self.relative_position_bias_table, self.get_buffer("relative_position_index"))
+        return crop(self.proj(self.attended(self.qkv(x))), H, W)

@@ -94,11 +94,11 @@ def test_swapped_height_and_width_fail(tmp_path):
     path = broken(
         tmp_path,
         "hilo",
+        ("windows(self.h_qkv(x), ", "windows(self.h_qkv(x).view(len(x), x.shape[2], x.shape[1], -1), "),
         (
-            "B, H, W, _ = x.shape\n        s, n = self.window_size",
-            "B, W, H, _ = x.shape\n        s, n = self.window_size",
+            "from_windows(y, self.window_size, *x.shape[1:3])",
+            "from_windows(y, self.window_size, x.shape[2], x.shape[1]).view(*x.shape[:3], -1)",
         ),
-        ("return self.h_proj(y.reshape(B, H, W, -1))", "return self.h_proj(y.reshape(B, W, H, -1))"),
     )
     assert "outside its declared reach" in failures(path, "hilo_broken[alpha=0.0]")["reach"]
     assert "differs from hilo" in failures(path, against="hilo")["against"]

@@ -114,3 +114,21 @@ def test_the_hash_tells_plans_apart(known):
 
     assert len({of(), of(seed=1), of(protocol="quick"), of(batch=(1,)), of(measure=("macs",))}) == 5
     assert of() == of()
+
+
+@pytest.mark.parametrize("scope", ["backbone", "task"])
+def test_a_kernel_that_the_attention_inside_lacks_is_declined_in_the_plan(known, scope):
+    inside = "litv2_s[attention=van]"
+    variants = {
+        "backbone": (inside, "litv2_s"),
+        "task": (f"semantic_fpn[backbone={inside}]", "semantic_fpn[backbone=litv2_s]"),
+    }[scope]
+    found = plan(Sweep(**{scope: variants}, reference="none", kernel=("sdpa",)), known)
+    assert list(found.declined.values()) == [f"{variants[0]} runs with kernel eager; got kernel=sdpa"]
+
+
+def test_performers_batch_wide_stabiliser_is_declared_to_couple_images(known):
+    performer = known["performer"]
+    for stabiliser, coupled in (("sample", False), ("batch", True)):
+        size = known.size(parse_variant(f"performer[stabiliser={stabiliser}]"))
+        assert bool(performer.coupling(size)) is coupled

@@ -96,10 +96,10 @@ def determinism(s: Subject) -> str:
 
 def batch(s: Subject) -> str:
     """An image alone, in a batch with louder and quieter ones, and in another order: the same result."""
-    worst, reason = 0.0, s.declaration.batch_coupled
+    worst, reason = 0.0, ""
     loud = torch.tensor([1.0, 30.0, 0.1], dtype=torch.float64).view(3, 1, 1, 1)
     for grid in s.some(PROBE, (9, 4)):
-        layer, x = s.layer(grid), s.images(grid, batch=3) * loud
+        layer, x, reason = s.layer(grid), s.images(grid, batch=3) * loud, s.declaration.coupling(s.size(grid))
         alone = torch.cat([layer(image[None]) for image in x])
         errors = [difference(y, a) for y, a in zip(layer(x), alone, strict=True)]
         errors += [difference(y, a) for y, a in zip(layer(x.flip(0)).flip(0), alone, strict=True)]

@@ -24,7 +24,7 @@ def reach(s: Subject) -> str:
         places = _places(grid)
         found = torch.zeros(len(places), *grid, dtype=torch.bool)
         for seed in (0, 1):
-            alone = bool(s.declaration.batch_coupled)
+            alone = bool(s.declaration.coupling(s.size(grid)))
             found |= influence(s.layer(grid, seed=seed + 1), s.images(grid, batch=1, seed=seed), places, alone=alone)
         seen.append(f"{found.float().mean():.0%} of {text(grid)}")
         if declared == "data-dependent":

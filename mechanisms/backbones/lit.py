@@ -135,7 +135,6 @@ class Lit(nn.Module):
         num_classes: logits.
         deform: the operator of the merges, `torch` or `torchvision`.
         drop_path_rate: of the last block, in training.
-        kernels: what every attention layer inside can run with.
     """
 
     def __init__(
@@ -147,10 +146,8 @@ class Lit(nn.Module):
         num_classes: int,
         deform: str,
         drop_path_rate: float,
-        kernels: Sequence[str],
     ) -> None:
         super().__init__()
-        self._kernel, self.kernels = "eager", tuple(kernels)
         self.dims = shape.dims
         self.patch_embed = PatchEmbed(shape.dim)
         rates = iter(drop_rates(sum(shape.depths), drop_path_rate))
@@ -163,17 +160,6 @@ class Lit(nn.Module):
         self.norm = nn.LayerNorm(shape.dims[-1])
         self.head = nn.Linear(shape.dims[-1], num_classes)
         init_linear(self)
-
-    @property
-    def kernel(self) -> str:
-        """The attention kernel of every layer inside."""
-        return self._kernel
-
-    @kernel.setter
-    def kernel(self, kernel: str) -> None:
-        if kernel not in self.kernels:
-            raise ValueError(f"this model's attention runs with kernel {' or '.join(self.kernels)}; got {kernel}")
-        self._kernel = kernel
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """Each stage's map [B,H,W,C], before the merge."""

@@ -97,7 +97,6 @@ def litv1(shape: Shape, resolution: tuple[int, int], **settings: Any) -> Lit:
         num_classes=settings["num_classes"],
         deform=settings["deform"],
         drop_path_rate=settings["drop_path_rate"],
-        kernels=KERNELS,
     )
 
 

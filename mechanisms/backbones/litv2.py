@@ -56,7 +56,6 @@ def litv2(shape: Shape, resolution: tuple[int, int], **settings: Any) -> Lit:
         num_classes=settings["num_classes"],
         deform=settings["deform"],
         drop_path_rate=settings["drop_path_rate"],
-        kernels=inside.kernels,
     )
 
 
@@ -79,6 +78,9 @@ def _declare(letter: str, shape: Shape) -> None:
         except AttnbenchError as error:  # an attention that nobody has registered
             return str(error)
 
+    def kernels_at(size: Size) -> tuple[str, ...]:
+        return third(shape, size.settings, size.grid).kernels
+
     @mechanism(
         name=f"litv2_{letter}",
         title=f"LITv2-{letter.upper()}: HiLo attention, deformable merging, ConvFFN",
@@ -96,6 +98,7 @@ def _declare(letter: str, shape: Shape) -> None:
         macs=partial(litv2_macs, shape),
         declines=declines,
         kernels=("eager", "sdpa", "flex"),
+        kernels_at=kernels_at,
         growth="quadratic",
         notes={"deform": lit.NOTE_DEFORM},
     )

@@ -53,7 +53,7 @@ class Third:
     @property
     def kernels(self) -> tuple[str, ...]:
         """What all of them can run with."""
-        offered = [self.known[variant.name].kernels for variant in self.variants]
+        offered = [self.known.kernels(*turn) for turn in zip(self.variants, self.sizes, strict=True)]
         return tuple(kernel for kernel in offered[0] if all(kernel in other for other in offered))
 
     def build(self, depth: int) -> list[nn.Module]:

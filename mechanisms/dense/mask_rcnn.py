@@ -40,7 +40,7 @@ from mechanisms.dense.boxes import (
     resolved,
     roi_align,
 )
-from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone
+from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, kernels_at
 
 STRIDES = (4, 8, 16, 32, 64)
 SCALES = (8.0,)  # of anchors, in strides
@@ -126,6 +126,7 @@ class MaskHead(nn.Sequential):
     defaults={"backbone": "litv2_s", "num_classes": 80, "nms": "auto", "roi": "torch"},
     declines=declines,
     kernels=KERNELS,
+    kernels_at=kernels_at,
     notes={**NOTES, "nms": NOTE_NMS},
 )
 class MaskRCNN(nn.Module):

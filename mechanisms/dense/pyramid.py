@@ -15,7 +15,7 @@ WIDTH = 256  # channels of every level
 KERNELS = ("eager", "sdpa", "flex")
 NOTES = {
     "published": "the papers count by mmdetection's rule, which sees biases, norms and ReLU and no deformable kernel",
-    "kernel": "of the backbone's attention; a backbone that has no such kernel refuses it when it is built",
+    "kernel": "of the backbone's attention",
 }
 # the authors' detectors build LITv1's tables of biases for a square of the shorter side, resizing them at every call
 _FOR_SQUARES = ("litv1_s", "litv1_m", "litv1_b")
@@ -34,6 +34,13 @@ def declines(size: Size) -> str | None:
     if known[variant.name].scope != "backbone":
         return f"backbone must be a backbone; got {variant}, which is a {known[variant.name].scope}"
     return known.declines(variant, known.size(variant, grid=size.grid))
+
+
+def kernels_at(size: Size) -> tuple[str, ...]:
+    """What the backbone's attention runs with."""
+    known = registered()
+    variant = known.check(parse_variant(str(size.settings["backbone"])))
+    return known.kernels(variant, known.size(variant, grid=size.grid))
 
 
 class Backbone(nn.Module):

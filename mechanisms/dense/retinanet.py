@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from attnbench.declaration import Size, mechanism
 from mechanisms.dense import pyramid
 from mechanisms.dense.boxes import NOTE_NMS, RATIOS, SUPPRESSION, anchors, decode, keep, pick, refusal, resolved
-from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone
+from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, kernels_at
 
 SCALES = tuple(4 * 2 ** (i / 3) for i in range(3))  # of anchors, in strides
 ANCHORS = len(RATIOS) * len(SCALES)
@@ -68,6 +68,7 @@ class Neck(nn.Module):
     defaults={"backbone": "litv2_s", "num_classes": 80, "nms": "auto"},
     declines=declines,
     kernels=KERNELS,
+    kernels_at=kernels_at,
     notes={**NOTES, "nms": NOTE_NMS},
 )
 class RetinaNet(nn.Module):

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.declaration import mechanism
-from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, declines
+from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, declines, kernels_at
 
 INNER = 128
 
@@ -46,6 +46,7 @@ def enlarger(step: int) -> nn.Sequential:
     defaults={"backbone": "litv2_s", "num_classes": 150},
     declines=declines,
     kernels=KERNELS,
+    kernels_at=kernels_at,
     notes=NOTES,
 )
 class SemanticFPN(nn.Module):

@@ -278,7 +278,7 @@ def test_refusals_name_the_rule_and_the_values(setting, resolution, message):
 
 
 def test_a_kernel_that_the_swapped_attention_lacks_is_refused():
-    with pytest.raises(ValueError, match="this model's attention runs with kernel eager; got sdpa"):
+    with pytest.raises(ValueError, match="runs with kernel eager; got kernel=sdpa"):
         model("litv2_s[attention=van]", kernel="sdpa", device="meta")
 
 

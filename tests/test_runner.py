@@ -8,13 +8,15 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from plugins import HOSTILE, WORDY, write_plugin
+from tqdm import TMonitor, tqdm
 
-from attnbench import AttnbenchError, Sweep, load, run
+from attnbench import AttnbenchError, Sweep, jobs, load, run
 from attnbench.store import open_run
 
 SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "quick"}
@@ -46,7 +48,7 @@ def test_every_planned_cell_has_its_record_with_every_quantity_that_applies(tmp_
 
 def test_eight_hostile_layers_cost_their_own_cells_and_no_others(tmp_path):
     hostile = write_plugin(tmp_path / "hostile.py", {**HOSTILE, "talks_much": WORDY})
-    numbers = dict(FAST["overrides"]) | {"timeout_s": 12.0, "memory_limit": 3 << 30}
+    numbers = dict(FAST["overrides"]) | {"timeout_s": 12.0, "memory_limit": 1 << 30}
     sweep = Sweep(
         mechanism=("msa", "hilo", *HOSTILE, "talks_much"),
         plugins=(str(hostile),),
@@ -182,3 +184,18 @@ def test_the_papers_procedure_is_one_block_without_an_interval(tmp_path):
     assert row.rounds == 1
     assert "no_interval" in row["flags"]
     assert row.isna()["latency_low_s"]
+
+
+def test_the_watchman_of_progress_bars_may_stay_and_a_layers_own_thread_may_not():
+    done, before = threading.Event(), set(threading.enumerate())
+    watchman = TMonitor(tqdm, 10)
+    own = threading.Thread(target=done.wait, daemon=True)
+    try:
+        jobs._no_threads_left(before)
+        own.start()
+        with pytest.raises(jobs.ContractError, match="left 1"):
+            jobs._no_threads_left(before)
+    finally:
+        watchman.exit()
+        done.set()
+        own.join()

@@ -112,7 +112,7 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--mechanism", "-m", metavar="LIST", help="Layers: hilo,msa,'hilo[alpha=0.5]'. [every one]"),
         click.option("--backbone", metavar="LIST", help="Whole classifiers, e.g. litv2_s,'litv2_s[attention=sra]'."),
         click.option("--task", metavar="LIST", help="Detectors and segmenters, e.g. 'retinanet[backbone=litv2_s]'."),
-        click.option("--suite", metavar="NAME", help="What one published table needs, e.g. table4; see `list suites`."),
+        click.option("--suite", metavar="LIST", help="What published tables need, e.g. table4; see `list suites`."),
         click.option("--res", metavar="LIST", help="Pixels: 224 or 512x384 (height x width). [224]"),
         click.option("--batch", metavar="LIST", help="Images. [8 on a CPU, 64 on a GPU]"),
         click.option("--dim", metavar="LIST", help="Channels of a layer. [768]"),

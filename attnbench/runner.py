@@ -161,7 +161,8 @@ class _Runner:
         if "latency" not in self.sweep.measure:
             for cell in alive:
                 if cell.id not in self.writer.done:
-                    self._add(self._measured(conclude.untimed(found, cell, self.protocol, self.writer.id)))
+                    ending = self._uncounted(cell, found)
+                    self._add(self._measured(conclude.untimed(found, cell, self.protocol, self.writer.id, *ending)))
             return
         if not [c for c in alive if c.id not in self.writer.done]:
             return
@@ -195,6 +196,11 @@ class _Runner:
             self.writer.samples.append(line, sync=False)
             self._heed_interrupt()
         found.counts[key] = self.counts[key]
+
+    def _uncounted(self, cell: Cell, found: Found) -> tuple[str, str]:
+        """How an untimed cell ends: failed where only counts were wanted and there are none."""
+        line = found.counts.get(cell.count_key, {})
+        return ("ok", "") if cell.id in found.trials or "values" in line else ("failed", line["notes"])
 
     def _trial(self, cell: Cell, found: Found) -> None:
         if cell.id in found.trials or cell.id in found.dropped:

@@ -104,6 +104,7 @@ def test_an_operator_that_no_counter_knows_makes_a_lower_bound(operator, functio
         lambda x, w: F.layer_norm(x, x.shape[-1:]).roll((1, 1), (1, 2)).flip(1),
         lambda x, w: F.group_norm(x, 1).clamp(min=0).cumsum(1),
         lambda x, w: F.avg_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 1) + F.adaptive_avg_pool2d(x, 1) + F.max_pool2d(x, 1),
+        lambda x, w: F.adaptive_avg_pool2d(x.contiguous(memory_format=torch.channels_last), 1),
         lambda x, w: F.interpolate(F.unfold(x, 3).unflatten(1, (-1, 1))[:, :4], size=(4, 4), mode="bilinear"),
         lambda x, w: torch.cat([x, x], 1).topk(2, dim=1)[0].gather(1, torch.zeros_like(x[:, :2], dtype=torch.long)),
         lambda x, w: torch.stack([F.dropout(x), F.gelu(x)], 1).mean(1).masked_fill(x > 0, 0.0).to(torch.bfloat16),

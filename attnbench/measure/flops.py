@@ -36,7 +36,7 @@ _NAMES = """
     adaptive_max_pool2d max_pool2d
     upsample_nearest1d upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d _upsample_bilinear2d_aa
     upsample_bicubic2d _upsample_bicubic2d_aa upsample_linear1d grid_sampler_2d pixel_shuffle pixel_unshuffle
-    channel_shuffle
+    channel_shuffle as_strided
     topk sort argsort kthvalue median gather index index_select take embedding scatter scatter_add
     scatter_reduce index_add index_put _index_put_impl index_copy index_fill masked_select masked_scatter nonzero
     _unsafe_index floor_divide searchsorted bucketize unique_dim _unique2 one_hot

@@ -1,7 +1,6 @@
 """Published name -> the variant of ours that is its partner: the one place where the two meet.
 
-A name maps to (scope, variants in order of preference). `None` in `WITHOUT` gives the reason why a published
-row has no partner.
+A name maps to (scope, variants in order of preference).
 """
 
 from __future__ import annotations

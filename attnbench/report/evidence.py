@@ -189,7 +189,7 @@ def _point(run: Run, cell: Cell, record: Record | None) -> Point:
     if not named:
         named = next((r.words["device_name"] for r in run.records if _same_device(r, cell)), "")
     host = machine_name(run.facts)
-    label = named or f"{cell.device} of run {run.id}"
+    label = named or device_name(run.facts, cell.device) or f"{cell.device} of run {run.id}"
     return Point(cell, record, run.id, f"{label} ({host})" if host else label)
 
 
@@ -201,6 +201,14 @@ def machine_name(facts: Mapping[str, Any]) -> str:
     """The short name that a run's environment gives its machine; empty where it gives none."""
     environment = facts.get("environment")
     name = environment.get("machine_label", "") if isinstance(environment, Mapping) else ""
+    return name if isinstance(name, str) else ""
+
+
+def device_name(facts: Mapping[str, Any], device: str) -> str:
+    """What a run's environment calls a device, for a run that only counted; empty where it does not say."""
+    environment = facts.get("environment")
+    devices = environment.get("devices") if isinstance(environment, Mapping) else None
+    name = devices.get(device, "") if isinstance(devices, Mapping) else ""
     return name if isinstance(name, str) else ""
 
 

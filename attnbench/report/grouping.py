@@ -16,10 +16,18 @@ def eager(evidence: Evidence, *scopes: str) -> list[Point]:
 
 
 def comparable(evidence: Evidence, *need: str) -> list[list[Point]]:
-    """Groups under one condition and resolution in which at least two variants have the quantities."""
+    """Groups under one condition and resolution in which at least two variants have the quantities.
+
+    Zero is no speed and no memory, but a count of MACs: pooling multiplies nothing.
+    """
     found = groups(eager(evidence, "layer", "backbone", "task"), *GROUP, "res_h", "res_w").values()
-    kept = [once([p for p in ps if all((e := p.get(q)) and e.value > 0 for q in need)]) for ps in found]
+    kept = [once([p for p in ps if all(_tells(p, quantity) for quantity in need)]) for ps in found]
     return [ps for ps in kept if len(ps) > 1]
+
+
+def _tells(p: Point, quantity: str) -> bool:
+    found = p.get(quantity)
+    return found is not None and (found.value > 0 or (quantity == "macs" and found.value == 0))
 
 
 def once(points: Sequence[Point]) -> list[Point]:

@@ -42,6 +42,12 @@ def macs(p: Point) -> float:
     return value(p, "macs")
 
 
+def fewest(points: Sequence[Point]) -> Point:
+    """The point with the fewest MACs; of those whose count is whole, where there are any."""
+    whole = [p for p in points if "lower_bound" not in p.flags]
+    return min(whole or points, key=lambda p: (macs(p), p.cell.variant))
+
+
 def _ranks(values: Sequence[float]) -> list[float]:
     return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
 
@@ -58,7 +64,6 @@ def flops_table(evidence: Evidence) -> Table:
     rows: list[tuple[Value, ...]] = []
     for points in comparable(evidence, "macs", SPEED):
         rho, tau = rank_correlation(points)
-        cheap = min(points, key=lambda p: value(p, "macs"))
         fast = max(points, key=lambda p: value(p, SPEED))
         rows.append(
             (
@@ -66,7 +71,7 @@ def flops_table(evidence: Evidence) -> Table:
                 Estimate(len(points)),
                 Estimate(rho) if math.isfinite(rho) else None,
                 Estimate(tau) if math.isfinite(tau) else None,
-                cheap.cell.variant,
+                fewest(points).cell.variant,
                 fast.cell.variant,
             )
         )
@@ -88,6 +93,11 @@ def flops_table(evidence: Evidence) -> Table:
     )
 
 
+def _counted(points: Sequence[Point]) -> list[Point]:
+    """Those that have MACs."""
+    return [p for p in points if macs(p)]
+
+
 def _many(found: Sequence[list[Point]]) -> list[list[Point]]:
     """What is worth a chart: three variants or more; the tables hold the others too."""
     return [points for points in found if len(points) > 2]
@@ -106,19 +116,23 @@ def _chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
 
 
 def flops_charts(evidence: Evidence) -> list[Chart]:
-    """MACs against throughput, with the rank correlation."""
+    """MACs against throughput, with the rank correlation; a variant without MACs counts in the correlation alone."""
     charts = []
-    for number_, sizes in enumerate(_chosen(_many(comparable(evidence, "macs", SPEED))), 1):
+    found = [points for points in comparable(evidence, "macs", SPEED) if len(_counted(points)) > 2]
+    for number_, sizes in enumerate(_chosen(found), 1):
         chart = _panels(f"flops-speed{suffix(number_)}", "FLOPs against measured speed", sizes)
         chart.caption = (
             f"{condition(sizes)}. If FLOPs told the speed, the points would fall from the upper "
             "left to the lower right; rho is Spearman's rank correlation of MACs and time."
         )
+        free = sorted({p.cell.variant for points in sizes for p in points if not macs(p)})
+        if free:
+            chart.caption += f" Zero has no place on a logarithmic axis: {', '.join(free)} (0 MACs counted)."
         for axes, points in zip(chart.axes, sizes, strict=True):
-            for p in points:
+            for p in _counted(points):
                 speed = p.get(SPEED)
                 if speed:
-                    chart.point(axes, value(p, "macs") / 1e9, speed, p.cell.mechanism, tip(p))
+                    chart.point(axes, macs(p) / 1e9, speed, p.cell.mechanism, tip(p))
             rho, _ = rank_correlation(points)
             axes.set_title(f"{size(points[0])}: rho {rho:.2f}, {len(points)} variants")
             axes.set_xlabel("MACs per image (G)")
@@ -126,7 +140,7 @@ def flops_charts(evidence: Evidence) -> list[Chart]:
             log_axes(axes)
         for axes, points in zip(chart.axes, sizes, strict=True):
             chart.labels(
-                axes, [(p.cell.mechanism, p.cell.variant, value(p, "macs") / 1e9, value(p, SPEED)) for p in points]
+                axes, [(p.cell.mechanism, p.cell.variant, macs(p) / 1e9, value(p, SPEED)) for p in _counted(points)]
             )
         charts.append(chart)
     return charts

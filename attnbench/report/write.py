@@ -9,7 +9,18 @@ from typing import Any
 
 from attnbench import claims
 from attnbench.declaration import AttnbenchError
-from attnbench.report import errata, figures, kernels, measured, page, papers_figures, scaling, spectrum, tradeoff
+from attnbench.report import (
+    differences,
+    errata,
+    figures,
+    kernels,
+    measured,
+    page,
+    papers_figures,
+    scaling,
+    spectrum,
+    tradeoff,
+)
 from attnbench.report import published as papers
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Evidence, gather
@@ -91,6 +102,7 @@ def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterato
     ]
     yield "papers", "The papers' tables and figures beside these runs", papers.tables(evidence), drawn
     yield "claims", "What the papers claim", [claims.table(judged)], []
+    yield "differences", "Published counts and ours", differences.tables(evidence), []
     yield "errata", "Errata of the papers", [errata.table()], []
 
 
@@ -150,7 +162,7 @@ def _leaders(evidence: Evidence) -> Iterator[str]:
         if len(points) < 2:
             continue
         first, second = sorted(points, key=lambda p: -tradeoff.speed(p))[:2]
-        fewest = min(points, key=lambda p: (tradeoff.macs(p), p.cell.variant))
+        fewest = tradeoff.fewest(points)
         rho, _ = tradeoff.rank_correlation(points)
         yield (
             f"On {machine} the fastest of {len(points)} layers at 224x224, batch {first.cell.batch}, is "

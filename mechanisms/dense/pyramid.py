@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attnbench.declaration import AttnbenchError, Size
 from attnbench.variant import parse_variant
+from mechanisms.backbones.rivals import FLAT
 from mechanisms.backbones.swap import registered
 
 WIDTH = 256  # channels of every level
@@ -19,6 +20,8 @@ NOTES = {
 }
 # the authors' detectors build LITv1's tables of biases for a square of the shorter side, resizing them at every call
 _FOR_SQUARES = ("litv1_s", "litv1_m", "litv1_b")
+# PVT's keep the classifier's position embeddings, resizing them at every call
+_FOR_224 = ("pvt_small", "pvt_medium", "pvt_large")
 _CLASSIFIER = ("norm", "neck", "head")  # what of a backbone `features` does not use
 
 
@@ -33,6 +36,8 @@ def declines(size: Size) -> str | None:
         return str(error)
     if known[variant.name].scope != "backbone":
         return f"backbone must be a backbone; got {variant}, which is a {known[variant.name].scope}"
+    if variant.name in FLAT:
+        return f"backbone must give maps at strides 4 to 32; got {variant}, which does not"
     return known.declines(variant, known.size(variant, grid=size.grid))
 
 
@@ -43,6 +48,13 @@ def kernels_at(size: Size) -> tuple[str, ...]:
     return known.kernels(variant, known.size(variant, grid=size.grid))
 
 
+def built_for(name: str, resolution: tuple[int, int]) -> tuple[int, int]:
+    """The image that a backbone's tables are made for when the task's image has `resolution`."""
+    if name in _FOR_SQUARES:
+        return (min(resolution),) * 2
+    return (224, 224) if name in _FOR_224 else resolution
+
+
 class Backbone(nn.Module):
     """Map images [B,3,h,w] to the backbone's maps [B,C,H,W], from fine to coarse, the last at stride 32.
 
@@ -50,24 +62,26 @@ class Backbone(nn.Module):
         backbone: a variant, as text.
         resolution: (height, width) in pixels that it is built for.
         first: the first stage (0 at stride 4) whose map goes through a LayerNorm of its own; earlier maps stay.
+            A backbone with `norm_maps = False` has no such norms.
     """
 
     def __init__(self, backbone: str, resolution: tuple[int, int], *, first: int) -> None:
         super().__init__()
         known = registered()
         variant = known.check(parse_variant(backbone))
-        grid = (min(resolution),) * 2 if variant.name in _FOR_SQUARES else resolution
-        model = known.build(variant, known.size(variant, grid=grid))
+        model = known.build(variant, known.size(variant, grid=built_for(variant.name, resolution)))
         if not (hasattr(model, "features") and hasattr(model, "dims")):
             raise ValueError(f"a dense task needs a backbone with features(x) and dims; got {variant}")
         for name in _CLASSIFIER:
             if hasattr(model, name):
                 delattr(model, name)
+        if hasattr(model, "without_classifier"):
+            model.without_classifier()  # type: ignore[operator]  # a method by the contract
         self.model = model
         self.dims: list[int] = list(model.dims)  # type: ignore[arg-type]  # a list of ints by the contract
         self.stages = range(4 - len(self.dims), 4)
         for stage, dim in zip(self.stages, self.dims, strict=True):
-            if stage >= first:
+            if stage >= first and getattr(model, "norm_maps", True):
                 self.add_module(f"norm{stage}", nn.LayerNorm(dim))
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from whole import random_weights
 
-from mechanisms.backbones.deform import DeformableConv, DeformableMerge, merge_macs, sample
+from mechanisms.backbones.deform import DeformableConv, DeformableMerge, merge_macs, refusal, sample
 
 GRIDS = [(4, 6), (5, 7), (2, 2), (9, 4)]
 
@@ -141,7 +141,11 @@ def _as_torch(conv):
 
 
 def test_torchvision_itself_agrees():
-    ops = pytest.importorskip("torchvision.ops")
+    reason = refusal("torchvision")
+    if reason:
+        pytest.skip(reason)
+    import torchvision.ops as ops
+
     conv, x = random_weights(DeformableConv(5, deform="torch")), tokens((5, 7))
     offset = conv.conv_offset(x.permute(0, 3, 1, 2))
     theirs = ops.deform_conv2d(x.permute(0, 3, 1, 2), offset, conv.weight, conv.bias, stride=2)

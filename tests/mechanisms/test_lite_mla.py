@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision_stand_in import library
 from truth import GRIDS, affine, assert_close, images, layer, weights
 
 
@@ -53,7 +54,7 @@ def test_a_query_without_features_gets_the_bias_alone():
 
 
 def test_lite_mla_gives_what_timm_gives():
-    timm = pytest.importorskip("timm.models.efficientvit_mit", reason="timm is not installed: cannot be compared")
+    timm = library("timm.models.efficientvit_mit")
     theirs = timm.LiteMLA(24, 24, dim=8).eval()
     built, x = layer("lite_mla[dim_head=8]", (5, 7)).float(), images((5, 7)).float()
     theirs.load_state_dict(built.state_dict())

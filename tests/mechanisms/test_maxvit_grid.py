@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision_stand_in import library
 from truth import GRIDS, affine, assert_close, attention_of_one, images, layer, weights
 
 
@@ -54,7 +55,7 @@ def test_on_one_cell_per_token_it_is_block_attention():
 
 
 def test_grid_attention_gives_what_timm_gives():
-    timm = pytest.importorskip("timm.models.maxxvit", reason="timm is not installed: its MaxViT cannot be compared")
+    timm = library("timm.models.maxxvit")
     cfg = timm.MaxxVitTransformerCfg(dim_head=8, grid_size=(3, 3), head_first=False)
     theirs = timm.PartitionAttentionCl(24, "grid", cfg).double().eval()
     built, x = layer("maxvit_grid[grid_size=3]", (6, 9)), images((6, 9))

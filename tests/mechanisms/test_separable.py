@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision_stand_in import library
 from truth import GRIDS, affine, assert_close, images, layer, weights
 
 
@@ -35,7 +36,7 @@ def test_pixels_of_different_places_in_the_patch_do_not_meet():
 
 
 def test_separable_attention_gives_what_timm_gives():
-    timm = pytest.importorskip("timm.models.mobilevit", reason="timm is not installed: cannot be compared")
+    timm = library("timm.models.mobilevit")
     theirs = timm.LinearTransformerBlock(24).double().eval().attn
     built, x = layer("separable[patch_size=2]", (4, 6)), images((4, 6))
     theirs.load_state_dict(built.state_dict())

@@ -190,7 +190,7 @@ def test_nystrom_attention_refuses_with_the_rule_and_the_values(settings, messag
         layer("nystrom", (4, 6), **settings)
 
 
-@pytest.mark.parametrize("text", ["nystrom[num_landmarks=8,conv_kernel_size=3]", "nystrom"])
+@pytest.mark.parametrize("text", ["nystrom[num_landmarks=8,conv_kernel_size=3]", "nystrom[num_landmarks=8]", "nystrom"])
 def test_gradients_reach_every_parameter(text):
     built = layer(text, (5, 7))
     built(images((5, 7))).square().sum().backward()

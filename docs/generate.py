@@ -84,7 +84,7 @@ def diagram(known: Registry, name: str) -> tuple[str, Grid, tuple[int, int], int
     grid = subject.some((14, 14))[0]
     H, W = grid
     place = (H // 3, 2 * W // 3)
-    alone = bool(known[name].batch_coupled)
+    alone = bool(known[name].coupling(subject.size(grid)))
     seen = influence(subject.layer(grid), subject.images(grid, batch=1), [place], alone=alone)[0]
     runs = [
         f"M{left * CELL + 1} {y * CELL + 1}h{(right - left) * CELL - 1}v{CELL - 1}h{1 - (right - left) * CELL}z"
@@ -135,14 +135,16 @@ def page(known: Registry, name: str) -> tuple[str, str]:
     lines += ["| tokens, 768 channels, 12 heads | parameters | multiply-accumulates |", "|---|---:|---:|"]
     for side in SIDES:
         found = counts(known, name, side)
-        numbers = f"{found.params:,} | {found.macs:,}" if found else "declined |"
+        least = "at least " if found and found.lower_bound else ""
+        numbers = f"{found.params:,} | {least}{found.macs:,}" if found else "declined |"
         lines.append(f"| {side} x {side} | {numbers} |")
     lines += ["", *_settings(d)]
     lines += [f"Kernels: {', '.join(d.kernels)}.", ""]
     for title, heading in (("What it agrees with", "Agrees"), ("What differs", "Differs")):
         if doc.get(heading):
             lines += [f"## {title}", "", _sentence(prose(doc[heading])), ""]
-    notes = dict(d.notes) | ({"batch": d.batch_coupled} if d.batch_coupled else {})
+    coupled = d.coupling(known.size(Variant(name)))
+    notes = dict(d.notes) | ({"batch": coupled} if coupled else {})
     if notes:
         lines += ["## Notes", "", *(f"- {prose(key)}: {prose(words)}" for key, words in notes.items()), ""]
     lines += ["## Try it", "", "```sh", f"attnbench check {name}"]
@@ -173,12 +175,18 @@ def readme_table(known: Registry) -> str:
         d, small, large = known[name], counts(known, name, 14), counts(known, name, 64)
         numbers = [
             si(small.params) if small else "-",
-            si(small.macs) if small else "-",
-            si(large.macs) if large else "-",
+            _macs(small),
+            _macs(large),
         ]
         link = f"[{name}](docs/mechanisms/{name}.md)"
         lines.append(f"| {' | '.join([link, prose(d.title), paper_link(d), *numbers])} |")
     return "\n".join(lines)
+
+
+def _macs(found: Counts | None) -> str:
+    if not found:
+        return "-"
+    return f"≥ {si(found.macs)}" if found.lower_bound else si(found.macs)
 
 
 def wanted(known: Registry, readme: str) -> tuple[dict[Path, str], list[str]]:

@@ -1,15 +1,17 @@
 """Every mechanism's kernels against each other, measured with the tool itself; writes docs/speed.md.
 
-    python benchmarks/speed.py [--res 224,384,512] [--batch 1,16] [--run FOLDER] [--from-run]
+    python benchmarks/speed.py [--res 224,384,512] [--batch 1,16] [--mechanism LIST] [--run FOLDER,...] [--from-run]
 
-A cell in which `sdpa` is slower than `eager` by more than noise wants a reason in the mechanism's declaration
+The first folder is measured, or gone on with; where several hold a cell, the page takes the first one's. A cell in
+which `sdpa` is slower than `eager` by more than noise wants a reason in the mechanism's declaration
 (`notes={"sdpa": ...}`); the table prints it, or says that there is none.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from attnbench.conclude import ratios
 from attnbench.store import SAMPLES, Run, open_run, read_lines
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
-NUMBERS = (("looks", (8,)), ("processes", 2), ("budget_s", 12.0), ("target", 0.05))
+LEAST = 6  # rounds for an interval of 95 %
+NUMBERS = (("looks", (8,)), ("processes", 4), ("budget_s", 12.0), ("target", 0.05))
 
 
 def main() -> None:
@@ -27,52 +30,80 @@ def main() -> None:
     options.add_argument("--res", default="224,384,512")
     options.add_argument("--batch", default="1,16")
     options.add_argument("--device", default="cpu")
+    options.add_argument("--mechanism", default="", help="those with both kernels unless given")
     options.add_argument("--run", default="runs/speed")
-    options.add_argument("--from-run", action="store_true")
+    options.add_argument("--from-run", action="store_true", help="measure nothing")
     given = options.parse_args()
     known = registry.load()
-    both = tuple(d.name for d in known if d.scope == "layer" and {"eager", "sdpa"} <= set(d.kernels))
+    both = tuple(sorted(d.name for d in known if d.scope == "layer" and {"eager", "sdpa"} <= set(d.kernels)))
     sweep = Sweep(
-        mechanism=tuple(sorted(both)), reference="none", kernel=("eager", "sdpa"), res=axes.resolutions(given.res),
+        mechanism=tuple(given.mechanism.split(",")) if given.mechanism else both,
+        reference="none", kernel=("eager", "sdpa"), res=axes.resolutions(given.res),
         batch=axes.whole_numbers("batch", given.batch), device=(given.device,), measure=("latency",),
         protocol="quick", overrides=NUMBERS,
     )  # fmt: skip
-    folder = Path(given.run) if given.from_run else run(sweep, given.run)
-    PAGE.write_text(page(open_run(folder), known))
+    folders = [Path(folder) for folder in given.run.split(",")]
+    if not given.from_run:
+        run(sweep, folders[0])
+    PAGE.write_text(page([open_run(folder) for folder in folders], known))
     print(f"wrote {PAGE}")
 
 
-def page(measured: Run, known: registry.Registry) -> str:
-    """The table as Markdown."""
+@dataclass(frozen=True)
+class Pair:
+    """A layer under both kernels in one run: its rounds' ratios, by process."""
+
+    res: int
+    batch: int
+    variant: str
+    data: list[list[float]]
+
+
+def pairs(measured: Run) -> Iterator[Pair]:
+    """Every layer and condition that was timed with both kernels."""
     rounds: dict[str, list[Mapping[str, Any]]] = {}
     for line in read_lines(measured.folder / SAMPLES)[0]:
         if line.get("kind") == "round":
             rounds.setdefault(line["group"], []).append(line)
     cells = {(c.group, c.variant, c.kernel): c for c in measured.cells}
-    environment = measured.facts["environment"]
+    for (group, variant, kernel), eager in cells.items():
+        sdpa = cells.get((group, variant, "sdpa"))
+        data = ratios(rounds.get(group, []), sdpa.id, eager.id) if kernel == "eager" and sdpa else []
+        if sum(map(len, data)) >= LEAST:
+            yield Pair(eager.res_h, eager.batch, variant, data)
+
+
+def page(runs: Sequence[Run], known: registry.Registry) -> str:
+    """The table as Markdown."""
+    found: dict[tuple[int, int, str], Pair] = {}
+    for measured in runs:
+        for pair in pairs(measured):
+            found.setdefault((pair.res, pair.batch, pair.variant), pair)
+    environment = runs[0].facts["environment"]
     names = ", ".join(str(v) for v in environment.get("devices", {}).values())
     text = [
         "# Kernels against each other",
         "",
-        f"Made by `make speed` ({measured.facts['created'][:10]}, {names}, torch {environment['versions']['torch']}).",
+        f"Made by `make speed` ({runs[0].facts['created'][:10]}, {names}, torch {environment['versions']['torch']}).",
         "The figure is the speed of `sdpa` over `eager`, from turns in the same rounds, with its 95 % interval;",
-        "above 1 the fused call is faster. A dash: the cell was declined or failed.",
+        f"above 1 the fused call is faster. A dash: not measured, or in fewer than {LEAST} rounds. The last column",
+        "names the cells whose interval lies below 1 and the reason that the mechanism declares; one interval in",
+        "twenty misses its value by chance.",
         "",
     ]
-    conditions = list(dict.fromkeys((c.res_h, c.batch, c.group) for c in measured.cells))
-    text += ["| mechanism | " + " | ".join(f"{r} px, batch {b}" for r, b, _ in conditions) + " | where it is slower |"]
+    conditions = sorted({(c.res_h, c.batch) for measured in runs for c in measured.cells})
+    text += ["| mechanism | " + " | ".join(f"{r} px, batch {b}" for r, b in conditions) + " | where it is slower |"]
     text += ["|---" * (len(conditions) + 2) + "|"]
-    for variant in dict.fromkeys(c.variant for c in measured.cells):
+    for variant in sorted({variant for _, _, variant in found}):
         row, slower = [], []
-        for res, batch, group in conditions:
-            eager, sdpa = cells.get((group, variant, "eager")), cells.get((group, variant, "sdpa"))
-            data = ratios(rounds.get(group, []), sdpa.id, eager.id) if eager and sdpa else []
-            if not data:
+        for res, batch in conditions:
+            pair = found.get((res, batch, variant))
+            if pair is None:
                 row.append("-")
                 continue
-            found = statistics.ratio(data)
-            row.append(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]")
-            if found.high < 1:
+            ratio = statistics.ratio(pair.data)
+            row.append(f"{ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]")
+            if ratio.high < 1:
                 slower.append(f"{res} px, batch {batch}")
         note = known[variant].notes.get("sdpa", "no reason is declared") if slower else ""
         why = f"{'; '.join(slower)}: {note}" if slower else ""

@@ -71,7 +71,10 @@ def macs(size: Size) -> int:
     kernels=("eager", "sdpa"),
     reach="data-dependent",
     growth="quadratic",
-    notes={"memory": "keys and values are gathered, topk copies of each region's at most"},
+    notes={
+        "memory": "keys and values are gathered, topk copies of each region's at most",
+        "sdpa": "a region of a small map has few queries, four at 14x14 tokens, so a fused block shares little",
+    },
 )
 class BiLevelRouting(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""

@@ -107,6 +107,8 @@ def tokens(image: Tensor) -> Tensor:
     reach=reach,
     growth="quadratic",
     notes={
+        "sdpa": "keys have key_dim channels, values C / heads: PyTorch's fused call on the CPU wants equal widths, so "
+        "its composite form runs, which scales queries and keys apart",
         "training": "batch normalisation couples the images of a batch while training",
         "windows": "the authors' models use window_size=7, whose memory grows linearly; the default is the whole map",
     },

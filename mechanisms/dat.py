@@ -175,8 +175,9 @@ class DAT(nn.Module):
         places = self._move(even.view(h, w, 1, 2), self._offsets(q).to(dtype))  # b h w g 2
         places = places.permute(0, 3, 1, 2, 4).reshape(B * G, h, w, 2)
         sampled = _sample(x.view(B, H, W, G, C // G).permute(0, 3, 4, 1, 2).reshape(B * G, -1, H, W), places)
+        sampled = sampled.view(B, C, h, w).contiguous(memory_format=torch.channels_last)  # rows of k and v, as q's
         k, v = (
-            project(sampled.view(B, C, h, w)).reshape(B, n, C // n, h * w).transpose(2, 3)
+            project(sampled).permute(0, 2, 3, 1).reshape(B, h * w, n, C // n).transpose(1, 2)
             for project in (self.proj_k, self.proj_v)
         )
         apart = (asking[:, None] - places.view(B * G, 1, h * w, 2)) * 0.5

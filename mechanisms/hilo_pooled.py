@@ -70,7 +70,11 @@ def macs(size: Size) -> int:
     kernels=("eager", "sdpa", "flex"),
     reach=hilo.reach,
     growth="quadratic",
-    notes={"published": "appendix D prints LITv2-S with it, 3.5 GFLOPs; no layer figure and no code were published"},
+    notes={
+        "published": "appendix D prints LITv2-S with it, 3.5 GFLOPs; no layer figure and no code were published",
+        "sdpa": "both branches see few tokens: nothing is saved there, and in a small batch the fused call's fixed "
+        "cost shows",
+    },
 )
 class HiLoPooled(hilo.Branches):
     """Map [B,H,W,C] to [B,H,W,C]."""

@@ -23,6 +23,7 @@ from attnbench.declaration import mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 from mechanisms.window import (
+    NOTE_SDPA,
     declines,
     from_windows,
     macs,
@@ -60,6 +61,7 @@ class OffsetBias(nn.Module):
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
+    notes={"sdpa": NOTE_SDPA},
 )
 class MaxViTBlock(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""

@@ -25,6 +25,7 @@ from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 from mechanisms.maxvit_block import OffsetBias
+from mechanisms.window import NOTE_SDPA
 
 
 def refusal(dim: int, heads: int, grid_size: int) -> str | None:
@@ -67,6 +68,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
+    notes={"sdpa": NOTE_SDPA},
 )
 class MaxViTGrid(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""

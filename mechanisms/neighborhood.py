@@ -104,7 +104,10 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     kernels=("eager", "sdpa"),
     reach=reach,
     growth="linear",
-    notes={"memory": "keys and values are gathered, kernel_size^2 copies of each; a native kernel has none"},
+    notes={
+        "memory": "keys and values are gathered, kernel_size^2 copies of each; a native kernel has none",
+        "sdpa": "every token has keys of its own, so a fused block has one query and shares nothing",
+    },
 )
 class NeighborhoodAttention(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""

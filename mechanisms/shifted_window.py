@@ -25,7 +25,7 @@ from torch import Tensor
 from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, per_grid
-from mechanisms.window import Windowed, macs
+from mechanisms.window import NOTE_SDPA, Windowed, macs
 from mechanisms.window import refusal as window_refusal
 
 
@@ -90,7 +90,10 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
-    notes={"published": "the layer benchmark ran without the relative position table, so 2.36 M has none"},
+    notes={
+        "published": "the layer benchmark ran without the relative position table, so 2.36 M has none",
+        "sdpa": NOTE_SDPA,
+    },
 )
 class ShiftedWindowAttention(Windowed):
     """Map [B,H,W,C] to [B,H,W,C]."""

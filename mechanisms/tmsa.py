@@ -48,7 +48,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="quadratic",
-    notes={"layers": "two attention layers; halve the counts to compare with one"},
+    notes={"layers": "two attention layers; halve the counts to compare with one", "sdpa": window.NOTE_SDPA},
 )
 class TMSA(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, per_grid
-from mechanisms.window import declines, from_windows, reach, refusal, windows
+from mechanisms.window import NOTE_SDPA, declines, from_windows, reach, refusal, windows
 
 
 @per_grid
@@ -52,6 +52,7 @@ def macs(size: Size) -> int:
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
+    notes={"sdpa": NOTE_SDPA},
 )
 class TwinsLSA(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""

@@ -24,6 +24,11 @@ from attnbench.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 
+NOTE_SDPA = (
+    "a window's logits stay in cache either way: nothing is saved there, and in a small batch the fused call's fixed "
+    "cost can show"
+)
+
 
 def windows(qkv: Tensor, window_size: int, heads: int) -> Tensor:
     """Queries, keys and values by window: [B,H,W,3C] -> [3, B windows, heads, s s, D] in one copy."""
@@ -128,7 +133,10 @@ class Windowed(nn.Module):
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
-    notes={"published": "the layer benchmark ran without the relative position table, so 2.36 M has none"},
+    notes={
+        "published": "the layer benchmark ran without the relative position table, so 2.36 M has none",
+        "sdpa": NOTE_SDPA,
+    },
 )
 class WindowAttention(Windowed):
     """Map [B,H,W,C] to [B,H,W,C]."""

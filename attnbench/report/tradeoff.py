@@ -68,7 +68,7 @@ def flops_table(evidence: Evidence) -> Table:
         rows.append(
             (
                 where(points[0]),
-                Estimate(len(points)),
+                str(len(points)),
                 Estimate(rho) if math.isfinite(rho) else None,
                 Estimate(tau) if math.isfinite(tau) else None,
                 fewest(points).cell.variant,
@@ -83,7 +83,7 @@ def flops_table(evidence: Evidence) -> Table:
         "are faster, 0 that they tell nothing.",
         columns=(
             Column("condition", "condition"),
-            Column("mechanisms", "variants", digits=1),
+            Column("mechanisms", "variants"),
             Column("spearman", "Spearman's rho", digits=2),
             Column("kendall", "Kendall's tau", digits=2),
             Column("fewest", "fewest MACs"),

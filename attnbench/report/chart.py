@@ -31,6 +31,13 @@ AROUND: tuple[tuple[float, float, str], ...] = (
     (36, 40, "left"), (-36, 40, "right"), (36, -40, "left"), (-36, -40, "right"),
 )  # fmt: skip
 
+GAP = 11.0  # pixels between the names at the ends of lines, at the figure's own resolution
+
+
+def tall(names: int, least: float) -> float:
+    """Height in inches of a figure with so many names at the ends of its lines."""
+    return max(least, names * GAP / 100 + 1.6)
+
 
 class Chart:
     """A figure with its name, title and caption. `tips` maps a mark's id to its mechanism and its words."""
@@ -125,7 +132,7 @@ class Chart:
             return
         self._place()
         box = axes.get_window_extent()
-        gap = 11.0
+        gap = min(GAP, (box.height + 8) / max(len(items) - 1, 1))  # they stay beside the axes however many they are
         want = [(float(axes.transData.transform((x, y))[1]), name, x, y) for name, x, y in items]
         want.sort(key=lambda w: (w[0], w[1]))
         places: list[float] = []
@@ -155,6 +162,7 @@ class Chart:
                     "alpha": 0.8,
                     "shrinkA": 0,
                     "shrinkB": 3,
+                    "relpos": (0, 0.5),
                 },
             )
             note.set_in_layout(False)

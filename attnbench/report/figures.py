@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attnbench.report.chart import Chart, tick
+from attnbench.report.chart import Chart, tall, tick
 from attnbench.report.evidence import Evidence, Point, conditions, groups
 from attnbench.report.tables import number
 
@@ -38,7 +38,7 @@ def over_resolution(evidence: Evidence) -> list[Chart]:
         chart = Chart(
             f"fig3-resolution{'' if number_ == 1 else f'-{number_}'}",
             "Figure 3: cost, speed and memory over resolution",
-            size=(11.5, 4.4),
+            size=(11.5, tall(len({p.cell.variant for p in points}), 4.4)),
             panels=(1, 3),
             room=0.13,
         )

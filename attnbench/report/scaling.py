@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from attnbench import statistics
-from attnbench.report.chart import Chart, log_axes
+from attnbench.report.chart import Chart, log_axes, tall
 from attnbench.report.evidence import Estimate, Evidence, Point, conditions, groups
 from attnbench.report.figures import tip
 from attnbench.report.grouping import GROUP, MEMORY, SPEED, eager, suffix, tokens
@@ -109,7 +109,12 @@ def scaling_charts(evidence: Evidence) -> list[Chart]:
     """The speed ratio over tokens."""
     charts = []
     for number_, lines in enumerate(_by_size(evidence), 1):
-        chart = Chart(f"scaling{suffix(number_)}", "Who is faster from how many tokens on", size=(8.6, 5.2), room=0.17)
+        chart = Chart(
+            f"scaling{suffix(number_)}",
+            "Who is faster from how many tokens on",
+            size=(8.6, tall(len(lines), 5.2)),
+            room=0.17,
+        )
         (axes,) = chart.axes
         some = next(p for line in lines.values() for p in line)
         ends = []

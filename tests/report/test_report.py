@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ from attnbench.commands.report import command
 from attnbench.declaration import AttnbenchError
 from attnbench.report import published as papers
 from attnbench.report import write
+from attnbench.report.chart import Chart
 from attnbench.report.evidence import gather, same_variant
 from attnbench.report.layouts import LAYOUTS
 
@@ -316,3 +318,15 @@ def test_values_that_no_measurement_gives_and_texts_that_no_one_can_type_do_not_
     ]
     write([made.run(tmp_path / "run", records)], tmp_path / "out")
     assert len(rows(tmp_path / "out", "measured-layer")) == 5
+
+
+@pytest.mark.parametrize("names", [3, 60])
+def test_names_at_the_ends_of_lines_stay_beside_the_axes_and_apart(names):
+    chart = Chart("many", "Many", size=(6, 3), room=0.3)
+    (axes,) = chart.axes
+    axes.set_ylim(0, 1)
+    chart.end_labels(axes, [(f"m{i}", 1.0, 0.001 * i) for i in range(names)])
+    places = sorted(note.xyann[1] for note in axes.texts)
+    assert places[0] >= -0.01
+    assert places[-1] <= 1.06
+    assert min(b - a for a, b in itertools.pairwise(places)) > min(0.5 / names, 0.03)

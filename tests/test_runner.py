@@ -202,9 +202,9 @@ def test_the_watchman_of_progress_bars_may_stay_and_a_layers_own_thread_may_not(
 
 
 def test_a_layer_of_which_only_counts_were_wanted_fails_where_it_cannot_be_counted(tmp_path):
-    hostile = write_plugin(tmp_path / "hostile.py", {"raises": HOSTILE["raises"]})
-    sweep = Sweep(mechanism=("msa", "raises"), plugins=(str(hostile),), measure=("params", "macs"), **FAST)
+    hostile = write_plugin(tmp_path / "hostile.py", {"uncountable": HOSTILE["raises"]})
+    sweep = Sweep(mechanism=("msa", "uncountable"), plugins=(str(hostile),), measure=("params", "macs"), **FAST)
     records = {r.cell.mechanism: r for r in open_run(run(sweep, tmp_path / "r")).records}
     assert records["msa"].outcome == "ok"
-    assert records["raises"].outcome == "failed"
-    assert "could not be counted" in records["raises"].reason
+    assert records["uncountable"].outcome == "failed"
+    assert "could not be counted" in records["uncountable"].reason

@@ -80,11 +80,15 @@ def page(runs: Sequence[Run], known: registry.Registry) -> str:
         for pair in pairs(measured):
             found.setdefault((pair.res, pair.batch, pair.variant), pair)
     environment = runs[0].facts["environment"]
+    rounds = sorted({sum(map(len, pair.data)) for pair in found.values()})
+    processes = sorted({len(pair.data) for pair in found.values()})
     names = ", ".join(str(v) for v in environment.get("devices", {}).values())
     text = [
         "# Kernels against each other",
         "",
         f"Made by `make speed` ({runs[0].facts['created'][:10]}, {names}, torch {environment['versions']['torch']}).",
+        f"Forward pass, fp32, dim 768, 12 heads, stride 16; {rounds[0]} to {rounds[-1]} rounds over {processes[0]} to",
+        f"{processes[-1]} processes a cell.",
         "The figure is the speed of `sdpa` over `eager`, from turns in the same rounds, with its 95 % interval;",
         f"above 1 the fused call is faster. A dash: not measured, or in fewer than {LEAST} rounds. The last column",
         "names the cells whose interval lies below 1 and the reason that the mechanism declares; one interval in",

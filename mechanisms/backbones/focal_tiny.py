@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from attnbench.declaration import Size, mechanism
 from mechanisms import focal
+from mechanisms.backbones.lit import Stage
 from mechanisms.backbones.names import rename
 from mechanisms.backbones.parts import FFN, PATCH, DropPath, PatchEmbed, drop_rates, init_linear
 from mechanisms.grid import pad_to
@@ -100,21 +101,6 @@ class Merge(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and normalise."""
         return self.norm(self.proj(pad_to(x, 2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-
-
-class Stage(nn.Module):
-    """Blocks, then the merge that leads to the next stage."""
-
-    def __init__(self, blocks: list[Block], downsample: Merge | None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.downsample: nn.Module | None = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The blocks alone."""
-        for block in self.blocks:
-            x = block(x)
-        return x
 
 
 @mechanism(

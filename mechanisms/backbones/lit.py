@@ -113,7 +113,7 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks, then the merge that leads to the next stage."""
 
-    def __init__(self, blocks: Sequence[Block], downsample: nn.Module | None) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], downsample: nn.Module | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample: nn.Module | None = downsample

@@ -9,24 +9,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnbench.declaration import AttnbenchError, Size, mechanism
+    from attnbench.errors import AttnbenchError
+    from attnbench.execution.runner import run
+    from attnbench.planning.sweep import Sweep
     from attnbench.registry import build, names
-    from attnbench.runner import run
-    from attnbench.store import load
-    from attnbench.sweep import Sweep
+    from attnbench.registry.declaration import Size, mechanism
+    from attnbench.results.store import load
 
 __version__ = "0.1.0"
 __all__ = ["AttnbenchError", "Size", "Sweep", "build", "load", "mechanism", "names", "run"]
 
 _HOME = {
-    "AttnbenchError": "declaration",
-    "Size": "declaration",
-    "Sweep": "sweep",
+    "AttnbenchError": "errors",
+    "Size": "registry.declaration",
+    "Sweep": "planning.sweep",
     "build": "registry",
-    "load": "store",
-    "mechanism": "declaration",
+    "load": "results.store",
+    "mechanism": "registry.declaration",
     "names": "registry",
-    "run": "runner",
+    "run": "execution.runner",
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from attnbench import __version__
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 
 COMMANDS = {
     "run": "Measure a sweep and store it as a run folder.",

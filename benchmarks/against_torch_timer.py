@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from attnbench import Sweep, run
-from attnbench.environment import default_threads
-from attnbench.executors.local import PINNED
-from attnbench.store import open_run
+from attnbench.execution.fork_server import PINNED
+from attnbench.machine.environment import default_threads
+from attnbench.results.store import open_run
 
 THEIRS = """
 import itertools, json, sys, torch, attnbench

@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 
-from attnbench import Sweep, protocol, run
-from attnbench.store import open_run
+from attnbench import Sweep, run
+from attnbench.planning import protocol
+from attnbench.results.store import open_run
 
 MECHANISMS = ("msa", "sra", "window", "hilo")
 

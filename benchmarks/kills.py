@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from attnbench.store import open_run
+from attnbench.results.store import open_run
 
 WORDS = [
     "-m",

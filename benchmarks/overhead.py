@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from attnbench.runner import forward_share
+from attnbench.execution.runner import forward_share
 
 WORDS = ["-m", "msa,sra,window,hilo", "--device", "cpu", "--batch", "8", "--protocol", "standard", "--quiet"]
 

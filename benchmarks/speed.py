@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench import Sweep, axes, registry, run, statistics
-from attnbench.conclude import ratios
-from attnbench.store import SAMPLES, Run, open_run, read_lines
+from attnbench import Sweep, registry, run
+from attnbench.analysis import statistics
+from attnbench.analysis.summarize import ratios
+from attnbench.results.store import SAMPLES, Run, open_run, read_lines
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 LEAST = 6  # rounds for an interval of 95 %
@@ -38,8 +39,8 @@ def main() -> None:
     both = tuple(sorted(d.name for d in known if d.scope == "layer" and {"eager", "sdpa"} <= set(d.kernels)))
     sweep = Sweep(
         mechanism=tuple(given.mechanism.split(",")) if given.mechanism else both,
-        reference="none", kernel=("eager", "sdpa"), res=axes.resolutions(given.res),
-        batch=axes.whole_numbers("batch", given.batch), device=(given.device,), measure=("latency",),
+        reference="none", kernel=("eager", "sdpa"), res=options.resolutions(given.res),
+        batch=options.whole_numbers("batch", given.batch), device=(given.device,), measure=("latency",),
         protocol="quick", overrides=NUMBERS,
     )  # fmt: skip
     folders = [Path(folder) for folder in given.run.split(",")]

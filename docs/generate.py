@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 
 from attnbench import registry
-from attnbench.conformance.probes import influence
+from attnbench.conformance.influence import influence
 from attnbench.conformance.subject import Grid, Subject, text
-from attnbench.declaration import Declaration
 from attnbench.measure.flops import Counts, count
 from attnbench.registry import Registry
-from attnbench.terminal import si
-from attnbench.variant import Variant, value_text
+from attnbench.registry.declaration import Declaration
+from attnbench.registry.variant import Variant, value_text
+from attnbench.report.terminal import si
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- mechanisms:begin -->", "<!-- mechanisms:end -->"

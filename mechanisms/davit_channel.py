@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnbench.declaration import mechanism
+from attnbench.registry.declaration import mechanism
 from mechanisms.attend import attend
 from mechanisms.xca import declines, macs, reach, refusal
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms.linear_attention import EPSILON
 from mechanisms.linear_attention import macs as linear_attention_macs
 from mechanisms.performer import wide

@@ -19,7 +19,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 
 
 def widths(dim: int, order: int) -> list[int]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms.attend import attend
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 from mechanisms.maxvit_block import OffsetBias

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import per_grid
 

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 
 PATHS = 4
 SHORTEST, LONGEST = 0.001, 0.1  # steps dt at the start of training

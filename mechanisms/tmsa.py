@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms import sra, twins_lsa, window
 from mechanisms.twins_gsa import twins_gsa
 

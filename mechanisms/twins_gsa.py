@@ -13,7 +13,7 @@ Cost    multiply-accumulates per image: 2 N C^2 + (r^2 + 2) M C^2 + 2 N M C;  r 
 
 from __future__ import annotations
 
-from attnbench.declaration import mechanism
+from attnbench.registry.declaration import mechanism
 from mechanisms.sra import SRA, declines, macs, reach
 
 

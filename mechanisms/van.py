@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 
 RADIUS = 2 + 3 * 3  # of the 5x5 filter and of the dilated 7x7 filter together
 

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from attnbench import AttnbenchError, registry
+from attnbench.analysis.compare import compare_arms, compare_runs
 from attnbench.commands.compare import command
-from attnbench.compare import compare_arms, compare_runs
-from attnbench.record import Record
-from attnbench.store import create_or_resume
-from attnbench.sweep import Sweep, plan
+from attnbench.planning.sweep import Sweep, plan
+from attnbench.results.record import Record
+from attnbench.results.store import create_or_resume
 
 FINGERPRINT = {"cpu_model": "one", "torch": "2.13"}
 ARMS = ("msa", "hilo", "sra")
@@ -168,7 +168,7 @@ def test_more_rounds_of_the_same_processes_prove_no_more(planned, tmp_path):
 
 
 def test_identical_runs_are_seldom_called_different(tmp_path):
-    from attnbench.statistics import welch, wilson
+    from attnbench.analysis.statistics import welch, wilson
 
     dice = np.random.default_rng(1)
     trials, misses = 4000, 0

@@ -8,9 +8,9 @@ import random
 import pytest
 
 from attnbench import registry
-from attnbench.conclude import Found, conclude, half_widths, reference_of
-from attnbench.protocol import get
-from attnbench.sweep import Sweep, plan
+from attnbench.analysis.summarize import Found, conclude, half_widths, reference_of
+from attnbench.planning.protocol import get
+from attnbench.planning.sweep import Sweep, plan
 
 STANDARD = get("standard")
 

@@ -13,10 +13,10 @@ from torch import nn
 from attnbench import registry
 from attnbench.commands import check, new
 from attnbench.conformance import CHECKS, COMPILES, examine
-from attnbench.conformance.probes import influence, peak_bytes
+from attnbench.conformance.influence import influence, peak_bytes
 from attnbench.conformance.subject import Subject
-from attnbench.declaration import AttnbenchError
-from attnbench.variant import parse_variant
+from attnbench.errors import AttnbenchError
+from attnbench.registry.variant import parse_variant
 
 QUICK = tuple(name for name in CHECKS if name not in COMPILES)
 LAWS = tuple(name for name in QUICK if name != "export")

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from attnbench.devices import open_device
+from attnbench.machine.devices import open_device
 from attnbench.measure import latency
 from mechanisms.msa import MSA
 
@@ -89,7 +89,7 @@ def test_a_lack_of_memory_is_recognised_and_leaves_the_gpu_usable(device):
 
 _STICKY = """
 import sys, torch
-from attnbench.devices import open_device
+from attnbench.machine.devices import open_device
 device = open_device("cuda")
 where = device.torch_device()
 try:

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attnbench import devices, machine, nvml
-from attnbench.declaration import AttnbenchError
-from attnbench.devices import Turn, cpu, cuda
-from attnbench.devices import _torch as shared
+from attnbench.errors import AttnbenchError
+from attnbench.machine import devices, linux, nvml
+from attnbench.machine.devices import Turn, cpu, cuda
+from attnbench.machine.devices import _torch as shared
 
 PINNED = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -33,7 +33,8 @@ def switches():
 
 
 def test_the_kinds_are_known_without_torch():
-    code = "import sys, attnbench.devices as d; assert d.kinds() == ['cpu', 'cuda']; sys.exit('torch' in sys.modules)"
+    code = "import sys; from attnbench.machine import devices as d; assert d.kinds() == ['cpu', 'cuda']\n"
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -42,8 +43,8 @@ def test_a_new_kind_of_device_is_one_file(monkeypatch, tmp_path):
         "def names():\n    return ['abacus:3']\n\ndef open_device(index):\n    return ('an abacus', index)\n"
     )
     monkeypatch.setattr(devices, "__path__", [*devices.__path__, str(tmp_path)])
-    monkeypatch.setitem(sys.modules, "attnbench.devices.abacus", None)
-    monkeypatch.delitem(sys.modules, "attnbench.devices.abacus")
+    monkeypatch.setitem(sys.modules, "attnbench.machine.devices.abacus", None)
+    monkeypatch.delitem(sys.modules, "attnbench.machine.devices.abacus")
     assert devices.kinds() == ["abacus", "cpu", "cuda"]
     assert devices.open_device("abacus:3") == ("an abacus", 3)
     assert "abacus:3" in devices.present()
@@ -70,8 +71,8 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch):
 
 
 def test_the_title_names_the_processor_and_the_cpus_that_may_be_used(monkeypatch):
-    monkeypatch.setattr(machine, "cpu_model", lambda: "Abacus 9")
-    monkeypatch.setattr(machine, "affinity", lambda: (0, 3, 4))
+    monkeypatch.setattr(linux, "cpu_model", lambda: "Abacus 9")
+    monkeypatch.setattr(linux, "affinity", lambda: (0, 3, 4))
     assert cpu.Cpu().title() == "Abacus 9 (3 cores)"
 
 
@@ -97,7 +98,7 @@ def test_a_precision_that_the_cpu_lacks_is_refused():
 
 def test_each_call_on_the_cpu_is_timed_alone(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("attnbench.devices.cpu.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("attnbench.machine.devices.cpu.time.perf_counter", lambda: now[0])
     durations = iter([0.5, 0.25, 1.0])
 
     def call() -> None:
@@ -110,7 +111,7 @@ def test_each_call_on_the_cpu_is_timed_alone(monkeypatch):
 
 def test_cold_flushes_before_each_call_and_outside_its_time(monkeypatch):
     now, seen, device = [0.0], [], cpu.Cpu()
-    monkeypatch.setattr("attnbench.devices.cpu.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("attnbench.machine.devices.cpu.time.perf_counter", lambda: now[0])
 
     def flush() -> None:
         seen.append("flush")
@@ -126,7 +127,7 @@ def test_cold_flushes_before_each_call_and_outside_its_time(monkeypatch):
 
 
 def test_the_flush_writes_twice_the_last_level_cache(monkeypatch):
-    monkeypatch.setattr(machine, "last_level_cache_bytes", lambda: 1000)
+    monkeypatch.setattr(linux, "last_level_cache_bytes", lambda: 1000)
     device = cpu.Cpu()
     device.time_calls(lambda: None, 1, cold=True)
     assert device._flush is not None
@@ -135,7 +136,7 @@ def test_the_flush_writes_twice_the_last_level_cache(monkeypatch):
 
 _MEMORY = """
 import json, sys, torch
-from attnbench.devices import open_device
+from attnbench.machine.devices import open_device
 from mechanisms.msa import MSA
 
 torch.set_num_threads(1)
@@ -202,7 +203,8 @@ def test_where_the_resident_peak_cannot_be_read_the_allocators_stands_for_it_and
 
 @pytest.mark.skipif(not _here, reason=_why)
 def test_a_malloc_that_never_maps_ends_all_the_same():
-    code = "from attnbench.devices import open_device as o; print(o('cpu').measure_memory(lambda: bytearray(9 << 20)))"
+    code = "from attnbench.machine.devices import open_device\n"
+    code += "print(open_device('cpu').measure_memory(lambda: bytearray(9 << 20)))"
     never = {**os.environ, "MALLOC_MMAP_MAX_": "0"}
     assert subprocess.run([sys.executable, "-c", code], env=never, timeout=120, capture_output=True).returncode == 0
 
@@ -219,7 +221,7 @@ def test_what_is_made_once_is_no_growth():
 
 def test_free_memory_is_within_the_machines(monkeypatch):
     assert 0 < cpu.Cpu().free_bytes() < 1 << 50
-    monkeypatch.setattr(machine, "memory_free", lambda: None)
+    monkeypatch.setattr(linux, "memory_free", lambda: None)
     assert 0 < cpu.Cpu().free_bytes() < 1 << 50
 
 
@@ -358,7 +360,7 @@ def stream(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Abacus H9")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    monkeypatch.setattr("attnbench.devices.cuda.time.perf_counter", lambda: found.host)
+    monkeypatch.setattr("attnbench.machine.devices.cuda.time.perf_counter", lambda: found.host)
     return found
 
 
@@ -404,7 +406,7 @@ def test_cold_calls_follow_a_flush_of_twice_the_l2_outside_their_time(stream, mo
         made.append((size, kwargs["dtype"]))
         return Buffer()
 
-    monkeypatch.setattr("attnbench.devices.cuda.torch.empty", empty)
+    monkeypatch.setattr("attnbench.machine.devices.cuda.torch.empty", empty)
     turn = cuda.Cuda(0).time_calls(lambda: stream.launch(1.0, host_s=0.25), 3, cold=True)
     assert turn.device_s == pytest.approx((1.0, 1.0, 1.0))
     assert turn.host_s == turn.queue_s == pytest.approx(0.25)
@@ -591,7 +593,7 @@ def test_a_gpu_that_nvml_does_not_show_tells_nothing(monkeypatch):
 def test_a_round_on_the_gpu_keeps_the_worse_of_its_two_ends(monkeypatch):
     fake = Nvml(pids=(1, 2, 3), bits=0x8)
     monkeypatch.setattr(nvml, "library", lambda: fake)
-    monkeypatch.setattr(machine, "family", lambda: frozenset({1}))
+    monkeypatch.setattr(linux, "family", lambda: frozenset({1}))
     reading = cuda.Cuda(0).start_reading()
     fake.pids, fake.bits, fake.clock = (1,), 0x20001, 1500
     found = reading.finish()

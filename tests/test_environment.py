@@ -14,8 +14,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from attnbench import disturbances, environment, machine, nvml
 from attnbench.commands import doctor
+from attnbench.machine import disturbances, environment, linux, nvml
 
 
 def values(tree):
@@ -28,14 +28,14 @@ def values(tree):
 
 
 def test_it_needs_no_torch_to_be_imported():
-    code = "import sys, attnbench.environment, attnbench.disturbances; sys.exit('torch' in sys.modules)"
+    code = "import sys, attnbench.machine.environment, attnbench.machine.disturbances; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize(("quota", "threads"), [(None, 6), (0.5, 1), (2.0, 2), (3.9, 3), (6.0, 6), (100.0, 6)])
 def test_the_threads_are_the_cpus_that_affinity_and_quota_allow(monkeypatch, quota, threads):
-    monkeypatch.setattr(machine, "affinity", lambda: (0, 1, 2, 3, 8, 9))
-    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(linux, "affinity", lambda: (0, 1, 2, 3, 8, 9))
+    monkeypatch.setattr(linux, "cpu_quota", lambda: quota)
     assert environment.default_threads() == threads
 
 
@@ -117,7 +117,7 @@ def test_the_code_is_named_by_its_commit_and_whether_it_was_changed(monkeypatch,
     (tmp_path / "mechanisms").mkdir()
     (house / "__init__.py").write_text("")
     (tmp_path / "mechanisms" / "msa.py").write_text("")
-    monkeypatch.setattr(environment, "HOUSE", house)
+    monkeypatch.setattr(environment, "PACKAGE_DIR", house)
     assert environment.code_version() == {}  # no checkout
     git(tmp_path, "init", "-q")
     (tmp_path / "other.txt").write_text("")
@@ -143,16 +143,16 @@ def test_without_git_the_code_has_no_commit(monkeypatch):
 def calm(monkeypatch):
     """A machine on which nothing disturbs."""
     seen = {"wall_s": 1.0, "other_cpu_s": 0.01, "load_1min": 0.1}
-    monkeypatch.setattr(machine, "HostReading", lambda: SimpleNamespace(finish=lambda: seen))
+    monkeypatch.setattr(linux, "HostReading", lambda: SimpleNamespace(finish=lambda: seen))
     monkeypatch.setattr(disturbances.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(machine, "affinity", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(linux, "affinity", lambda: (0, 1, 2, 3))
     for name, value in [
         ("governor", "performance"), ("cpu_quota", None), ("throttled", 0), ("memory_free", 8 << 30),
     ]:  # fmt: skip
-        monkeypatch.setattr(machine, name, lambda value=value: value)
-    monkeypatch.setattr(machine, "physical_cores", lambda cpus: 4)
+        monkeypatch.setattr(linux, name, lambda value=value: value)
+    monkeypatch.setattr(linux, "physical_cores", lambda cpus: 4)
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
-    monkeypatch.setattr("attnbench.devices.present", lambda: ["cpu"])
+    monkeypatch.setattr("attnbench.machine.devices.present", lambda: ["cpu"])
     return seen
 
 
@@ -184,14 +184,14 @@ def test_load_is_told_with_its_remedy(calm, change, says):
     ],
 )
 def test_a_condition_of_the_host_is_told_with_its_remedy(monkeypatch, name, value, says):
-    monkeypatch.setattr(machine, name, lambda: value)
+    monkeypatch.setattr(linux, name, lambda: value)
     (line,) = disturbances.disturbances()
     assert re.search(says, line)
 
 
 @pytest.mark.usefixtures("calm")
 def test_hardware_threads_that_share_cores_are_told(monkeypatch):
-    monkeypatch.setattr(machine, "physical_cores", lambda cpus: 2)
+    monkeypatch.setattr(linux, "physical_cores", lambda cpus: 2)
     (line,) = disturbances.disturbances()
     assert "4 hardware threads share 2 cores; use --threads 2" in line
 
@@ -207,7 +207,7 @@ def test_another_malloc_is_told(monkeypatch):
 def gpu(calm, monkeypatch):
     state: dict[str, float] = {"throttle_bits": 0.0, "other_gpu_processes": 0.0}
     fake = SimpleNamespace(state=lambda own: state, facts=lambda: {"power_cap_w": 600.0, "power_cap_default_w": 700.0})
-    monkeypatch.setattr("attnbench.devices.present", lambda: ["cpu", "cuda:0"])
+    monkeypatch.setattr("attnbench.machine.devices.present", lambda: ["cpu", "cuda:0"])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="11-22"))
     monkeypatch.setattr(nvml, "library", lambda: object())
     monkeypatch.setattr(nvml, "open_gpu", lambda uuid: fake)

@@ -21,7 +21,7 @@ from attnbench import registry
 from attnbench.conformance import CHECKS, COMPILES, examine
 from attnbench.conformance.subject import Subject
 from attnbench.measure.flops import Counts, count
-from attnbench.variant import Variant, parse_variant
+from attnbench.registry.variant import Variant, parse_variant
 
 KNOWN = registry.load(entry_points=False)
 NAMES = KNOWN.names("layer")

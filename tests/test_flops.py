@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 from attnbench.measure.flops import count
 
 

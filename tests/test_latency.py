@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from attnbench.devices import Turn
+from attnbench.machine.devices import Turn
 from attnbench.measure import latency
 
 

@@ -16,8 +16,9 @@ import pytest
 from plugins import HOSTILE, WORDY, write_plugin
 from tqdm import TMonitor, tqdm
 
-from attnbench import AttnbenchError, Sweep, jobs, load, run
-from attnbench.store import open_run
+from attnbench import AttnbenchError, Sweep, load, run
+from attnbench.execution import jobs
+from attnbench.results.store import open_run
 
 SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "quick"}
 FAST = {**SMALL, "overrides": (("prime_s", 0.0), ("looks", (6,)), ("processes", 2), ("timeout_s", 60.0))}
@@ -144,7 +145,7 @@ def test_ctrl_c_finishes_the_turn_says_how_to_go_on_and_exits_with_130(tmp_path)
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
-    from attnbench.store import Journal
+    from attnbench.results.store import Journal
 
     journal = Journal(tmp_path / "j").open()
     journal.append({"n": 1})

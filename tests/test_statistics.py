@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated import disturbed, processes
 
-from attnbench.distributions import f_tail, signed_rank, student_quantile, student_tail
-from attnbench.statistics import (
+from attnbench.analysis.distributions import f_tail, signed_rank, student_quantile, student_tail
+from attnbench.analysis.statistics import (
     Interval,
     holm,
     kendall_tau,
@@ -29,7 +29,7 @@ from attnbench.statistics import (
     welch,
     wilson,
 )
-from attnbench.stopping import Rule
+from attnbench.analysis.stopping import Rule
 
 NOISE = np.random.default_rng(0).normal(0.01, 0.02, 40)
 TRIALS = 3000

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from attnbench.statistics import ratio
-from attnbench.stopping import Decision, Rule
+from attnbench.analysis.statistics import ratio
+from attnbench.analysis.stopping import Decision, Rule
 
 RULE = Rule(looks=(16, 24, 32), target=0.02, budget_s=60.0)
 

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from attnbench import AttnbenchError, registry
-from attnbench.record import COLUMNS, QUANTITIES, Record, from_dict
-from attnbench.store import create_or_resume, load, open_run, read_lines, set_aside
-from attnbench.sweep import Sweep, plan
+from attnbench.planning.sweep import Sweep, plan
+from attnbench.results.record import COLUMNS, QUANTITIES, Record, from_dict
+from attnbench.results.store import create_or_resume, load, open_run, read_lines, set_aside
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_the_export_has_the_promised_columns_in_order(planned, tmp_path):
 
 
 def test_every_quantity_of_a_column_is_declared():
-    from attnbench.record import MORE_COLUMNS
+    from attnbench.results.record import MORE_COLUMNS
 
     numbers = {
         c for c in (*COLUMNS, *MORE_COLUMNS) if c.endswith(("_s", "_bytes", "_per_s", "_low", "_high", "macs", "_sd"))

@@ -6,17 +6,18 @@ from functools import cache
 
 import pytest
 
-from attnbench import AttnbenchError, axes, registry
+from attnbench import AttnbenchError, registry
+from attnbench.commands import options
+from attnbench.planning.sweep import Plan, plan
 from attnbench.published.differences import absent
+from attnbench.published.suites import SUITES, suite
 from attnbench.report.differences import counted
 from attnbench.report.evidence import MISSING, Evidence, Point
-from attnbench.suites import SUITES, suite
-from attnbench.sweep import Plan, plan
 
 
 @cache
 def planned(name: str) -> Plan:
-    return plan(axes.read({"suite": name}), registry.load(entry_points=False))
+    return plan(options.read({"suite": name}), registry.load(entry_points=False))
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -54,7 +55,7 @@ def test_suites_of_different_resolutions_are_refused_together():
 
 
 def test_an_option_beats_the_suite():
-    assert axes.read({"suite": "fig3", "res": "224"}).res == ((224, 224),)
+    assert options.read({"suite": "fig3", "res": "224"}).res == ((224, 224),)
 
 
 @pytest.mark.parametrize("text", ["tabel4", "table4,tabel4"])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench import AttnbenchError, registry
-from attnbench.sweep import Cell, Sweep, plan
-from attnbench.variant import Variant, parse_value, parse_variant, split_list
+from attnbench.planning.sweep import Cell, Sweep, plan
+from attnbench.registry.variant import Variant, parse_value, parse_variant, split_list
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
 VALUES = st.one_of(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench import machine
-from attnbench.measure.validity import FLAGS, flags
+from attnbench.machine import linux
+from attnbench.results.flags import FLAGS, flags
 
 QUIET = {
     "wall_s": 1.0, "own_cpu_s": 2.0, "cpus": 2.0, "other_cpu_s": 0.02, "involuntary_switches": 3.0, "major_faults": 0.0,
@@ -83,7 +83,7 @@ def counters(**changes):
         "wall_s": 10.0, "own_cpu_s": 5.0, "busy_s": 100.0, "involuntary": 7, "major_faults": 2, "throttled": 1,
         "swap_ins": 30, "cpus": (0, 1),
     }  # fmt: skip
-    return machine.Counters(**{**start, **changes})
+    return linux.Counters(**{**start, **changes})
 
 
 def test_the_conditions_of_a_round_are_differences_of_its_counters():
@@ -107,7 +107,7 @@ def test_a_system_that_does_not_tell_leaves_conditions_out():
 
 
 def test_a_reading_of_this_machine_gives_the_round_that_it_lasted():
-    found = machine.HostReading().finish()
+    found = linux.HostReading().finish()
     assert found["wall_s"] > 0
     assert found["cpus"] >= 1
     assert set(flags([found])) <= set(FLAGS)
@@ -129,10 +129,10 @@ def test_busy_time_counts_our_cpus_alone_and_what_a_hypervisor_took(root):
         "proc/stat",
         "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 10 50 900 5 1 2 37 0 0\ncpu1 1000 0 0 0 0 0 0 0 0 0\n",
     )
-    ticks = machine.TICKS
-    assert machine.busy_s((0,), folder) == pytest.approx(200 / ticks)
-    assert machine.busy_s((0, 1), folder) == pytest.approx(1200 / ticks)
-    assert machine.busy_s((5,), folder) is None
+    ticks = linux.TICKS
+    assert linux.busy_s((0,), folder) == pytest.approx(200 / ticks)
+    assert linux.busy_s((0, 1), folder) == pytest.approx(1200 / ticks)
+    assert linux.busy_s((5,), folder) is None
 
 
 def test_control_groups_of_version_2_are_read_up_to_the_root(root):
@@ -147,10 +147,10 @@ def test_control_groups_of_version_2_are_read_up_to_the_root(root):
     write("sys/fs/cgroup/a/memory.stat", "anon 1\ninactive_file 200000\n")
     write("sys/fs/cgroup/a/b/memory.max", "max\n")
     write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n")
-    assert machine.cpu_quota(folder) == 1.5
-    assert machine.throttled(folder) == 7
-    assert machine.memory_limit(folder) == 1_000_000
-    assert machine.memory_free(folder) == 500_000
+    assert linux.cpu_quota(folder) == 1.5
+    assert linux.throttled(folder) == 7
+    assert linux.memory_limit(folder) == 1_000_000
+    assert linux.memory_free(folder) == 500_000
 
 
 def test_control_groups_of_version_1_are_read(root):
@@ -165,34 +165,34 @@ def test_control_groups_of_version_1_are_read(root):
     write("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "1096000\n")
     write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
     write("proc/meminfo", "MemAvailable: 8000000 kB\n")
-    assert machine.cpu_quota(folder) == 2.5
-    assert machine.throttled(folder) == 2
-    assert machine.memory_limit(folder) == 4_096_000
-    assert machine.memory_free(folder) == 3_000_000
+    assert linux.cpu_quota(folder) == 2.5
+    assert linux.throttled(folder) == 2
+    assert linux.memory_limit(folder) == 4_096_000
+    assert linux.memory_free(folder) == 3_000_000
     write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "9223372036854771712\n")
-    assert machine.memory_limit(folder) is None
+    assert linux.memory_limit(folder) is None
 
 
 def test_a_system_without_these_files_tells_nothing(tmp_path):
-    assert machine.cpu_quota(tmp_path) is None
-    assert machine.throttled(tmp_path) is None
-    assert machine.memory_limit(tmp_path) is None
-    assert machine.memory_free(tmp_path) is None
-    assert machine.busy_s((0,), tmp_path) is None
-    assert machine.physical_cores((0,), tmp_path) is None
-    assert machine.last_level_cache_bytes(tmp_path) is None
+    assert linux.cpu_quota(tmp_path) is None
+    assert linux.throttled(tmp_path) is None
+    assert linux.memory_limit(tmp_path) is None
+    assert linux.memory_free(tmp_path) is None
+    assert linux.busy_s((0,), tmp_path) is None
+    assert linux.physical_cores((0,), tmp_path) is None
+    assert linux.last_level_cache_bytes(tmp_path) is None
 
 
 def test_hardware_threads_of_one_core_are_one_core(root):
     folder, write = root
     for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
         write(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", siblings)
-    assert machine.physical_cores((0, 1, 2, 3), folder) == 2
-    assert machine.physical_cores((0, 2), folder) == 1
+    assert linux.physical_cores((0, 1, 2, 3), folder) == 2
+    assert linux.physical_cores((0, 2), folder) == 1
 
 
 def test_the_largest_cache_is_the_last_level(root):
     folder, write = root
     for index, size in enumerate(["32K", "1024K", "32M"]):
         write(f"sys/devices/system/cpu/cpu0/cache/index{index}/size", size)
-    assert machine.last_level_cache_bytes(folder) == 32 << 20
+    assert linux.last_level_cache_bytes(folder) == 32 << 20

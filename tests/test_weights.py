@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from attnbench.declaration import AttnbenchError
-from attnbench.weights import load_weights
+from attnbench.errors import AttnbenchError
+from attnbench.registry.checkpoints import load_weights
 
 
 def small():

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
     from attnbench.conformance import Report
     from attnbench.registry import Registry
-    from attnbench.variant import Variant
+    from attnbench.registry.variant import Variant
 
 _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>\w+))?(?P<settings>\[.*\])?")
 
@@ -51,7 +51,7 @@ def command(
     from attnbench import registry
     from attnbench.conformance import examine
     from attnbench.conformance.subject import Subject
-    from attnbench.variant import parse_variant
+    from attnbench.registry.variant import parse_variant
 
     if bool(names) == every:
         raise AttnbenchError("check takes names or --all; for example: attnbench check hilo")
@@ -83,7 +83,7 @@ def _variant(known: Registry, text: str) -> Variant:
     """Read a name, a variant, or a file with a class."""
     from pathlib import Path
 
-    from attnbench.variant import parse_variant
+    from attnbench.registry.variant import parse_variant
 
     found = _FILE.fullmatch(text)
     if not found:

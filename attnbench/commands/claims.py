@@ -25,8 +25,9 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     A claim is reproduced or contradicted only by evidence of its own kind: counts anywhere, a claim about
     GPUs by a GPU. What is open says why, and the command that would settle it.
     """
-    from attnbench import claims, published
-    from attnbench.declaration import AttnbenchError
+    from attnbench import published
+    from attnbench.errors import AttnbenchError
+    from attnbench.report import claims
     from attnbench.report.evidence import gather, stored
     from attnbench.report.write import text_of
 
@@ -51,7 +52,7 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
 
 
 def _line(judgement: object, *, full: bool) -> str:
-    from attnbench.claims import Judgement, claimed, details
+    from attnbench.report.claims import Judgement, claimed, details
     from attnbench.report.tables import number
 
     assert isinstance(judgement, Judgement)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
-    from attnbench.compare import Comparison
+    from attnbench.analysis.compare import Comparison
 
 
 @click.command("compare")
@@ -33,8 +33,8 @@ def command(
     The ratio is a speed ratio: above 1, B (or the later arm) is faster. Verdicts are corrected for the number
     of rows. Exit code 1: a verdict that --fail-on names.
     """
-    from attnbench import compare
-    from attnbench.variant import split_list
+    from attnbench.analysis import compare
+    from attnbench.registry.variant import split_list
 
     near, sure = _share("margin", margin), _share("level", level)
     if arms is not None:
@@ -60,7 +60,7 @@ def _print(found: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from attnbench.terminal import open_console
+    from attnbench.report.terminal import open_console
 
     console = open_console()
     table = Table(title=found.title, title_justify="left", box=None, pad_edge=False)

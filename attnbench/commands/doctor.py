@@ -13,9 +13,9 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def command(as_json: bool) -> int:
     """Describe this machine and what would disturb a measurement."""
-    from attnbench.devices import present
-    from attnbench.disturbances import disturbances
-    from attnbench.environment import describe
+    from attnbench.machine.devices import present
+    from attnbench.machine.disturbances import disturbances
+    from attnbench.machine.environment import describe
 
     report = {"environment": describe(present()), "devices": _devices(), "disturbances": disturbances()}
     if as_json:
@@ -27,8 +27,8 @@ def command(as_json: bool) -> int:
 
 def _devices() -> list[dict[str, Any]]:
     """Each device of this machine, and each kind that it has none of, with whether a layer's work runs on it."""
-    from attnbench.declaration import AttnbenchError
-    from attnbench.devices import kinds, open_device, present
+    from attnbench.errors import AttnbenchError
+    from attnbench.machine.devices import kinds, open_device, present
 
     there = present()
     rows = []
@@ -45,7 +45,7 @@ def _try(device: Any) -> dict[str, Any]:
     """Run a small product in every precision; what fails, with its reason."""
     import torch
 
-    from attnbench.sweep import PRECISIONS
+    from attnbench.planning.sweep import PRECISIONS
 
     good, reasons = [], {}
     for precision in PRECISIONS:

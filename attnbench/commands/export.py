@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 
 
 @click.command("export")
@@ -16,7 +16,7 @@ from attnbench.declaration import AttnbenchError
 @click.option("--out", type=click.Path(dir_okay=False), help="The file to write. [stdout]")
 def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
     """Write the records of RUN... one row a cell, columns as docs/glossary.md lists them."""
-    from attnbench.store import load
+    from attnbench.results.store import load
 
     table = load(*runs)
     try:

@@ -38,7 +38,7 @@ def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
 
 def _declared(what: str, plugins: tuple[str, ...]) -> list[dict[str, Any]]:
     from attnbench import registry
-    from attnbench.variant import value_text
+    from attnbench.registry.variant import value_text
 
     known = registry.load(plugins)
     for problem in known.problems:
@@ -57,7 +57,7 @@ def _declared(what: str, plugins: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _protocols(_: tuple[str, ...]) -> list[dict[str, Any]]:
-    from attnbench.protocol import PROTOCOLS
+    from attnbench.planning.protocol import PROTOCOLS
 
     return [
         {"name": p.name, "meaning": p.meaning, "looks": p.looks, "processes": p.processes, "calls": p.calls}
@@ -66,8 +66,8 @@ def _protocols(_: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _devices(_: tuple[str, ...]) -> list[dict[str, Any]]:
-    from attnbench.declaration import AttnbenchError
-    from attnbench.devices import kinds, open_device
+    from attnbench.errors import AttnbenchError
+    from attnbench.machine.devices import kinds, open_device
 
     rows = []
     for kind in kinds():
@@ -79,13 +79,13 @@ def _devices(_: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _suites(_: tuple[str, ...]) -> list[dict[str, Any]]:
-    from attnbench.suites import SUITES
+    from attnbench.published.suites import SUITES
 
     return [{"name": name, "what": s.meaning} for name, s in SUITES.items()]
 
 
 def _quantities(_: tuple[str, ...]) -> list[dict[str, Any]]:
-    from attnbench.record import QUANTITIES
+    from attnbench.results.record import QUANTITIES
 
     return [{"name": name, "unit": q.unit, "meaning": q.meaning} for name, q in QUANTITIES.items()]
 

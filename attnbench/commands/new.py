@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 
 TEMPLATE = '''\
 """{name}: every token attends to every token (say here what yours does instead).

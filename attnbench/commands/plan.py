@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnbench import axes
+from attnbench.commands import options
 
 if TYPE_CHECKING:
+    from attnbench.planning.sweep import Plan, Sweep
     from attnbench.registry import Registry
-    from attnbench.sweep import Plan, Sweep
 
 
 @click.command("plan")
-@axes.options
+@options.options
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON on stdout.")
 def command(as_json: bool, **given: Any) -> int:
     """Show the cells of a sweep, what declines and why, and the time it will take. Nothing is measured."""
-    return show(axes.read(given), as_json=as_json)
+    return show(options.read(given), as_json=as_json)
 
 
 def show(sweep: Sweep, *, as_json: bool) -> int:
@@ -28,9 +28,11 @@ def show(sweep: Sweep, *, as_json: bool) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from attnbench import protocol, runner, terminal
-    from attnbench.estimate import Remaining
-    from attnbench.progress import duration
+    from attnbench.execution import runner
+    from attnbench.execution.progress import duration
+    from attnbench.planning import protocol
+    from attnbench.planning.duration import Remaining
+    from attnbench.report import terminal
 
     planned, known = runner.make_plan(sweep)
     guess = guesses(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
@@ -87,7 +89,7 @@ def headline(planned: Plan) -> str:
 
 def guesses(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> dict[str, float]:
     """Seconds of one call of each cell that will be measured, by formula and the device's ceiling (or a guess)."""
-    from attnbench.estimate import CPU_MACS_PER_S, GPU_MACS_PER_S, call_s
+    from attnbench.planning.duration import CPU_MACS_PER_S, GPU_MACS_PER_S, call_s
 
     found: dict[str, float] = {}
     for cell in planned.cells:
@@ -105,7 +107,7 @@ def guesses(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None
 
 def _ceiling(name: str) -> float:
     """Multiply-accumulates per second of a large product, measured now, in fp32."""
-    from attnbench.devices import open_device
+    from attnbench.machine.devices import open_device
 
     device = open_device(name)
     return device.ceilings(device.set_precision("fp32"), seconds=0.1).macs_per_s

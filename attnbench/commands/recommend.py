@@ -32,9 +32,9 @@ def command(
 
     What was not measured is said, with the command that measures it.
     """
-    from attnbench import recommend
-    from attnbench.axes import resolutions
-    from attnbench.declaration import AttnbenchError
+    from attnbench.commands.options import resolutions
+    from attnbench.errors import AttnbenchError
+    from attnbench.report import recommend
     from attnbench.report.evidence import gather, stored
 
     sizes = resolutions(res)
@@ -55,7 +55,7 @@ def size_bytes(text: str) -> int:
     Raises:
         AttnbenchError: another form.
     """
-    from attnbench.declaration import AttnbenchError
+    from attnbench.errors import AttnbenchError
 
     for unit, shift in (("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("", 0)):
         if text.endswith(unit):

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnbench import axes
+from attnbench.commands import options
 
 if TYPE_CHECKING:
-    from attnbench.executors.local import Nursery
-    from attnbench.sweep import Sweep
+    from attnbench.execution.fork_server import Nursery
+    from attnbench.planning.sweep import Sweep
 
 
 @click.command("run")
-@axes.options
+@options.options
 @click.option("--out", type=click.Path(), help="The run folder. [runs/PROTOCOL-PLAN]")
 @click.option("--fresh", is_flag=True, help="Measure anew if the run there is complete; the old one is kept beside it.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
@@ -29,12 +29,12 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
     Every planned cell leaves a record. The same command goes on where a stopped run was.
     Exit code 0: done; 2: usage; 3: some cells failed; 130: interrupted, everything saved.
     """
-    sweep = axes.read(given)  # before torch is imported: a slip of the hand is told at once
+    sweep = options.read(given)  # before torch is imported: a slip of the hand is told at once
     if dry_run:
         from attnbench.commands.plan import show
 
         return show(sweep, as_json=as_json)
-    from attnbench.executors.local import Nursery
+    from attnbench.execution.fork_server import Nursery
 
     nursery = Nursery(sweep.allocator[0])  # imports torch beside us, while we import it for the plan
     try:
@@ -49,10 +49,13 @@ def _measure(sweep: Sweep, nursery: Nursery, out: str | None, fresh: bool, quiet
     from rich.console import Console
     from rich.text import Text
 
-    from attnbench import protocol, runner, store, terminal
     from attnbench.commands.plan import guesses, headline
-    from attnbench.estimate import Remaining
-    from attnbench.progress import Bar, Silent
+    from attnbench.execution import runner
+    from attnbench.execution.progress import Bar, Silent
+    from attnbench.planning import protocol
+    from attnbench.planning.duration import Remaining
+    from attnbench.report import terminal
+    from attnbench.results import store
 
     errors = Console(stderr=True)
     planned, known = runner.make_plan(sweep)

@@ -19,7 +19,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def command(device: str, protocol: str, trials: int, threads: int | None, allocator: str, as_json: bool) -> int:
     """Time identical layers, doubled work, a known allocation and a known delay; say what can be resolved."""
-    from attnbench import selftest as test
+    from attnbench.selftest import selftest as test
 
     found = test.selftest(
         device=device,

@@ -20,8 +20,8 @@ def command(name: str, plugins: tuple[str, ...]) -> int:
 def _show_run(folder: Path) -> int:
     from rich.text import Text
 
-    from attnbench.store import open_run
-    from attnbench.terminal import open_console, print_results
+    from attnbench.report.terminal import open_console, print_results
+    from attnbench.results.store import open_run
 
     run, console = open_run(folder), open_console()
     facts = run.facts
@@ -41,8 +41,8 @@ def _show_mechanism(name: str, plugins: tuple[str, ...]) -> int:
     from rich.text import Text
 
     from attnbench import registry
-    from attnbench.terminal import si
-    from attnbench.variant import parse_variant, value_text
+    from attnbench.registry.variant import parse_variant, value_text
+    from attnbench.report.terminal import si
 
     known = registry.load(plugins)
     for problem in known.problems:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 
 
 @click.command("spectrum")
@@ -35,8 +35,9 @@ def command(
     The images are synthetic scenes unless --image names yours. OUT gets spectrum.json and fig5-spectrum as PNG,
     SVG and PDF; where OUT is a run folder, `attnbench report OUT` draws it among that run's figures.
     """
-    from attnbench import registry, spectrum
-    from attnbench.axes import resolutions
+    from attnbench import registry
+    from attnbench.commands.options import resolutions
+    from attnbench.studies import spectrum
 
     found = resolutions(res)
     if len(found) != 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnbench.conformance import behaviour, structure
 from attnbench.conformance.subject import CheckError, Finding, Note, Subject, attempt
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 
 # In the order of a beginner's mistakes; a failure of the first leaves the others without a meaning.
 CHECKS: dict[str, Callable[[Subject], str]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnbench.conformance.probes import influence, peak_bytes
+from attnbench.conformance.influence import influence, peak_bytes
 from attnbench.conformance.subject import PROBE, CheckError, Grid, Note, Subject, attempt, difference, randomise, text
 from attnbench.measure.flops import count, on_meta
 

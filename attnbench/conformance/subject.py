@@ -12,9 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnbench.declaration import AttnbenchError, Declaration, Size
+from attnbench.errors import AttnbenchError
 from attnbench.registry import Registry
-from attnbench.variant import Variant
+from attnbench.registry.declaration import Declaration, Size
+from attnbench.registry.variant import Variant
 
 Grid = tuple[int, int]
 Outcome = Literal["pass", "fail", "note"]

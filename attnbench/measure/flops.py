@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 
 Extra = Mapping[Any, Callable[..., int]]
 

@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 
-from attnbench.devices import Device, Turn
+from attnbench.machine.devices import Device, Turn
 
 _AT_MOST = 10_000  # primer calls: an end for a call that takes no time at all
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attnbench.published.differences import absent, by_cell
-from attnbench.record import QUANTITIES
+from attnbench.published.layouts import LAYOUTS, Layout
 from attnbench.report.evidence import Estimate, Evidence
-from attnbench.report.layouts import LAYOUTS, Layout
 from attnbench.report.published import Pair, pairs
 from attnbench.report.tables import Column, Table
+from attnbench.results.record import QUANTITIES
 
 MACS = ("macs", "macs_fvcore", "macs_mmdet")
 COUNTS = ("params", *MACS)

@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attnbench.declaration import AttnbenchError, Setting
+from attnbench.errors import AttnbenchError
+from attnbench.planning.sweep import Cell
 from attnbench.published.partners import DEFAULTS
-from attnbench.record import Record
-from attnbench.store import Run, open_run
-from attnbench.sweep import Cell
-from attnbench.variant import parse_variant, value_text
+from attnbench.registry.declaration import Setting
+from attnbench.registry.variant import parse_variant, value_text
+from attnbench.results.record import Record
+from attnbench.results.store import Run, open_run
 
 MISSING = "missing"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attnbench.declaration import AttnbenchError
-from attnbench.record import QUANTITIES
+from attnbench.errors import AttnbenchError
+from attnbench.registry.variant import parse_variant
 from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.tables import Column, Table, Value
-from attnbench.variant import parse_variant
+from attnbench.results.record import QUANTITIES
 
 SCOPES = {"layer": "Layers", "backbone": "Backbones", "task": "Detectors and segmenters"}
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from attnbench import published
+from attnbench.published.layouts import LAYOUTS, Layout, Metric
 from attnbench.report.evidence import Estimate, Evidence, Point, conditions
-from attnbench.report.layouts import LAYOUTS, Layout, Metric
 from attnbench.report.tables import Column, Table, Value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from attnbench import statistics
+from attnbench.analysis import statistics
 from attnbench.report.chart import Chart, log_axes, tall
 from attnbench.report.evidence import Estimate, Evidence, Point, conditions, groups
 from attnbench.report.figures import tip

@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Evidence
 from attnbench.report.style import PALETTE
-from attnbench.store import Run
+from attnbench.results.store import Run
 
 FILE = "spectrum.json"
 TITLE = "Figure 5: the spectrum of HiLo's two branches"

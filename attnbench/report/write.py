@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnbench import claims
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 from attnbench.report import (
+    claims,
     differences,
     errata,
     figures,
@@ -27,7 +27,7 @@ from attnbench.report.evidence import Evidence, gather
 from attnbench.report.style import charts as chart_settings
 from attnbench.report.style import look
 from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, md, number
-from attnbench.store import Run
+from attnbench.results.store import Run
 
 Section = tuple[str, str, list[Table], list[Chart]]
 

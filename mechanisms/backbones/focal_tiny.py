@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms import focal
 from mechanisms.backbones.lit import Stage
 from mechanisms.backbones.names import rename

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms import lightvit, lightvit_biattn
 from mechanisms.backbones.parts import DropPath, drop_rates, init_linear
 from mechanisms.grid import pad_to

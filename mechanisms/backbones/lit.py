@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from attnbench.declaration import Size
+from attnbench.registry.declaration import Size
 from mechanisms.backbones.deform import DeformableMerge, merge_macs, refusal
 from mechanisms.backbones.parts import PATCH, DropPath, PatchEmbed, drop_rates, init_linear
 

@@ -22,7 +22,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from attnbench.declaration import AttnbenchError, Size, mechanism
+from attnbench.errors import AttnbenchError
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms import hilo
 from mechanisms.backbones import lit
 from mechanisms.backbones.lit import SHAPES, Lit, Shape, conv_ffn_macs, grids, heads

@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import AttnbenchError, Growth, Size, mechanism
+from attnbench.errors import AttnbenchError
+from attnbench.registry.declaration import Growth, Size, mechanism
 from mechanisms.backbones.names import rename
 
 Maps = Callable[[nn.Module, Tensor], list[Tensor]]

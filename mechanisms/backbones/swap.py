@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from attnbench.declaration import AttnbenchError, Setting, parameters
+from attnbench.errors import AttnbenchError
+from attnbench.registry.declaration import Setting, parameters
 
 if TYPE_CHECKING:
     from attnbench.registry import Registry
-    from attnbench.variant import Variant
+    from attnbench.registry.variant import Variant
 
 STRIDE = 16
 HILO: Mapping[str, Setting] = {"window_size": 2, "alpha": 0.9, "pooled": False}  # the third stage as published
@@ -86,7 +87,7 @@ def registered() -> Registry:
 
 
 def _in_turn(known: Registry, settings: Mapping[str, Any]) -> list[Variant]:
-    from attnbench.variant import Variant, parse_variant, value_text
+    from attnbench.registry.variant import Variant, parse_variant, value_text
 
     asked = known.check(parse_variant(str(settings["attention"])))
     if known[asked.name].scope != "layer":

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms.dense import pyramid
 from mechanisms.dense.boxes import (
     NOTE_NMS,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import AttnbenchError, Size
-from attnbench.variant import parse_variant
+from attnbench.errors import AttnbenchError
+from attnbench.registry.declaration import Size
+from attnbench.registry.variant import parse_variant
 from mechanisms.backbones.rivals import FLAT
 from mechanisms.backbones.swap import registered
 

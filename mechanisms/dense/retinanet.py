@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnbench.declaration import Size, mechanism
+from attnbench.registry.declaration import Size, mechanism
 from mechanisms.dense import pyramid
 from mechanisms.dense.boxes import NOTE_NMS, RATIOS, SUPPRESSION, anchors, decode, keep, pick, refusal, resolved
 from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, kernels_at

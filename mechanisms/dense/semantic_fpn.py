@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.declaration import mechanism
+from attnbench.registry.declaration import mechanism
 from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, declines, kernels_at
 
 INNER = 128

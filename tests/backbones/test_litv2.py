@@ -17,7 +17,7 @@ from whole import (
     random_weights,
 )
 
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 from mechanisms.backbones.lit import Shape, grids
 from mechanisms.backbones.litv2 import litv2
 from mechanisms.backbones.swap import HILO

@@ -20,10 +20,10 @@ from torch.overrides import TorchFunctionMode
 from whole import counts, declines, model
 
 from attnbench import registry
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
 from attnbench.measure import mmdet
 from attnbench.published.partners import AT_384, BACKBONES
-from attnbench.variant import parse_variant
+from attnbench.registry.variant import parse_variant
 from mechanisms.backbones import rivals
 
 # name: parameters, MACs, fvcore's total, calls of fused attention with sdpa (None: no such kernel); 224 or 384 px

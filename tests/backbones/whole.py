@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attnbench import registry
 from attnbench.measure.flops import Counts, count
-from attnbench.variant import parse_variant
+from attnbench.registry.variant import parse_variant
 
 
 def model(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from attnbench import registry
-from attnbench.variant import parse_variant
+from attnbench.registry.variant import parse_variant
 
 
 def task(text: str, resolution: tuple[int, int], *, device: str = "cpu", seed: int = 0) -> nn.Module:

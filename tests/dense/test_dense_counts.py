@@ -9,7 +9,7 @@ from around import task
 
 from attnbench import registry
 from attnbench.measure import flops, mmdet
-from attnbench.variant import Variant
+from attnbench.registry.variant import Variant
 
 # backbone: hooks of RetinaNet and of Mask R-CNN, attention's products in stages 3 and 4; a 1280x800 image
 DETECTORS = {

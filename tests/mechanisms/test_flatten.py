@@ -7,7 +7,7 @@ from truth import GRIDS, affine, assert_close, images, layer, weights
 
 from attnbench import registry
 from attnbench.measure.flops import count
-from attnbench.variant import parse_variant
+from attnbench.registry.variant import parse_variant
 
 
 def focused(u, w, power):

@@ -8,7 +8,7 @@ from truth import GRIDS, affine, assert_close, attention_of_one, images, layer, 
 
 from attnbench import registry
 from attnbench.measure.flops import count
-from attnbench.variant import parse_variant
+from attnbench.registry.variant import parse_variant
 from mechanisms.nystrom import landmarks, pseudo_inverse
 
 

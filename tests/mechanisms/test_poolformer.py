@@ -8,7 +8,7 @@ from truth import GRIDS, assert_close, images, layer
 
 from attnbench import registry
 from attnbench.measure.flops import count
-from attnbench.variant import Variant
+from attnbench.registry.variant import Variant
 
 
 def loop(built, x):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import registry
-from attnbench.variant import parse_variant
+from attnbench.registry.variant import parse_variant
 
 GRIDS = [(4, 6), (5, 7), (9, 4)]  # non-square; divisible and not
 

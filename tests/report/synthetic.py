@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attnbench.declaration import AttnbenchError
-from attnbench.record import Record
-from attnbench.store import create_or_resume
-from attnbench.sweep import Cell, Plan, Sweep
-from attnbench.variant import parse_variant
+from attnbench.errors import AttnbenchError
+from attnbench.planning.sweep import Cell, Plan, Sweep
+from attnbench.registry.variant import parse_variant
+from attnbench.results.record import Record
+from attnbench.results.store import create_or_resume
 
 LAYERS = {
     "msa": (521_428_992, 2_362_368, 1.0),

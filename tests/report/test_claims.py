@@ -10,14 +10,16 @@ import pytest
 import synthetic as made
 from click.testing import CliRunner
 
-from attnbench import axes, claims, published
-from attnbench.claims import CONTRADICTED, NOT_HERE, REPRODUCED, UNDECIDED, Judgement, judge
+from attnbench import published
+from attnbench.commands import options
 from attnbench.commands.claims import command
 from attnbench.published import arithmetic as by
 from attnbench.published.comparisons import rules
 from attnbench.published.errata import ERRATA
-from attnbench.record import Record
+from attnbench.report import claims
+from attnbench.report.claims import CONTRADICTED, NOT_HERE, REPRODUCED, UNDECIDED, Judgement, judge
 from attnbench.report.evidence import gather
+from attnbench.results.record import Record
 
 # name: (parameters, multiply-accumulates), counted on the authors' own code at 224 px
 MODELS = {
@@ -229,16 +231,16 @@ def test_two_machines_are_judged_apart(tmp_path: Path) -> None:
 
 
 def test_every_command_is_one_that_run_understands() -> None:
-    options = {
-        o for p in axes.options(click.Command("x", callback=lambda: None).callback).__click_params__ for o in p.opts
+    known = {
+        o for p in options.options(click.Command("x", callback=lambda: None).callback).__click_params__ for o in p.opts
     }  # type: ignore[union-attr]  # click's own attribute
     shown = [c for t in rules().values() if (c := claims.command(t))]
     assert len(shown) > 50
     for text in shown:
         words = shlex.split(text)
         assert words[:2] == ["attnbench", "run"]
-        assert {w for w in words if w.startswith("--")} <= options
-        axes.resolutions(words[words.index("--res") + 1])
+        assert {w for w in words if w.startswith("--")} <= known
+        options.resolutions(words[words.index("--res") + 1])
 
 
 def test_the_command_fails_on_a_contradiction_where_asked(tmp_path: Path) -> None:

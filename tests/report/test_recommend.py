@@ -7,9 +7,9 @@ import synthetic as made
 from click.testing import CliRunner
 
 from attnbench.commands.recommend import command, size_bytes
-from attnbench.declaration import AttnbenchError
-from attnbench.recommend import Question, recommend, words
+from attnbench.errors import AttnbenchError
 from attnbench.report.evidence import gather
+from attnbench.report.recommend import Question, recommend, words
 
 GIB = 2**30
 

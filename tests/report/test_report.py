@@ -15,12 +15,12 @@ from click.testing import CliRunner
 
 from attnbench import published
 from attnbench.commands.report import command
-from attnbench.declaration import AttnbenchError
+from attnbench.errors import AttnbenchError
+from attnbench.published.layouts import LAYOUTS
 from attnbench.report import published as papers
 from attnbench.report import write
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import gather, same_variant
-from attnbench.report.layouts import LAYOUTS
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 
@@ -144,7 +144,8 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 def test_no_torch_is_needed() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import attnbench.report.write, attnbench.claims, attnbench.recommend, attnbench.published.comparisons\n"
+        "import attnbench.report.write, attnbench.report.claims, attnbench.report.recommend\n"
+        "import attnbench.published.comparisons\n"
         "import attnbench.commands.report, attnbench.commands.claims, attnbench.commands.recommend\n"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -262,7 +263,7 @@ def test_a_variant_is_found_however_it_is_spelled(measured: str, wanted: str, sa
 def test_the_defaults_that_partners_know_are_those_of_the_declarations() -> None:
     from attnbench import registry
     from attnbench.published.partners import DEFAULTS, LAYERS, STEPS
-    from attnbench.variant import parse_variant
+    from attnbench.registry.variant import parse_variant
 
     known = registry.load(entry_points=False)
     for name, settings in DEFAULTS.items():

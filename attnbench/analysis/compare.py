@@ -1,0 +1,271 @@
+"""Two runs, or the arms of one -> verdicts: faster, slower, equivalent or undecided.
+
+Arms of one run ran in the same rounds: what is judged is the log ratio of every round, with the unit that
+`statistics.ratio` chooses. A run that stopped at one of several looks pays for them: each p is multiplied by
+their number.
+
+Two runs share no round. Each process of a run gives one value, the median over its rounds of the log time (or
+of the log ratio to the reference), and the difference of the runs' means has Welch's interval over processes.
+That assumes that the processes of a run are a fair sample of what the machine does, then and now: what changed
+between the runs for all of them (load, heat, a clock) is part of the difference and outside the interval. The
+ratio to the reference, which shares its rounds, is nearly free of it; the reference's own row shows it.
+
+A verdict is Holm's over the table: faster or slower where the difference from 1 is; equivalent, which comes
+first, where the interval lies inside the margin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Literal
+
+from attnbench.analysis import statistics, summarize
+from attnbench.errors import AttnbenchError
+from attnbench.machine.environment import differences
+from attnbench.planning.sweep import Cell
+from attnbench.registry.variant import parse_variant
+from attnbench.results.store import SAMPLES, Run, open_run, read_lines
+
+Verdict = Literal["faster", "slower", "equivalent", "undecided"]
+By = Literal["time", "ratio", "rounds"]  # rounds: the arms of one run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One comparison. The ratio is a speed ratio: above 1 the second (run B, the later arm) is faster.
+
+    Attributes:
+        variant: what is judged; `against` what it is judged by (an arm, or the same cell in run A).
+        low, high: its interval at the table's level, for this row alone; (0, inf) where none can be had.
+        p: two-sided, that the ratio is 1; `p_equivalent`: that it lies outside the margin. Both Holm's.
+        basis: what the interval counts, in words. `reason`: why there is no interval.
+    """
+
+    variant: str
+    against: str
+    conditions: str
+    cell: str
+    estimate: float = math.nan
+    low: float = 0.0
+    high: float = math.inf
+    p: float = 1.0
+    p_equivalent: float = 1.0
+    verdict: Verdict = "undecided"
+    basis: str = ""
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: what is not finite becomes None."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in self.__dict__.items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of verdicts; `notes` say what a reader must know before believing it."""
+
+    title: str
+    by: By
+    level: float
+    margin: float
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.03, level: float = 0.95) -> Comparison:
+    """Judge each later arm of a run against the first, wherever both were timed in the same rounds.
+
+    Raises:
+        AttnbenchError: fewer than two arms, an arm that the run does not have, or no round with both.
+    """
+    _check(margin, level)
+    names = [str(parse_variant(text)) for text in arms]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise AttnbenchError(f"--arms needs two or more different variants; got {', '.join(names) or 'none'}")
+    run = open_run(folder)
+    for name in names:
+        if name not in {c.variant for c in run.cells}:
+            known = ", ".join(dict.fromkeys(c.variant for c in run.cells))
+            raise AttnbenchError(f"an arm must be a variant of the run; got {name}; {run.folder} has {known}")
+    looks = len((run.facts.get("protocol") or {}).get("looks") or [0])
+    rounds, rows = _rounds(run), []
+    for base in (c for c in run.cells if c.variant == names[0]):
+        for cell in run.cells:
+            alike = (cell.group, cell.kernel, cell.compiled) == (base.group, base.kernel, base.compiled)
+            if alike and cell.variant in names[1:]:
+                data = summarize.ratios(rounds.get(cell.group, ()), cell.id, base.id)
+                rows.append(_arm(cell, base, data, margin, level, looks))
+    if not rows or not any(math.isfinite(r.estimate) for r in rows):
+        raise AttnbenchError(f"arms are compared over rounds that both were in; {run.folder} has none of {names}")
+    notes = [] if looks == 1 else [f"the run could end at {looks} looks; each interval and p allows for it"]
+    return _judged(f"arms of run {run.id}, against {names[0]}", "rounds", level, margin, rows, notes)
+
+
+def compare_runs(
+    a: Path | str, b: Path | str, *, by: Literal["time", "ratio"] = "time", margin: float = 0.03, level: float = 0.95,
+    across_machines: bool = False,
+) -> Comparison:  # fmt: skip
+    """Judge every cell that both runs timed: how fast run B is against run A.
+
+    Args:
+        a: the earlier run's folder.
+        b: the later run's folder.
+        by: compare times, or the ratios to the reference arm.
+        margin: equivalent means within 1 / (1 + margin) and 1 + margin.
+        level: confidence level of each interval, and 1 - level the error rate that Holm's rule holds.
+        across_machines: the runs may be of different machines; ratios to the reference are compared.
+
+    Raises:
+        AttnbenchError: different machines, unless allowed; no cell in common; no common reference.
+    """
+    _check(margin, level)
+    first, second = open_run(a), open_run(b)
+    notes, differ = _between(first, second)
+    if differ and not across_machines:
+        raise AttnbenchError(
+            f"times are compared on one machine alone; {first.folder} and {second.folder} differ in "
+            f"{'; '.join(differ)}; --allow-cross-machine compares the ratios to the reference instead"
+        )
+    if differ:
+        by = "ratio"
+        notes.append(f"different machines: ratios to the reference alone are compared ({'; '.join(differ)})")
+    reference = _reference(first, second, by)
+    mine, yours = _rounds(first), _rounds(second)
+    there, rows, neither = {c.id for c in second.cells}, [], 0
+    for cell in first.cells:
+        base = summarize.reference_of([c for c in first.cells if c.group == cell.group], reference)
+        if cell.id not in there or (by == "ratio" and (base is None or base.id == cell.id or base.id not in there)):
+            continue
+        values = [_process_values(rounds.get(cell.group, ()), cell, base, by) for rounds in (mine, yours)]
+        if any(values):
+            rows.append(_across(cell, values, (first, second), margin, level))
+        else:
+            neither += 1
+    if not rows:
+        raise AttnbenchError(
+            f"runs are compared over cells that both have timed; {first.folder} and {second.folder} share none"
+        )
+    if neither:
+        notes.append(f"{neither} cell{'s were' if neither > 1 else ' was'} timed in neither")
+    for run, other in ((first, second), (second, first)):
+        alone = len({c.id for c in run.cells} - {c.id for c in other.cells})
+        if alone:
+            notes.append(f"{alone} cell{'s are' if alone > 1 else ' is'} in {run.folder} alone")
+    found = _judged(f"run {second.id} against run {first.id}", by, level, margin, rows, notes)
+    return replace(found, notes=(*found.notes, *_drift(found, reference)))
+
+
+def _arm(cell: Cell, base: Cell, data: list[list[float]], margin: float, level: float, looks: int) -> Row:
+    row = Row(variant=cell.variant, against=base.variant, conditions=cell.conditions(), cell=cell.id)
+    if not data:
+        return replace(row, reason="no round has both")
+    found = statistics.ratio(data, 1 - (1 - level) / looks)
+    over = f"{found.rounds} rounds in {found.processes} process{'es' if found.processes > 1 else ''}, unit {found.unit}"
+    near = 1 / (1 + margin) < found.estimate < 1 + margin
+    outside = max(statistics.ratio_p(data, side * math.log1p(margin)) for side in (-1, 1))
+    return replace(
+        row, estimate=found.estimate, low=found.low, high=found.high, basis=over,
+        p=min(1.0, looks * statistics.ratio_p(data)), p_equivalent=min(1.0, looks * outside) if near else 1.0,
+        reason="" if math.isfinite(found.high) else f"{found.rounds} rounds are too few for an interval",
+    )  # fmt: skip
+
+
+def _across(cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin: float, level: float) -> Row:
+    row = Row(variant=cell.variant, against="itself in run A", conditions=cell.conditions(), cell=cell.id)
+    for of, run, name in zip(values, runs, "AB", strict=True):
+        if not of:
+            return replace(row, reason=f"run {name}: {_why_not(run, cell)}")
+    if min(map(len, values)) < 2:
+        reason = "an interval between runs needs two processes of each"
+        return replace(row, estimate=math.exp(fmean(values[1]) - fmean(values[0])), reason=reason)
+    found = statistics.welch(values[1], values[0])
+    interval, reach = found.interval(level), math.log1p(margin)
+    return replace(
+        row, estimate=math.exp(found.estimate), low=math.exp(interval.low), high=math.exp(interval.high), p=found.p(),
+        p_equivalent=max(found.p(reach), found.p(-reach)) if abs(found.estimate) < reach else 1.0,
+        basis=f"{len(values[0])} and {len(values[1])} processes",
+    )  # fmt: skip
+
+
+def _judged(title: str, by: By, level: float, margin: float, rows: Sequence[Row], notes: Sequence[str]) -> Comparison:
+    """Holm's rule over the table, for the two questions apart; then a verdict for each row."""
+    tested = [r for r in rows if math.isfinite(r.high)]
+    same = dict(zip(map(id, tested), statistics.holm([r.p for r in tested]), strict=True))
+    near = dict(zip(map(id, tested), statistics.holm([r.p_equivalent for r in tested]), strict=True))
+    judged = []
+    for row in rows:
+        p, q = same.get(id(row), 1.0), near.get(id(row), 1.0)
+        verdict: Verdict = "undecided"
+        if q <= 1 - level:
+            verdict = "equivalent"
+        elif p <= 1 - level:
+            verdict = "faster" if row.estimate > 1 else "slower"
+        judged.append(replace(row, p=p, p_equivalent=q, verdict=verdict))
+    return Comparison(title, by, level, margin, tuple(judged), tuple(notes))
+
+
+def _rounds(run: Run) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for line in read_lines(run.folder / SAMPLES)[0]:
+        if line.get("kind") == "round":
+            found.setdefault(line["group"], []).append(line)
+    return found
+
+
+def _process_values(rounds: Sequence[Mapping[str, Any]], cell: Cell, base: Cell | None, by: By) -> list[float]:
+    """One log speed a process: the median over its rounds."""
+    if by == "time":
+        return [median(values) for values in summarize.logs(rounds, cell.id)]
+    assert base is not None
+    return [median(values) for values in summarize.ratios(rounds, cell.id, base.id)]
+
+
+def _between(first: Run, second: Run) -> tuple[list[str], list[str]]:
+    """Notes on what else differs between two runs; the fields in which their machines do."""
+    machines = [run.facts.get("environment") or {} for run in (first, second)]
+    for run, machine in zip((first, second), machines, strict=True):
+        if not machine.get("fingerprint"):
+            raise AttnbenchError(f"runs are compared by the machine that each names; {run.folder} names none")
+    notes = []
+    if machines[0].get("host") != machines[1].get("host"):
+        notes.append("two hosts of the same kind: what distinguishes them is part of the difference")
+    protocols = [run.facts.get("protocol") or {} for run in (first, second)]
+    for name in sorted({*protocols[0], *protocols[1]} - {"meaning"}):
+        if protocols[0].get(name) != protocols[1].get(name):
+            notes.append(f"protocols differ in {name}: {protocols[0].get(name)!r} against {protocols[1].get(name)!r}")
+    return notes, differences(machines[0]["fingerprint"], machines[1]["fingerprint"])
+
+
+def _reference(first: Run, second: Run, by: By) -> str:
+    names = [str(run.facts["sweep"]["reference"]) for run in (first, second)]
+    if by == "ratio" and (names[0] != names[1] or names[0] == "none"):
+        raise AttnbenchError(
+            f"ratios are compared to one reference; {first.folder} has {names[0]}, {second.folder} has {names[1]}"
+        )
+    return names[0]
+
+
+def _why_not(run: Run, cell: Cell) -> str:
+    record = next((r for r in run.records if r.cell.id == cell.id), None)
+    if record is None:
+        return "not measured yet"
+    return f"{record.outcome}: {record.reason}" if record.outcome != "ok" else "it was not timed"
+
+
+def _drift(found: Comparison, reference: str) -> list[str]:
+    moved = [r for r in found.rows if r.variant == reference and r.verdict in ("faster", "slower")]
+    if found.by != "time" or not moved:
+        return []
+    most = max(moved, key=lambda r: abs(math.log(r.estimate)))
+    return [
+        f"the reference {reference} itself is {most.verdict} ({most.estimate:.3f}x at {most.conditions}): the machine "
+        "changed between the runs, or it did; --by ratio compares what shared its rounds"
+    ]
+
+
+def _check(margin: float, level: float) -> None:
+    if not 0 < margin < 1 or not 0 < level < 1:
+        raise AttnbenchError(f"margin and level must lie between 0 and 1; got margin={margin}, level={level}")

@@ -1,0 +1,1 @@
+"""Processes, order and resuming: a plan becomes records in a run folder."""

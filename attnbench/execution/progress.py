@@ -1,0 +1,152 @@
+"""What a run tells while it goes on: a bar with the time left on a terminal, plain lines elsewhere, or nothing.
+
+Everything goes to stderr. Nothing is drawn by a thread of its own: a redraw beside a timed call would disturb it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol as Interface
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from attnbench.planning.duration import Remaining
+from attnbench.planning.sweep import Cell, Plan
+from attnbench.results.record import Record
+
+
+class Watcher(Interface):
+    """Is told how a run goes on."""
+
+    def begin(self, plan: Plan, records: Sequence[Record]) -> None:
+        """The run starts, with the records that are there already."""
+
+    def stage(self, what: str, cell: Cell | None = None) -> None:
+        """Something is being done."""
+
+    def tried(self, cell: Cell, call_s: float | None) -> None:
+        """A trial ended; one call takes so long (None: it failed)."""
+
+    def round(self, arms: Sequence[Cell], rounds: int, seconds: float) -> None:
+        """A round of these arms is finished."""
+
+    def recorded(self, record: Record) -> None:
+        """A cell has its record."""
+
+    def say(self, text: str) -> None:
+        """A word to the user."""
+
+    def end(self) -> None:
+        """The run has ended, one way or another."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def begin(self, plan: Plan, records: Sequence[Record]) -> None:
+        """Nothing."""
+
+    def stage(self, what: str, cell: Cell | None = None) -> None:
+        """Nothing."""
+
+    def tried(self, cell: Cell, call_s: float | None) -> None:
+        """Nothing."""
+
+    def round(self, arms: Sequence[Cell], rounds: int, seconds: float) -> None:
+        """Nothing."""
+
+    def recorded(self, record: Record) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+
+class Bar:
+    """A line with a bar, the count of records, what is being done and the time left."""
+
+    def __init__(self, remaining: Remaining, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.remaining = remaining
+        self.live: Live | None = None
+        self.what, self.cells, self.done, self.trouble = "", 0, 0, 0
+        self.started = time.monotonic()
+        self._told = 0.0
+
+    def begin(self, plan: Plan, records: Sequence[Record]) -> None:
+        """Start the line."""
+        self.cells, self.done = len(plan.cells), len(records)
+        self.remaining.finish([r.cell.id for r in records])
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            self.live = Live(self._line(), console=self.console, auto_refresh=False, transient=True)
+            self.live.start()
+
+    def stage(self, what: str, cell: Cell | None = None) -> None:
+        """Show what is being done."""
+        self.what = what
+        self._draw()
+
+    def tried(self, cell: Cell, call_s: float | None) -> None:
+        """Learn how long a call takes."""
+        self.remaining.learn(cell.id, call_s)
+
+    def round(self, arms: Sequence[Cell], rounds: int, seconds: float) -> None:
+        """Count the time of a round."""
+        self.remaining.round([c.id for c in arms], seconds)
+        self.what = f"round {rounds} of {len(arms)} arms at {arms[0].conditions()}"
+        self._draw()
+
+    def recorded(self, record: Record) -> None:
+        """Count the record; tell at once of one that is not ok."""
+        self.done += 1
+        self.remaining.finish([record.cell.id])
+        if record.outcome not in ("ok", "declined"):
+            self.trouble += 1
+            self.say(f"{record.outcome}: {record.cell.variant} ({record.cell.conditions()}): {record.reason}")
+        self._draw()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def _draw(self) -> None:
+        if self.live:
+            self.live.update(self._line(), refresh=True)
+        elif time.monotonic() - self._told > 15:  # a pipe or a log: a line now and then
+            self._told = time.monotonic()
+            self.console.print(self._line().plain, soft_wrap=True, markup=False)
+
+    def _line(self) -> Text:
+        left = self.remaining.left_s
+        total = max(left + (time.monotonic() - self.started), 1e-9)
+        share = min(1.0, (time.monotonic() - self.started) / total)
+        width = 24
+        full = round(share * width)
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append("━" * full, style="cyan").append("━" * (width - full), style="dim")
+        text.append(f" {self.done}/{self.cells} cells")
+        if self.trouble:
+            text.append(f", {self.trouble} in trouble", style="red")
+        return text.append(f", {duration(left)} left").append(f"  {self.what}", style="dim")
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 5 min`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -1,0 +1,163 @@
+"""The CPU: the host clock, resident memory and the allocator's own trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from attnbench.errors import AttnbenchError
+from attnbench.machine import linux
+from attnbench.machine.devices import Ceilings, Device, Reading, Turn
+from attnbench.machine.devices import _torch as shared
+from attnbench.machine.devices._glibc import giving_back
+
+_STATUS = "/proc/self/status"
+_CLEAR = Path("/proc/self/clear_refs")
+_NO_RESIDENT = (
+    "the peak of resident memory cannot be told on this system or with this malloc; the allocator's peak stands for it"
+)
+
+
+def names() -> list[str]:
+    """There is always one."""
+    return ["cpu"]
+
+
+def open_device(index: int | None) -> Device:
+    """Open the CPU."""
+    if index not in (None, 0):
+        raise AttnbenchError(f"the CPU is one device, cpu; got cpu:{index}; choose cores with taskset or numactl")
+    return Cpu()
+
+
+class Cpu:
+    """All CPUs that this process may use."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        self._notes: tuple[str, ...] = ()
+        self._flush: torch.Tensor | None = None
+
+    def title(self) -> str:
+        """The processor's name and the number of its CPUs that this process may use."""
+        cores = len(linux.affinity())
+        return f"{linux.cpu_model()} ({cores} {'core' if cores == 1 else 'cores'})"
+
+    def torch_device(self) -> torch.device:
+        """For tensors."""
+        return torch.device("cpu")
+
+    def set_precision(self, precision: str) -> torch.dtype:
+        """Full fp32 where fp32 is asked for; bf16 and fp16 are the dtype alone."""
+        if precision == "tf32":
+            raise ValueError("tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu")
+        dtype = shared.dtype_of(precision)
+        shared.switch_tf32(False)
+        shared.exact_on_host()
+        return dtype
+
+    def set_threads(self, threads: int) -> None:
+        """Threads of one operator."""
+        torch.set_num_threads(threads)
+
+    def synchronize(self) -> None:
+        """A CPU call is over when it returns."""
+
+    def time_calls(self, call: Callable[[], object], calls: int, *, cold: bool = False) -> Turn:
+        """Read the host clock around each call."""
+        clock = time.perf_counter
+        device_s = []
+        for _ in range(calls):
+            if cold:
+                self._flush_caches()
+            start = clock()
+            call()
+            device_s.append(clock() - start)
+        host_s = sum(device_s) / calls
+        return Turn(tuple(device_s), host_s, queue_s=host_s)
+
+    def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
+        """Growth of the resident peak over one call, and the allocator's peak over another."""
+        shared.settle(call, forget)
+        resident = resident_growth(call)
+        if forget is not None:
+            forget()
+        traced = allocator_peak(call)
+        self._notes = (_NO_RESIDENT,) if resident is None else ()
+        return {"peak_growth_bytes": traced if resident is None else resident, "allocator_peak_bytes": traced}
+
+    def memory_notes(self) -> tuple[str, ...]:
+        """Whether the resident peak could be read."""
+        return self._notes
+
+    def free_bytes(self) -> int:
+        """What the system has available, within the control groups' limits."""
+        free = linux.memory_free()
+        if free is None:
+            import psutil
+
+            free = int(psutil.virtual_memory().available)
+        return free
+
+    def start_reading(self) -> Reading:
+        """Read the host's counters."""
+        return linux.HostReading()
+
+    def ceilings(self, dtype: torch.dtype, seconds: float = 0.2) -> Ceilings:
+        """Measure both ceilings."""
+        return shared.ceilings(self, dtype, seconds)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """The allocator's words, or Python's MemoryError."""
+        return shared.out_of_memory(error)
+
+    def is_sticky(self, error: BaseException) -> bool:
+        """No error of the CPU outlives the call."""
+        return False
+
+    def _flush_caches(self) -> None:
+        if self._flush is None:
+            size = 2 * (linux.last_level_cache_bytes() or 32 << 20)
+            self._flush = torch.empty(max(1, min(size, self.free_bytes() // 8)), dtype=torch.uint8)
+        self._flush.fill_(1)
+
+
+def resident_growth(call: Callable[[], object]) -> int | None:
+    """Bytes by which the resident peak rises over one call; None where the system does not tell."""
+    with giving_back() as exact:
+        if not exact or not _reset_peak():
+            return None
+        before = linux.fields(_STATUS)
+        if "VmRSS" not in before or "VmHWM" not in before:
+            return None
+        result = call()
+        after = linux.fields(_STATUS)
+        del result
+    return max(0, after["VmHWM"] - before["VmRSS"])
+
+
+def allocator_peak(call: Callable[[], object]) -> int:
+    """The highest sum of what torch's CPU allocator handed out and had not taken back, over one call."""
+    with torch.autograd.profiler.profile(profile_memory=True) as trace:
+        result = call()
+    del result
+    events = [e for e in trace.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        if event.device_type().name == "CPU":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def _reset_peak() -> bool:
+    """Set the high-water mark of resident memory to what is resident now."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""CUDA: events on the stream, the caching allocator's peaks, NVML's conditions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from attnbench.errors import AttnbenchError
+from attnbench.machine import linux, nvml
+from attnbench.machine.devices import Ceilings, Device, Reading, Turn
+from attnbench.machine.devices import _torch as shared
+
+_TENSOR_CORES = (8, 0)  # compute capability from which TF32 and bf16 exist
+_L2_BYTES = 128 << 20  # taken where the driver does not tell; no L2 so far is larger
+_STICKY = (
+    "illegal memory access", "device-side assert", "unspecified launch failure", "misaligned address",
+    "illegal instruction", "invalid program counter", "hardware stack error", "invalid address space",
+    "launch timed out", "uncorrectable ecc", "nvlink error", "context is destroyed", "unknown error",
+)  # fmt: skip
+_WORKSPACE = (
+    "a cuBLAS workspace that the first call took is held before the measured one; "
+    "peak_reserved_bytes counts it, the weights and the input"
+)
+
+
+def names() -> list[str]:
+    """One for each visible GPU."""
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+
+
+def open_device(index: int | None) -> Device:
+    """Open a GPU; the first one unless `index` names another.
+
+    Raises:
+        AttnbenchError: this torch or this machine has no such GPU.
+    """
+    if not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise AttnbenchError(
+            f"device cuda needs a CUDA build of torch and a GPU that it sees; got torch {torch.__version__}, {built}, "
+            f"and {torch.cuda.device_count()} GPUs; install a build for CUDA and a driver (nvidia-smi tells), "
+            "or use --device cpu"
+        )
+    count = torch.cuda.device_count()
+    if (index or 0) >= count:
+        raise AttnbenchError(f"a GPU's index must be below {count}, the number of visible GPUs; got cuda:{index}")
+    return Cuda(index or 0)
+
+
+class Cuda:
+    """One GPU."""
+
+    def __init__(self, index: int) -> None:
+        self.name = f"cuda:{index}"
+        self._device = torch.device("cuda", index)
+        self._flush: torch.Tensor | None = None
+
+    def title(self) -> str:
+        """The GPU's name."""
+        return str(torch.cuda.get_device_name(self._device))
+
+    def torch_device(self) -> torch.device:
+        """For tensors; it becomes the current GPU, as events and streams are the current one's."""
+        torch.cuda.set_device(self._device)
+        return self._device
+
+    def set_precision(self, precision: str) -> torch.dtype:
+        """TF32 on for tf32 alone, in products and convolutions alike."""
+        dtype = shared.dtype_of(precision)
+        capability = torch.cuda.get_device_capability(self._device)
+        if precision == "tf32" and torch.version.hip:
+            raise ValueError(f"tf32 is a mode of NVIDIA's matrix units; got precision=tf32, device={self.title()}")
+        if precision in ("tf32", "bf16") and not torch.version.hip and capability < _TENSOR_CORES:
+            raise ValueError(
+                f"{precision} needs compute capability 8.0; got precision={precision}, "
+                f"{self.title()} with {capability[0]}.{capability[1]}"
+            )
+        shared.switch_tf32(precision == "tf32")
+        return dtype
+
+    def set_threads(self, threads: int) -> None:
+        """Threads of the host."""
+        torch.set_num_threads(threads)
+
+    def synchronize(self) -> None:
+        """Wait for the GPU."""
+        torch.cuda.synchronize(self._device)
+
+    def time_calls(self, call: Callable[[], object], calls: int, *, cold: bool = False) -> Turn:
+        """Queue the calls back to back with an event between each pair, and read the events at the end.
+
+        Hot, one event ends a call and begins the next. Cold, a call has its own pair, after the flush, and
+        `host_s` is the queueing time, since the wall time holds the flushes.
+        """
+        event: Any = torch.cuda.Event
+        events = [event(enable_timing=True) for _ in range(2 * calls if cold else calls + 1)]
+        if cold:
+            return self._cold(call, calls, events)
+        self.synchronize()
+        start = time.perf_counter()
+        events[0].record()
+        for after in events[1:]:
+            call()
+            after.record()
+        queued = time.perf_counter() - start
+        self.synchronize()
+        host = time.perf_counter() - start
+        device_s = tuple(before.elapsed_time(after) / 1e3 for before, after in pairwise(events))
+        return Turn(device_s, host / calls, queue_s=queued / calls)
+
+    def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
+        """Peaks of the caching allocator over one call."""
+        shared.settle(call, forget)
+        self.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self._device)
+        before = torch.cuda.memory_allocated(self._device)
+        result = call()
+        self.synchronize()
+        growth = torch.cuda.max_memory_allocated(self._device) - before
+        reserved = torch.cuda.max_memory_reserved(self._device)
+        del result
+        return {"peak_growth_bytes": growth, "allocator_peak_bytes": growth, "peak_reserved_bytes": reserved}
+
+    def memory_notes(self) -> tuple[str, ...]:
+        """What the peaks leave out."""
+        return (_WORKSPACE,)
+
+    def free_bytes(self) -> int:
+        """Free on the GPU, and held free by the caching allocator."""
+        free, _ = torch.cuda.mem_get_info(self._device)
+        held = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        return int(free + max(0, held))
+
+    def start_reading(self) -> Reading:
+        """Read the host's counters and the GPU's state."""
+        return GpuReading(nvml.open_gpu(self.uuid()))
+
+    def ceilings(self, dtype: torch.dtype, seconds: float = 0.2) -> Ceilings:
+        """Measure both ceilings."""
+        return shared.ceilings(self, dtype, seconds)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """The allocator's error, or a library's that could not allocate."""
+        return shared.out_of_memory(error)
+
+    def is_sticky(self, error: BaseException) -> bool:
+        """The error names a fault that destroys the context, or the GPU still answers with an error."""
+        said = [str(e).lower() for e in shared.chain(error) if isinstance(e, RuntimeError)]
+        if any(words in text for text in said for words in _STICKY):
+            return True
+        if not any("cuda" in text or "cudnn" in text or "cublas" in text for text in said):
+            return False
+        try:
+            self.synchronize()
+        except RuntimeError:
+            return True
+        return False
+
+    def uuid(self) -> str:
+        """The name that NVML knows it by; empty where torch does not tell."""
+        return str(getattr(torch.cuda.get_device_properties(self._device), "uuid", ""))
+
+    def _cold(self, call: Callable[[], object], calls: int, events: list[Any]) -> Turn:
+        if self._flush is None:
+            l2 = getattr(torch.cuda.get_device_properties(self._device), "L2_cache_size", 0) or _L2_BYTES
+            self._flush = torch.empty(2 * l2, dtype=torch.uint8, device=self._device)
+        self.synchronize()
+        queued = 0.0
+        for before, after in zip(events[::2], events[1::2], strict=True):
+            self._flush.fill_(1)
+            before.record()
+            start = time.perf_counter()
+            call()
+            queued += time.perf_counter() - start
+            after.record()
+        self.synchronize()
+        pairs = zip(events[::2], events[1::2], strict=True)
+        device_s = tuple(before.elapsed_time(after) / 1e3 for before, after in pairs)
+        return Turn(device_s, queued / calls, queue_s=queued / calls)
+
+
+class GpuReading:
+    """The host's counters and the GPU's state over one round."""
+
+    def __init__(self, gpu: nvml.Gpu | None) -> None:
+        self._gpu = gpu
+        self._own = linux.family()
+        self._start = gpu.state(self._own) if gpu else {}
+        self._host = linux.HostReading()
+
+    def finish(self) -> Mapping[str, float | str]:
+        """The conditions of the round that ends now: the worse of both instants where they differ."""
+        found = dict(self._host.finish())
+        end = self._gpu.state(self._own) if self._gpu else {}
+        found |= end
+        bits = int(self._start.get("throttle_bits", 0)) | int(end.get("throttle_bits", 0))
+        if "throttle_bits" in self._start or "throttle_bits" in end:
+            del found["throttle_bits"]
+            found["throttle_reasons"] = " ".join(nvml.reasons(bits))
+        others = [float(s["other_gpu_processes"]) for s in (self._start, end) if "other_gpu_processes" in s]
+        if others:
+            found["other_gpu_processes"] = max(others)
+        return found

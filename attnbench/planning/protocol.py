@@ -1,0 +1,127 @@
+"""The named bundles of measuring numbers. Every number can be overridden one by one; the run stores them all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from attnbench.errors import AttnbenchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a comparison group is timed.
+
+    Attributes:
+        name: of the bundle; `meaning` in a sentence.
+        looks: numbers of rounds at which the stopping rule looks.
+        processes: fresh processes that the rounds of the first look are spread over.
+        calls: timed calls of one turn, more for very short calls and one for very long ones.
+        turn_s: a turn of shorter calls is lengthened to about this many seconds.
+        prime_s: untimed calls before a turn, by time; never fewer than `prime_calls`.
+        target: relative half-width of the ratio's interval that is asked for.
+        budget_s: seconds of timing per arm and group.
+        level: confidence level of every interval.
+        inference: timed without autograd and in eval mode; the papers' procedure has both on.
+        batch: the default batch, where it belongs to the procedure.
+        cold: caches are flushed before each timed call.
+        timeout_s: one arm's trial, and any single turn, may take this long.
+        memory_limit: bytes that a child on the CPU may allocate; 0: what is free.
+    """
+
+    name: str
+    meaning: str
+    looks: tuple[int, ...]
+    processes: int
+    calls: int = 3
+    turn_s: float = 0.015
+    prime_s: float = 0.05
+    prime_calls: int = 2
+    target: float = 0.02
+    budget_s: float = 60.0
+    level: float = 0.95
+    inference: bool = True
+    batch: int = 0
+    cold: bool = False
+    timeout_s: float = 120.0
+    memory_limit: int = 0
+
+    @property
+    def rounds_each(self) -> int:
+        """Rounds that one process gives."""
+        return max(1, self.looks[0] // self.processes)
+
+    def calls_in_turn(self, call_s: float) -> int:
+        """Timed calls of a turn for a layer whose call takes about `call_s` seconds."""
+        if not self.inference or not math.isfinite(call_s) or call_s <= 0:
+            return self.calls
+        if call_s > 1.0:
+            return 1
+        return max(self.calls, min(50, math.ceil(self.turn_s / call_s)))
+
+
+PROTOCOLS = {
+    p.name: p
+    for p in (
+        Protocol(
+            name="quick",
+            meaning="a first look: 12 rounds over 3 processes",
+            looks=(12,),
+            processes=3,
+            target=0.05,
+            budget_s=8.0,
+        ),
+        Protocol(
+            name="standard",
+            meaning="for a table in a paper: 16 to 32 rounds over 4 to 8 processes",
+            looks=(16, 24, 32),
+            processes=4,
+            target=0.02,
+            budget_s=60.0,
+        ),
+        Protocol(
+            name="rigorous",
+            meaning="for a close call: 32 to 96 rounds over 8 to 24 processes",
+            looks=(32, 64, 96),
+            processes=8,
+            target=0.01,
+            budget_s=600.0,
+        ),
+        Protocol(
+            name="paper",
+            meaning="the authors' procedure: batch 64, 30 calls in one block, no warm-up, train mode, autograd on",
+            looks=(1,),
+            processes=1,
+            calls=30,
+            prime_s=0.0,
+            prime_calls=0,
+            inference=False,
+            batch=64,
+            target=math.inf,
+            budget_s=math.inf,
+            timeout_s=1800.0,
+        ),
+    )
+}
+OVERRIDES = tuple(f.name for f in fields(Protocol) if f.name not in ("name", "meaning", "batch"))
+
+
+def get(name: str, overrides: Iterable[tuple[str, Any]] = ()) -> Protocol:
+    """The protocol `name`, with single numbers replaced.
+
+    Raises:
+        AttnbenchError: an unknown protocol or number.
+    """
+    if name not in PROTOCOLS:
+        raise AttnbenchError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name!r}")
+    given = dict(overrides)
+    for key in given:
+        if key not in OVERRIDES:
+            raise AttnbenchError(f"a protocol has the numbers {', '.join(OVERRIDES)}; got {key!r}")
+    if "looks" in given:
+        given["looks"] = tuple(given["looks"])
+    if "rounds" in given:
+        given["looks"] = (given.pop("rounds"),)
+    return replace(PROTOCOLS[name], **given)

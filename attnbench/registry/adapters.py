@@ -1,0 +1,41 @@
+"""Adapters by views alone: a layer written for [B,N,C] or [B,C,H,W] serves as one for [B,H,W,C]."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attnbench.registry.declaration import Layout
+
+
+class FromTokens(nn.Module):
+    """Call `layer(x, H, W)` with x [B,N,C]."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B,H,W,C] to [B,H,W,C]."""
+        B, H, W, C = x.shape
+        y: Tensor = self.layer(x.reshape(B, H * W, C), H, W)
+        return y.view(B, H, W, C)
+
+
+class FromImage(nn.Module):
+    """Call `layer(x)` with x [B,C,H,W] in channels_last memory: the permuted view, no copy."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B,H,W,C] to [B,H,W,C]."""
+        y: Tensor = self.layer(x.permute(0, 3, 1, 2))
+        return y.permute(0, 2, 3, 1)
+
+
+def adapt(layer: nn.Module, layout: Layout) -> nn.Module:
+    """Wrap `layer` according to its declared layout."""
+    if layout == "tokens":
+        return FromTokens(layer)
+    return FromImage(layer) if layout == "image" else layer

@@ -1,0 +1,284 @@
+"""Name -> Declaration -> module: built-in mechanisms, installed packages' entry points, --plugin files.
+
+A plugin that cannot be loaded is a problem that is told, never a crash; a name that is declared twice is
+refused with both sources. Importing this module is cheap; `load` imports torch with the mechanisms.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.errors import AttnbenchError
+from attnbench.registry.declaration import (
+    BUILT_FROM,
+    Declaration,
+    Scope,
+    Setting,
+    Size,
+    drain,
+    parameters,
+)
+from attnbench.registry.variant import Variant, parse_variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+GROUP = "attnbench.mechanisms"
+BUILTIN = "mechanisms"
+
+
+@dataclass
+class Registry:
+    """The declared mechanisms by name, and what went wrong while they were gathered."""
+
+    declarations: dict[str, Declaration] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Declaration:
+        if name in self.declarations:
+            return self.declarations[name]
+        near = difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4)
+        hint = f"nearest: {', '.join(near)}" if near else "see `attnbench list`"
+        raise AttnbenchError(f"no mechanism is registered under this name; got {name!r}; {hint}")
+
+    def __iter__(self) -> Iterator[Declaration]:
+        return iter(self.declarations.values())
+
+    def names(self, scope: Scope | None = "layer") -> list[str]:
+        """Registered names of one scope (`None`: of all), in alphabetical order."""
+        return sorted(d.name for d in self if scope is None or d.scope == scope)
+
+    def add(self, declarations: Iterable[Declaration]) -> None:
+        """Take in declarations; a doubled name is refused.
+
+        Raises:
+            AttnbenchError: a name is declared already, with both sources.
+        """
+        for new in declarations:
+            old = self.declarations.get(new.name)
+            if old is not None and old.source != new.source:
+                raise AttnbenchError(
+                    f"a name may be declared once; got {new.name!r} from {old.source} and from {new.source}; "
+                    "rename one of them"
+                )
+            self.declarations[new.name] = new
+
+    def check(self, variant: Variant) -> Variant:
+        """The variant with its settings' types made right, if the mechanism has these settings.
+
+        Raises:
+            AttnbenchError: an unknown mechanism or setting, or a value of the wrong type.
+        """
+        declaration = self[variant.name]
+        known = {k: p for k, p in parameters(declaration.build).items() if k not in BUILT_FROM}
+        checked: dict[str, Setting] = {}
+        for key, value in variant.settings:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise AttnbenchError(
+                    f"{variant.name} has no setting {key!r}; it has: {', '.join(known) or 'none'}{hint}"
+                )
+            default = declaration.defaults.get(key, known[key].default)
+            checked[key] = _typed(variant.name, key, value, default)
+        return Variant(variant.name, tuple(checked.items()))
+
+    def size(
+        self,
+        variant: Variant,
+        *,
+        dim: int = 768,
+        heads: int = 12,
+        grid: tuple[int, int] = (14, 14),
+        stride: int = 16,
+    ) -> Size:
+        """What `variant` is built for, with every setting filled in."""
+        declaration = self[variant.name]
+        settings = {**declaration.settings_at(stride), **dict(variant.settings)}
+        if declaration.scope != "layer":
+            dim = heads = stride = 0
+        return Size(dim=dim, heads=heads, grid=grid, stride=stride, settings=settings)
+
+    def declines(self, variant: Variant, size: Size) -> str | None:
+        """Why the mechanism cannot serve `size`, or None. An error in the plugin's own answer is told as one."""
+        declared = self[variant.name].declines
+        if declared is None:
+            return None
+        try:
+            return declared(size)
+        except Exception as error:  # a plugin's code
+            return f"its declines() raised {type(error).__name__}: {error}"
+
+    def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
+        """What it can run with at this size, with these settings."""
+        declaration = self[variant.name]
+        return declaration.kernels_at(size) if declaration.kernels_at else declaration.kernels
+
+    def build(self, variant: Variant, size: Size, *, kernel: str = "eager") -> nn.Module:
+        """Build the module of `variant` for `size`; it maps [B,H,W,C] to [B,H,W,C] whatever its own layout.
+
+        Raises:
+            ValueError: the mechanism declines this size, or has no such kernel.
+        """
+        from attnbench.registry.adapters import adapt
+
+        declaration = self[variant.name]
+        reason = self.declines(variant, size)
+        if reason:
+            raise ValueError(reason)
+        offered = self.kernels(variant, size)
+        if kernel not in offered:
+            raise ValueError(f"{variant} runs with kernel {' or '.join(offered)}; got kernel={kernel}")
+        takes = parameters(declaration.build)
+        given: dict[str, Any] = {
+            "dim": size.dim,
+            "heads": size.heads,
+            "grid": size.grid,
+            "stride": size.stride,
+            "resolution": size.grid,
+        }
+        words = {key: value for key, value in given.items() if key in takes}
+        layer = declaration.build(**words, **{k: v for k, v in size.settings.items() if k in takes})
+        for part in layer.modules():
+            if hasattr(part, "kernel") and isinstance(part.kernel, str):
+                part.kernel = kernel
+        return adapt(layer, declaration.layout)
+
+
+def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
+    """Gather the built-ins, the entry points of installed packages, then `plugins` (paths of files).
+
+    Raises:
+        AttnbenchError: a name declared twice, or a plugin file that is not there.
+    """
+    registry = Registry()
+    registry.add(_builtin())
+    _here.extend(drain())
+    registry.add(_here)
+    if entry_points and not os.environ.get("ATTNBENCH_DISABLE_PLUGINS"):
+        for entry in importlib.metadata.entry_points(group=GROUP):
+            if entry.value.split(":")[0] == BUILTIN:
+                continue
+            origin = entry.dist.name if entry.dist else "?"
+            _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load())
+    for path in plugins:
+        file = Path(path)
+        if not file.is_file():
+            raise AttnbenchError(f"a plugin is a Python file; got {path!r}, which is not there")
+        _take(registry, f"plugin {path}", lambda f=file: import_file(f))
+    return registry
+
+
+@cache
+def _builtin() -> tuple[Declaration, ...]:
+    importlib.import_module(BUILTIN)
+    found = drain()
+    _here.extend(d for d in found if d.build.__module__.split(".")[0] != BUILTIN)
+    return tuple(d for d in found if d.build.__module__.split(".")[0] == BUILTIN)
+
+
+_here: list[Declaration] = []  # declared in this process by hand: in a notebook, say
+_loaded: dict[str, list[Declaration]] = {}
+
+
+def _take(registry: Registry, what: str, importer: Any) -> None:
+    if what not in _loaded:
+        try:
+            importer()
+            _loaded[what] = drain()
+        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+            drain()
+            registry.problems.append(f"{what} was left out: {type(error).__name__}: {error}")
+            return
+    if not _loaded[what]:
+        registry.problems.append(f"{what} declares no mechanism: it has no class with @attnbench.mechanism(...)")
+    registry.add(_loaded[what])
+
+
+def import_file(path: Path) -> Any:
+    """Import a Python file under a name of its own and return the module."""
+    path = path.resolve()
+    name = f"attnbench_plugin_{path.stem}_{abs(hash(str(path))):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise AttnbenchError(f"a plugin is a Python file; got {path.name!r}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _typed(name: str, key: str, value: Setting, default: Any) -> Setting:
+    if default is inspect.Parameter.empty or default is None:
+        return value
+    kind = type(default)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        words = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
+        raise AttnbenchError(
+            f"{name}.{key} must be {words.get(kind, kind.__name__)}; got {value!r} (default {default!r})"
+        )
+    return value
+
+
+def loaded() -> Registry:
+    """All that this process knows: as `load`, with the plugin files that were loaded before."""
+    registry = load()
+    for declarations in _loaded.values():
+        registry.add(declarations)
+    return registry
+
+
+def names(scope: Scope | None = "layer") -> list[str]:
+    """Names of the registered mechanisms (`scope="backbone"`: of whole models; `None`: of all)."""
+    return load().names(scope)
+
+
+def build(
+    name: str,
+    *,
+    dim: int = 768,
+    heads: int = 12,
+    grid: tuple[int, int] = (14, 14),
+    stride: int = 16,
+    resolution: tuple[int, int] = (224, 224),
+    kernel: str = "eager",
+    **settings: Setting,
+) -> nn.Module:
+    """Build a layer ([B,H,W,C] to [B,H,W,C]) or, by a backbone's name, a model ([B,3,h,w] to logits).
+
+    Args:
+        name: a registered name, or a variant such as "hilo[alpha=0.5]".
+        dim: channels C of a layer; `heads` its attention heads; `grid` its (H, W) in tokens.
+        heads: attention heads of a layer.
+        grid: (H, W) in tokens.
+        stride: image pixels per token; chooses the authors' default settings.
+        resolution: (height, width) in pixels, for a backbone.
+        kernel: "eager", "sdpa" or "flex".
+        **settings: the mechanism's own settings.
+
+    Raises:
+        AttnbenchError: an unknown name or setting.
+        ValueError: the mechanism declines this size.
+    """
+    registry = load()
+    variant = registry.check(parse_variant(name).having(**settings))
+    place = grid if registry[variant.name].scope == "layer" else resolution
+    size = registry.size(variant, dim=dim, heads=heads, grid=place, stride=stride)
+    return registry.build(variant, size, kernel=kernel)

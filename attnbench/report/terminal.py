@@ -1,0 +1,141 @@
+"""Tables of a run for the terminal: one a comparison group, fastest first, failures and declines as rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from attnbench.planning.sweep import Plan
+from attnbench.results.record import Record
+
+_STYLE = {"ok": "", "declined": "dim", "oom": "magenta", "crashed": "red", "timeout": "red", "failed": "red"}
+
+
+WIDE = 130  # columns that the whole table wants; a pipe gets them, a narrower terminal sees fewer columns
+
+
+def open_console() -> Console:
+    """Stdout: as wide as the terminal, or as the table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
+def result_tables(records: Sequence[Record], width: int = WIDE) -> list[Table]:
+    """One table for each comparison group, in at most `width` columns."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.cell.group, []).append(record)
+    return [_table(group, width) for group in groups.values()]
+
+
+def print_results(records: Sequence[Record], console: Console) -> None:
+    """Print the tables and what they do not show."""
+    for table in result_tables(records, console.width):
+        console.print(table)
+    console.print(Text(account(records)))
+
+
+def account(records: Iterable[Record]) -> str:
+    """Count the outcomes: `40 cells: 37 ok, 2 failed, 1 declined`."""
+    counts: dict[str, int] = {}
+    for record in records:
+        counts[record.outcome] = counts.get(record.outcome, 0) + 1
+    words = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items(), key=lambda kv: (kv[0] != "ok", kv[0])))
+    total = sum(counts.values())
+    return f"{total} cell{'s' if total != 1 else ''}: {words}." if total else "no cell."
+
+
+def plan_tables(plan: Plan) -> list[Table]:
+    """The cells of a plan, a row a variant and its conditions; declines with the reason."""
+    table = Table(title=f"{len(plan.cells)} cells, {len(plan.declined)} declined", title_justify="left", box=None)
+    for name in ("variant", "conditions", "grid", "verdict"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("variant", "grid"))
+    for cell in plan.cells:
+        reason = plan.declined.get(cell.id)
+        verdict = Text(f"declined: {reason}", style="yellow") if reason else Text("will be measured", style="dim")
+        grid = f"{cell.grid[0]}x{cell.grid[1]}" if cell.scope == "layer" else "-"
+        table.add_row(Text(cell.variant), cell.conditions(), grid, verdict)
+    return [table]
+
+
+def si(value: float | None, unit: str = "", digits: int = 3) -> str:
+    """`521 M`, `1.87 G`: three significant digits with the SI prefix."""
+    if value is None:
+        return "-"
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{significant(value / limit, digits)} {prefix}{unit}"
+    return f"{significant(value, digits)} {unit}".rstrip()
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits and no exponent."""
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}"
+
+
+def mebibytes(value: float | None) -> str:
+    """Bytes as MiB."""
+    return "-" if value is None else f"{significant(value / 2**20)} MiB"
+
+
+def _table(records: Sequence[Record], width: int) -> Table:
+    first = records[0].cell
+    shape = f", dim {first.dim}, {first.heads} heads, stride {first.stride}" if first.scope == "layer" else ""
+    shared = f"{first.res_h}x{first.res_w} px, batch {first.batch}, {first.precision}, {first.pass_}{shape}"
+    name = next((r.words["device_name"] for r in records if "device_name" in r.words), first.device)
+    threads = f", {first.threads} threads, allocator {first.allocator}" if first.device == "cpu" else ""
+    table = Table(title=f"{shared}\n{name}{threads}", title_justify="left", box=None, pad_edge=False)
+    many = len({(r.cell.kernel, r.cell.compiled) for r in records}) > 1
+    table.add_column("mechanism", no_wrap=True)
+    if many:
+        table.add_column("kernel", no_wrap=True)
+    shown = [c for c in _COLUMNS if width >= c.least]
+    for column in shown:
+        table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
+    table.add_column("notes", overflow="fold", ratio=1)
+    for record in sorted(records, key=_order):
+        v, cell = record.values, record.cell
+        row = [Text(cell.variant, style=_STYLE[record.outcome])]
+        if many:
+            row.append(Text(cell.kernel + (" compiled" if cell.compiled else "")))
+        row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
+        note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
+        row.append(Text(note, style=_STYLE[record.outcome] or "yellow"))
+        table.add_row(*row)
+    return table
+
+
+def _order(record: Record) -> tuple[int, float, str]:
+    return (record.outcome != "ok", -record.values.get("throughput_img_per_s", 0.0), record.cell.variant)
+
+
+Values = Mapping[str, float | int]
+
+
+class _Column(NamedTuple):
+    heading: str  # empty: the interval of the column before
+    least: int  # columns that the terminal must have
+    text: Callable[[Values], str]
+
+
+def _span(low: str, high: str) -> Callable[[Values], str]:
+    return lambda v: f"[{significant(v[low])}, {significant(v[high])}]" if low in v and high in v else ""
+
+
+_COLUMNS = (
+    _Column("params", 110, lambda v: si(v.get("params"))),
+    _Column("MACs", 70, lambda v: si(v.get("macs"))),
+    _Column("img/s", 0, lambda v: significant(v["throughput_img_per_s"]) if "throughput_img_per_s" in v else "-"),
+    _Column("", 100, _span("throughput_low", "throughput_high")),
+    _Column("vs reference", 0, lambda v: f"{v['ratio_to_reference']:.2f}x" if "ratio_to_reference" in v else "-"),
+    _Column("", 60, _span("ratio_low", "ratio_high")),
+    _Column("peak memory", 90, lambda v: mebibytes(v.get("peak_memory_bytes"))),
+)

@@ -1,0 +1,1 @@
+"""What is stored: records, their quantities and flags, and the run folder."""

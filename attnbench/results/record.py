@@ -1,0 +1,144 @@
+"""Record: what one cell gave. Every quantity's name, unit and meaning stand here, once.
+
+Schema history:
+    1 (2026-11-20) the first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from attnbench.errors import AttnbenchError
+from attnbench.planning.sweep import Cell
+
+SCHEMA = 1
+OUTCOMES = ("ok", "declined", "oom", "crashed", "timeout", "failed")
+
+
+class Quantity(NamedTuple):
+    """A measured or counted number: its unit, its heading in tables, and what it means."""
+
+    unit: str
+    heading: str
+    meaning: str
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "params": Quantity("", "parameters", "trainable parameters"),
+    "macs": Quantity("", "MACs (the paper's FLOPs)", "multiply-accumulates per image, forward, of the eager form"),
+    "macs_fvcore": Quantity("", "fvcore's count", "what fvcore's total prints; it counts norms and pooling too"),
+    "macs_mmdet": Quantity("", "MACs by mmdetection's rule", "what the detection papers print; see docs/methods.md"),
+    "macs_formula": Quantity("", "MACs by formula", "the mechanism's own closed formula"),
+    "latency_s": Quantity("s", "latency", "time of one call on one batch: median over rounds"),
+    "latency_low_s": Quantity("s", "latency, low", "lower end of the median's order-statistic interval"),
+    "latency_high_s": Quantity("s", "latency, high", "upper end of it"),
+    "host_latency_s": Quantity("s", "host latency", "host wall time of one call, beside the device's own time"),
+    "throughput_img_per_s": Quantity("img/s", "throughput", "batch / latency"),
+    "throughput_low": Quantity("img/s", "throughput, low", "batch / latency_high_s"),
+    "throughput_high": Quantity("img/s", "throughput, high", "batch / latency_low_s"),
+    "ratio_to_reference": Quantity("x", "speed ratio", "reference's time / this arm's time; above 1 is faster"),
+    "ratio_low": Quantity("x", "ratio, low", "lower end of the ratio's interval"),
+    "ratio_high": Quantity("x", "ratio, high", "upper end of it"),
+    "rounds": Quantity("", "rounds", "rounds that the estimates rest on"),
+    "processes": Quantity("", "processes", "fresh processes that the rounds were spread over"),
+    "round_sd": Quantity("", "spread of rounds", "standard deviation of the log time between rounds of a process"),
+    "process_sd": Quantity("", "spread of processes", "standard deviation of the log ratio between processes"),
+    "weights_bytes": Quantity("B", "weights", "parameters and buffers"),
+    "input_bytes": Quantity("B", "input", "the input batch"),
+    "peak_growth_bytes": Quantity("B", "peak growth", "peak of one call above weights and input"),
+    "allocator_peak_bytes": Quantity("B", "allocator's peak", "the same by the allocator's own trace"),
+    "peak_reserved_bytes": Quantity("B", "peak reserved", "what the caching allocator held at most (CUDA)"),
+    "peak_memory_bytes": Quantity("B", "peak memory", "weights + input + peak growth of one call"),
+    "compile_s": Quantity("s", "compile time", "the first call of a compiled layer, compilation included"),
+    "roofline_share": Quantity("", "share of roofline", "MACs per second / the measured ceiling for them"),
+}  # fmt: skip
+
+# `attnbench export`: these columns and this order are a promise (docs/glossary.md).
+COLUMNS = (
+    "scope", "mechanism", "variant", "res_h", "res_w", "grid_h", "grid_w", "batch", "dim", "heads", "stride",
+    "device", "device_name", "precision", "pass", "kernel", "kernel_ran", "compiled", "threads", "protocol",
+    "outcome", "reason", "params", "macs", "macs_fvcore", "macs_formula", "latency_s", "latency_low_s",
+    "latency_high_s", "throughput_img_per_s", "throughput_low", "throughput_high", "ratio_to_reference",
+    "ratio_low", "ratio_high", "reference", "rounds", "peak_memory_bytes", "flags", "run_id",
+)  # fmt: skip
+MORE_COLUMNS = (
+    "allocator", "processes", "round_sd", "process_sd", "host_latency_s", "weights_bytes", "input_bytes",
+    "peak_growth_bytes", "allocator_peak_bytes", "peak_reserved_bytes", "compile_s", "roofline_share",
+    "macs_mmdet", "stopped", "count_notes", "cell_id", "group",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One line of records.jsonl.
+
+    Attributes:
+        values: quantities of `QUANTITIES` that apply; absent means not measured.
+        flags: warnings on the measurement, each a word that docs/glossary.md explains.
+        words: kernel_ran, device_name, reference, stopped (why the measuring ended), count_notes.
+    """
+
+    cell: Cell
+    outcome: str
+    reason: str = ""
+    values: Mapping[str, float | int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = ""
+    run_id: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values: one line that can be read alone."""
+        return {
+            "schema": SCHEMA, "cell_id": self.cell.id, "cell": self.cell.as_dict(), "outcome": self.outcome,
+            "reason": self.reason, "values": dict(self.values), "flags": list(self.flags),
+            "words": dict(self.words), "protocol": self.protocol, "run_id": self.run_id,
+        }  # fmt: skip
+
+    def row(self) -> dict[str, Any]:
+        """The export columns, then the others; None where a column does not apply."""
+        c = self.cell
+        flat: dict[str, Any] = {
+            **c.as_dict(), "mechanism": c.mechanism, "pass": c.pass_, "outcome": self.outcome,
+            "reason": self.reason, "flags": " ".join(self.flags), "protocol": self.protocol,
+            "run_id": self.run_id, "cell_id": c.id, "group": c.group, **self.words, **self.values,
+        }  # fmt: skip
+        if c.scope == "layer":
+            flat |= {"grid_h": c.grid[0], "grid_w": c.grid[1]}
+        else:
+            flat |= {"dim": None, "heads": None, "stride": None}
+        return {name: flat.get(name) for name in (*COLUMNS, *MORE_COLUMNS)}
+
+
+def from_dict(data: Mapping[str, Any]) -> Record:
+    """Read a record of any schema so far.
+
+    Raises:
+        AttnbenchError: an unknown schema, or a record that lacks a part.
+    """
+    schema = data.get("schema")
+    if schema not in _READERS:
+        raise AttnbenchError(
+            f"a record's schema must be one of {sorted(_READERS)}; got {schema!r}; a newer attnbench wrote it"
+        )
+    try:
+        return _READERS[schema](data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise AttnbenchError(f"a record lacks a part: {type(error).__name__}: {error}") from error
+
+
+def _read_1(data: Mapping[str, Any]) -> Record:
+    outcome = data["outcome"]
+    if outcome not in OUTCOMES:
+        raise AttnbenchError(f"an outcome is one of {', '.join(OUTCOMES)}; got {outcome!r}")
+    values = {k: v for k, v in data["values"].items() if isinstance(v, int | float) and math.isfinite(v)}
+    return Record(
+        cell=Cell.from_dict(data["cell"]), outcome=outcome, reason=data["reason"], values=values,
+        flags=tuple(data["flags"]), words=data["words"], protocol=data["protocol"], run_id=data["run_id"],
+    )  # fmt: skip
+
+
+_READERS = {1: _read_1}

@@ -1,0 +1,312 @@
+"""Record <-> run folder: run.json, records.jsonl and samples.jsonl, safe against being killed at any instant.
+
+run.json holds the request, the plan and its hash, the environment, versions, seed and commit. records.jsonl
+grows by one synced line a cell. samples.jsonl is the journal: every trial, count and timed round as it came,
+so that a killed run goes on from there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from attnbench.errors import AttnbenchError
+from attnbench.planning.sweep import Cell, Plan
+from attnbench.results.record import SCHEMA, Record, from_dict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN, RECORDS, SAMPLES = "run.json", "records.jsonl", "samples.jsonl"
+
+
+class Journal:
+    """An append-only file of JSON lines; a torn last line is dropped when it is opened for writing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[dict[str, Any]] = []
+        self._file: IO[bytes] | None = None
+
+    def open(self) -> Journal:
+        """Read what is there and make ready to append."""
+        self.lines, whole = read_lines(self.path)
+        with _Told(self.path):
+            self._file = self.path.open("ab")
+            if self._file.tell() > whole:
+                self._file.truncate(whole)
+        return self
+
+    def append(self, line: Mapping[str, Any], *, sync: bool = True) -> None:
+        """Write one line; when this returns (with `sync`) it is on the disk, or nothing of it is."""
+        if self._file is None:
+            raise ValueError("a journal is opened before it is written")
+        text = json.dumps(line, separators=(",", ":"), allow_nan=False, default=str) + "\n"
+        start = self._file.seek(0, os.SEEK_END)
+        with _Told(self.path):
+            try:
+                self._file.write(text.encode())
+                self._file.flush()
+                if sync:
+                    os.fsync(self._file.fileno())
+            except OSError:
+                os.ftruncate(self._file.fileno(), start)
+                raise
+        self.lines.append(dict(line))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+@dataclass
+class Run:
+    """A run folder, open: its facts, the records and the journal."""
+
+    folder: Path
+    facts: dict[str, Any]
+    records: list[Record]
+    torn: str = ""
+
+    @property
+    def id(self) -> str:
+        """The run's own identifier."""
+        return str(self.facts["run_id"])
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every planned cell, in order."""
+        return [Cell.from_dict(c) for c in self.facts["plan"]["cells"]]
+
+
+class Writer:
+    """A run folder open for measuring; one process at a time, held by a lock that dies with it."""
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.folder, self.facts = folder, facts
+        self._lock = (folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise AttnbenchError(
+                f"a run folder serves one run at a time; {folder} is in use by another process; wait, or use --out"
+            ) from error
+        self._records, self.samples = Journal(folder / RECORDS), Journal(folder / SAMPLES)
+        try:
+            self.records = _records(self._records.open().lines, folder)
+            self.samples.open()
+        except BaseException:
+            self.close()
+            raise
+        self.done = {record.cell.id for record in self.records}
+
+    @property
+    def id(self) -> str:
+        """The run's own identifier."""
+        return str(self.facts["run_id"])
+
+    def add(self, record: Record) -> None:
+        """Store the record of one cell, once.
+
+        Raises:
+            ValueError: the cell has a record already.
+        """
+        if record.cell.id in self.done:
+            raise ValueError(f"a cell has one record; got a second for {record.cell.variant}")
+        self._records.append(record.as_dict())
+        self.done.add(record.cell.id)
+        self.records.append(record)
+
+    def close(self) -> None:
+        """Close the files and let go of the folder."""
+        self._records.close()
+        self.samples.close()
+        self._lock.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def create_or_resume(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> Writer:
+    """Open `folder` for this plan: a new run, or the same plan's run where it was left.
+
+    Raises:
+        AttnbenchError: the folder holds another plan, is damaged, cannot be written, or is in use.
+    """
+    with _Told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN
+    if path.exists():
+        old = _facts(folder)
+        if old["plan"]["hash"] != plan.hash:
+            raise AttnbenchError(
+                f"an output folder holds one plan; {folder} holds plan {old['plan']['hash']}, this is {plan.hash}; "
+                "choose another --out, or repeat the command that made it"
+            )
+        with _Told(folder):
+            return Writer(folder, old)
+    if any(folder.glob("*.jsonl")):
+        raise AttnbenchError(f"a run folder has a {RUN}; {folder} has records without it; choose another --out")
+    made = {
+        "schema": SCHEMA,
+        "run_id": secrets.token_hex(4),
+        "plan": {
+            "hash": plan.hash,
+            "cells": [c.as_dict() for c in plan.cells],
+            "declined": dict(plan.declined),
+            "notes": list(plan.notes),
+        },
+        "sweep": plan.sweep.as_dict(),
+        **facts,
+    }
+    text = json.dumps(made, indent=1, default=str)
+    with _Told(folder):
+        fresh = folder / f".{RUN}.{os.getpid()}"
+        with fresh.open("w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(path)
+        return Writer(folder, json.loads(text))
+
+
+def open_run(folder: Path | str) -> Run:
+    """Read a run folder.
+
+    Raises:
+        AttnbenchError: it is no run folder, is damaged, or of an unknown schema.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AttnbenchError(
+            f"a run is a folder; got {str(folder)!r}, which is {'a file' if folder.exists() else 'not there'}"
+        )
+    facts = _facts(folder)
+    lines, whole = read_lines(folder / RECORDS)
+    file = folder / RECORDS
+    torn = "the last line was torn and left out" if file.exists() and file.stat().st_size > whole else ""
+    return Run(folder, facts, _records(lines, folder), torn)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename a complete run to FOLDER.1, FOLDER.2, ... so that its place is free; anything else stays.
+
+    Raises:
+        AttnbenchError: it cannot be renamed.
+    """
+    if not (folder / RUN).exists():
+        return None
+    old = open_run(folder)
+    if len(old.records) < len(old.cells):
+        return None
+    number = 1
+    while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    with _Told(folder):
+        folder.rename(kept)
+    return kept
+
+
+def load(*folders: Path | str) -> pd.DataFrame:
+    """The records of one or more runs as a table, one row a cell, columns as `attnbench export` writes them.
+
+    Args:
+        *folders: run folders.
+
+    Raises:
+        AttnbenchError: a folder that is no run, or is damaged.
+    """
+    import pandas as pd
+
+    from attnbench.results.record import COLUMNS, MORE_COLUMNS
+
+    rows = [record.row() for folder in folders for record in open_run(folder).records]
+    return pd.DataFrame(rows, columns=[*COLUMNS, *MORE_COLUMNS])
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The whole JSON lines of a file and the number of bytes that they fill; a torn last line is not whole.
+
+    Raises:
+        AttnbenchError: a line before the last is not JSON.
+    """
+    if not path.exists():
+        return [], 0
+    with _Told(path):
+        content = path.read_bytes()
+    lines: list[dict[str, Any]] = []
+    whole = 0
+    for number, raw in enumerate(content.splitlines(keepends=True), 1):
+        try:
+            if not raw.endswith(b"\n"):
+                break
+            value = json.loads(raw)
+            if not isinstance(value, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            if whole + len(raw) == len(content):
+                break  # the last line: torn while it was written
+            raise AttnbenchError(
+                f"{path.name} must hold one JSON object a line; line {number} of {path} is damaged; "
+                "mend or delete that line (its cell will be measured again)"
+            ) from error
+        lines.append(value)
+        whole += len(raw)
+    return lines, whole
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / RUN
+    if not path.exists():
+        raise AttnbenchError(f"a run folder has a {RUN}; {folder} has none; name a folder that `attnbench run` made")
+    try:
+        with _Told(path):
+            facts = json.loads(path.read_text())
+        schema = facts["schema"]
+        facts["plan"]["hash"], facts["run_id"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise AttnbenchError(
+            f"{path} is damaged ({type(error).__name__}: {error}); restore it, or measure anew"
+        ) from error
+    if schema != SCHEMA:
+        raise AttnbenchError(f"a run's schema must be {SCHEMA}; {path} has {schema!r}; a newer attnbench wrote it")
+    return dict(facts)
+
+
+def _records(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Record]:
+    found: dict[str, Record] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            record = from_dict(line)
+        except AttnbenchError as error:
+            raise AttnbenchError(f"line {number} of {folder / RECORDS}: {error}") from error
+        found.setdefault(record.cell.id, record)
+    return list(found.values())
+
+
+class _Told:
+    """Turn an error of the disk into a sentence."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise AttnbenchError(
+                f"{self.path} cannot be read or written: {error.strerror or error}; "
+                "make room or choose another --out; what was written before is kept"
+            ) from error

@@ -1,0 +1,81 @@
+"""Layers of known behaviour, for `attnbench selftest`; loaded as a plugin, no sweep sees them otherwise.
+
+The same work under two names, twice the work, a known allocation, a known delay.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.registry.declaration import mechanism
+
+KNOWN_BYTES = 96 << 20
+KNOWN_DELAY_S = 0.02
+
+
+class _Work(nn.Module):
+    times = 1
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Plain attention, `times` times over."""
+        for _ in range(self.times):
+            y = self._once(x)
+        return y
+
+    def _once(self, x: Tensor) -> Tensor:
+        B, H, W, C = x.shape
+        q, k, v = self.qkv(x).view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        weight = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+        return self.proj((weight @ v).transpose(1, 2).reshape(B, H, W, C))
+
+
+@mechanism(name="probe_a", title="a small attention layer")
+class ProbeA(_Work):
+    """The one."""
+
+
+@mechanism(name="probe_b", title="the same code under another name")
+class ProbeB(_Work):
+    """The same as the one."""
+
+
+@mechanism(name="probe_twice", title="the same work, done twice")
+class ProbeTwice(_Work):
+    """Twice the one."""
+
+    times = 2
+
+
+@mechanism(name="probe_allocation", title="an allocation of known size")
+class ProbeAllocation(nn.Module):
+    """Fill KNOWN_BYTES, let them go, return the input's copy."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Allocate and touch every page."""
+        block = torch.empty(KNOWN_BYTES, dtype=torch.uint8, device=x.device).fill_(1)
+        return x + block[0].to(x.dtype) * 0
+
+
+@mechanism(name="probe_delay", title="a known delay")
+class ProbeDelay(nn.Module):
+    """Sleep KNOWN_DELAY_S."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sleep, then return the input's copy."""
+        time.sleep(KNOWN_DELAY_S)
+        return x.clone()

@@ -1,0 +1,1 @@
+"""Looks inside a model: the spectrum of what HiLo's two branches make."""

@@ -3,7 +3,7 @@
 `python -m attnbench.execution.worker` reads one JSON job a line on stdin, forks a child for it, and passes on what the
 child says as JSON lines on stdout, then how it ended. The nursery itself runs no operator, so that a fork is
 safe; the allocator is chosen by its environment. A child has a session of its own, its prints go to a log
-file, and it dies with the nursery. What a job measures stands in attnbench.execution.jobs.
+file, and it dies with the nursery. What a job measures stands in attnbench.execution.perform.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    import attnbench.execution.jobs  # with torch: the point of the nursery is that children find it imported
+    import attnbench.execution.perform  # with torch: the point of the nursery is that children find it imported
     from attnbench import registry
     from attnbench.measure import flops
 
@@ -64,7 +64,7 @@ def main() -> None:
                 job = json.loads(line)
                 child = os.fork()
                 if not child:
-                    _child(job, out, attnbench.execution.jobs)
+                    _child(job, out, attnbench.execution.perform)
 
 
 def say(fd: int, message: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from plugins import HOSTILE, WORDY, write_plugin
 from tqdm import TMonitor, tqdm
 
 from attnbench import AttnbenchError, Sweep, load, run
-from attnbench.execution import jobs
+from attnbench.execution import perform as jobs
 from attnbench.results.store import open_run
 
 SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "quick"}

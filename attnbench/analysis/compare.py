@@ -17,7 +17,7 @@ first, where the interval lies inside the margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -28,7 +28,8 @@ from attnbench.errors import AttnbenchError
 from attnbench.machine.environment import differences
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
-from attnbench.results.store import SAMPLES, Run, open_run, read_lines
+from attnbench.results.events import Round
+from attnbench.results.store import Run, open_run, read_rounds
 
 Verdict = Literal["faster", "slower", "equivalent", "undecided"]
 By = Literal["time", "ratio", "rounds"]  # rounds: the arms of one run
@@ -91,12 +92,12 @@ def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.0
             known = ", ".join(dict.fromkeys(c.variant for c in run.cells))
             raise AttnbenchError(f"an arm must be a variant of the run; got {name}; {run.folder} has {known}")
     looks = len((run.facts.get("protocol") or {}).get("looks") or [0])
-    rounds, rows = _rounds(run), []
+    rounds, rows = read_rounds(run.folder), []
     for base in (c for c in run.cells if c.variant == names[0]):
         for cell in run.cells:
             alike = (cell.group, cell.kernel, cell.compiled) == (base.group, base.kernel, base.compiled)
             if alike and cell.variant in names[1:]:
-                data = summarize.ratios(rounds.get(cell.group, ()), cell.id, base.id)
+                data = summarize.log_ratios(rounds.get(cell.group, ()), cell.id, base.id)
                 rows.append(_arm(cell, base, data, margin, level, looks))
     if not rows or not any(math.isfinite(r.estimate) for r in rows):
         raise AttnbenchError(f"arms are compared over rounds that both were in; {run.folder} has none of {names}")
@@ -133,7 +134,7 @@ def compare_runs(
         by = "ratio"
         notes.append(f"different machines: ratios to the reference alone are compared ({'; '.join(differ)})")
     reference = _reference(first, second, by)
-    mine, yours = _rounds(first), _rounds(second)
+    mine, yours = read_rounds(first.folder), read_rounds(second.folder)
     there, rows, neither = {c.id for c in second.cells}, [], 0
     for cell in first.cells:
         base = summarize.reference_of([c for c in first.cells if c.group == cell.group], reference)
@@ -207,20 +208,12 @@ def _judged(title: str, by: By, level: float, margin: float, rows: Sequence[Row]
     return Comparison(title, by, level, margin, tuple(judged), tuple(notes))
 
 
-def _rounds(run: Run) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for line in read_lines(run.folder / SAMPLES)[0]:
-        if line.get("kind") == "round":
-            found.setdefault(line["group"], []).append(line)
-    return found
-
-
-def _process_values(rounds: Sequence[Mapping[str, Any]], cell: Cell, base: Cell | None, by: By) -> list[float]:
+def _process_values(rounds: Sequence[Round], cell: Cell, base: Cell | None, by: By) -> list[float]:
     """One log speed a process: the median over its rounds."""
     if by == "time":
-        return [median(values) for values in summarize.logs(rounds, cell.id)]
+        return [median(values) for values in summarize.log_speeds(rounds, cell.id)]
     assert base is not None
-    return [median(values) for values in summarize.ratios(rounds, cell.id, base.id)]
+    return [median(values) for values in summarize.log_ratios(rounds, cell.id, base.id)]
 
 
 def _between(first: Run, second: Run) -> tuple[list[str], list[str]]:

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import Any
 
 from attnbench.analysis import statistics
 from attnbench.analysis.stopping import Rule
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
 from attnbench.results import flags as validity
+from attnbench.results.events import Ceilings, Count, Dropped, Round, Trial
 from attnbench.results.record import Record
 
 LAUNCH_BOUND = 0.8  # of a call's time on the device: what the host took to queue it
 
 
 @dataclass
-class Found:
-    """All that is known of a group's cells: the journal's lines, sorted by what they tell.
+class GroupData:
+    """All that is known of one comparison group.
 
     Attributes:
-        trials: by cell id. `counts` by count key. `dropped`: outcome and reason by cell id.
-        rounds: in order, each with process, samples, host, conditions and seconds.
-        ceilings: of the device, as measured. `resumed`: some rounds are of an earlier sitting.
+        trials: by cell id. `counts`: by count key. `dropped`: by cell id.
+        rounds: in order. `ceilings`: of the device, as measured.
+        resumed: some rounds are of an earlier session.
     """
 
-    trials: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    counts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    dropped: dict[str, tuple[str, str]] = field(default_factory=dict)
-    rounds: list[Mapping[str, Any]] = field(default_factory=list)
-    ceilings: Mapping[str, float] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
+    counts: dict[str, Count] = field(default_factory=dict)
+    dropped: dict[str, Dropped] = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
+    ceilings: Ceilings | None = None
     resumed: bool = False
 
 
@@ -45,59 +45,59 @@ def rule_of(protocol: Protocol, arms: int) -> Rule:
 
 def reference_of(cells: Sequence[Cell], reference: str) -> Cell | None:
     """The arm that ratios refer to: the reference variant with the plan's first kernel, not compiled if it can be."""
-    found = [c for c in cells if c.variant == reference]
-    return min(found, key=lambda c: c.compiled, default=None)
+    return min((c for c in cells if c.variant == reference), key=lambda c: c.compiled, default=None)
 
 
-def ratios(rounds: Iterable[Mapping[str, Any]], arm: str, reference: str) -> list[list[float]]:
+def log_ratios(rounds: Iterable[Round], arm: str, reference: str) -> list[list[float]]:
     """Log time ratios reference / arm of the rounds that have both, by process."""
-    by_process: dict[Any, list[float]] = {}
-    for line in rounds:
-        samples = line["samples"]
-        if arm in samples and reference in samples:
-            value = math.log(median(samples[reference]) / median(samples[arm]))
-            by_process.setdefault(line["process"], []).append(value)
+    by_process: dict[int, list[float]] = {}
+    for r in rounds:
+        mine, base = r.log_time(arm), r.log_time(reference)
+        if mine is not None and base is not None:
+            by_process.setdefault(r.process, []).append(base - mine)
     return list(by_process.values())
 
 
-def logs(rounds: Iterable[Mapping[str, Any]], arm: str) -> list[list[float]]:
+def log_speeds(rounds: Iterable[Round], arm: str) -> list[list[float]]:
     """Minus the log of an arm's time, by process: `statistics.ratio` then gives calls per second."""
-    by_process: dict[Any, list[float]] = {}
-    for line in rounds:
-        if arm in line["samples"]:
-            by_process.setdefault(line["process"], []).append(-math.log(median(line["samples"][arm])))
+    by_process: dict[int, list[float]] = {}
+    for r in rounds:
+        time = r.log_time(arm)
+        if time is not None:
+            by_process.setdefault(r.process, []).append(-time)
     return list(by_process.values())
 
 
-def half_widths(found: Found, cells: Sequence[Cell], reference: Cell | None, level: float) -> dict[str, float]:
+def half_widths(data: GroupData, cells: Sequence[Cell], reference: Cell | None, level: float) -> dict[str, float]:
     """Relative half-width of each arm's ratio (without a reference: of its time), by name."""
     widths: dict[str, float] = {}
     for cell in cells:
         if reference is not None and cell.id == reference.id:
             continue
-        data = ratios(found.rounds, cell.id, reference.id) if reference else logs(found.rounds, cell.id)
-        if data:
+        logs = log_ratios(data.rounds, cell.id, reference.id) if reference else log_speeds(data.rounds, cell.id)
+        if logs:
             name = f"{cell.variant} ({cell.kernel}{' compiled' if cell.compiled else ''})"
-            widths[name] = statistics.ratio(data, level).half_width
+            widths[name] = statistics.ratio(logs, level).half_width
     return widths
 
 
-def conclude(
-    found: Found, cells: Sequence[Cell], protocol: Protocol, *, reference: Cell | None, stopped: str, run_id: str
+def summarize(
+    data: GroupData, cells: Sequence[Cell], protocol: Protocol, *, reference: Cell | None, stopped: str, run_id: str
 ) -> list[Record]:
     """One record for each cell of a group whose timing has ended."""
-    rule = rule_of(protocol, len(cells))
-    level = rule.level_at_a_look
-    return [_record(found, cell, protocol, level, reference, stopped, run_id) for cell in cells]
+    level = rule_of(protocol, len(cells)).level_at_a_look
+    return [_record(data, cell, protocol, level, reference, stopped, run_id) for cell in cells]
 
 
-def untimed(found: Found, cell: Cell, protocol: Protocol, run_id: str, outcome: str = "ok", reason: str = "") -> Record:
+def untimed(
+    data: GroupData, cell: Cell, protocol: Protocol, run_id: str, outcome: str = "ok", reason: str = ""
+) -> Record:
     """The record of a cell that was not timed: declined, failed, or not asked to be."""
-    values, words, flags = _counted(found, cell)
-    trial = found.trials.get(cell.id)
+    values, words, flags = _counted(data, cell)
+    trial = data.trials.get(cell.id)
     if trial:
-        values = {**trial["values"], **values}
-        words = {**words, "kernel_ran": trial["kernel_ran"], "device_name": trial["device_name"]}
+        values = {**trial.values, **values}
+        words = {**words, "kernel_ran": trial.kernel_ran, "device_name": trial.device_name}
     return Record(
         cell=cell, outcome=outcome, reason=reason, values=values, flags=tuple(flags), words=words,
         protocol=protocol.name, run_id=run_id,
@@ -105,30 +105,32 @@ def untimed(found: Found, cell: Cell, protocol: Protocol, run_id: str, outcome: 
 
 
 def _record(
-    found: Found, cell: Cell, protocol: Protocol, level: float, reference: Cell | None, stopped: str, run_id: str
+    data: GroupData, cell: Cell, protocol: Protocol, level: float, reference: Cell | None, stopped: str, run_id: str
 ) -> Record:
-    if cell.id in found.dropped:
-        return untimed(found, cell, protocol, run_id, *found.dropped[cell.id])
-    mine = [line for line in found.rounds if cell.id in line["samples"]]
+    lost = data.dropped.get(cell.id)
+    if lost:
+        return untimed(data, cell, protocol, run_id, lost.outcome, lost.reason)
+    mine = [r for r in data.rounds if r.of(cell.id)]
     if not mine:
-        return untimed(found, cell, protocol, run_id, "failed", "no round of it was finished")
-    base = untimed(found, cell, protocol, run_id)
+        return untimed(data, cell, protocol, run_id, "failed", "no round of it was finished")
+    base = untimed(data, cell, protocol, run_id)
     values, flags = dict(base.values), list(base.flags)
     values |= _latency(mine, cell, protocol, level, flags)
     words = {**base.words, "stopped": stopped}
     if reference is not None:
         words["reference"] = reference.variant
-        values |= _ratio(found, cell, reference, protocol, level, flags)
-    elif len({line["process"] for line in mine}) == 1:
+        values |= _ratio(data, cell, reference, protocol, level, flags)
+    elif len({r.process for r in mine}) == 1:
         flags.append("one_process")
-    queued = [line["queue"][cell.id] for line in mine if cell.id in line.get("queue", {})]
+    turns = [turn for r in mine for turn in r.of(cell.id)]
+    queued = [turn.queue_s for turn in turns if math.isfinite(turn.queue_s)]
     if cell.device != "cpu" and queued and median(queued) > LAUNCH_BOUND * values["latency_s"]:
         flags.append("launch_bound")
-    peak = found.ceilings.get("macs_per_s")
+    peak = data.ceilings.macs_per_s if data.ceilings else None
     if peak and "macs" in values and cell.pass_ == "forward":
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
-    flags += ["resumed"] if found.resumed else []
-    flags += validity.flags([line.get("conditions", {}) for line in mine])
+    flags += ["resumed"] if data.resumed else []
+    flags += validity.flags([turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)])
     return Record(
         cell=cell, outcome="ok", values=values, flags=tuple(dict.fromkeys(flags)), words=words,
         protocol=protocol.name, run_id=run_id,
@@ -136,22 +138,22 @@ def _record(
 
 
 def _latency(
-    mine: Sequence[Mapping[str, Any]], cell: Cell, protocol: Protocol, level: float, flags: list[str]
+    mine: Sequence[Round], cell: Cell, protocol: Protocol, level: float, flags: list[str]
 ) -> dict[str, float | int]:
-    samples = [line["samples"][cell.id] for line in mine]
-    values: dict[str, float | int] = {
-        "rounds": len(mine),
-        "processes": len({line["process"] for line in mine}),
-        "host_latency_s": median(line["host"][cell.id] for line in mine),
-    }
+    turns = [turn for r in mine for turn in r.of(cell.id)]
+    host = [turn.host_s for turn in turns if math.isfinite(turn.host_s)]
+    values: dict[str, float | int] = {"rounds": len(mine), "processes": len({r.process for r in mine})}
+    if host:
+        values["host_latency_s"] = median(host)
     if len(mine) == 1:  # one block, as the papers time: no interval can be had
-        values["latency_s"] = fmean(samples[0])
+        values["latency_s"] = fmean(turns[0].calls_s)
         values["throughput_img_per_s"] = cell.batch / values["latency_s"]
         flags.append("no_interval")
         return values
-    interval = statistics.median_interval([median(s) for s in samples], level)
+    times = [r.log_time(cell.id) for r in mine]
+    interval = statistics.median_interval([math.exp(t) for t in times if t is not None], level)
     low, high = interval.low, interval.high
-    between = statistics.ratio(logs(mine, cell.id), level)
+    between = statistics.ratio(log_speeds(mine, cell.id), level)
     if between.unit == "process":
         low, high = min(low, 1 / between.high), max(high, 1 / between.low)
     if between.processes_differ:
@@ -168,17 +170,18 @@ def _latency(
 
 
 def _ratio(
-    found: Found, cell: Cell, reference: Cell, protocol: Protocol, level: float, flags: list[str]
+    data: GroupData, cell: Cell, reference: Cell, protocol: Protocol, level: float, flags: list[str]
 ) -> dict[str, float | int]:
     if cell.id == reference.id:
         return {"ratio_to_reference": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
-    data = ratios(found.rounds, cell.id, reference.id)
-    if not data:
+    logs = log_ratios(data.rounds, cell.id, reference.id)
+    if not logs:
         return {}
-    if sum(map(len, data)) == 1:
-        mine = found.rounds[0]["samples"]
-        return {"ratio_to_reference": fmean(mine[reference.id]) / fmean(mine[cell.id])}
-    r = statistics.ratio(data, level)
+    if sum(map(len, logs)) == 1:
+        block = data.rounds[0]
+        base, mine = (fmean(block.of(c.id)[0].calls_s) for c in (reference, cell))
+        return {"ratio_to_reference": base / mine}
+    r = statistics.ratio(logs, level)
     values: dict[str, float | int] = {"ratio_to_reference": r.estimate}
     if math.isfinite(r.low) and math.isfinite(r.high):
         values |= {"ratio_low": r.low, "ratio_high": r.high}
@@ -195,10 +198,10 @@ def _ratio(
     return values
 
 
-def _counted(found: Found, cell: Cell) -> tuple[dict[str, float | int], dict[str, str], list[str]]:
-    line = found.counts.get(cell.count_key)
-    if line is None:
+def _counted(data: GroupData, cell: Cell) -> tuple[dict[str, float | int], dict[str, str], list[str]]:
+    count = data.counts.get(cell.count_key)
+    if count is None:
         return {}, {}, []
-    values = {k: v for k, v in line.get("values", {}).items() if v is not None}
-    words = {"count_notes": line["notes"]} if line.get("notes") else {}
-    return values, words, ["lower_bound"] if line.get("lower_bound") else []
+    values: dict[str, float | int] = {k: v for k, v in count.values.items() if v is not None}
+    words = {"count_notes": count.notes} if count.notes else {}
+    return values, words, ["lower_bound"] if count.lower_bound else []

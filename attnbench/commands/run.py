@@ -12,7 +12,7 @@ import click
 from attnbench.commands import options
 
 if TYPE_CHECKING:
-    from attnbench.execution.fork_server import Nursery
+    from attnbench.execution.fork_server import ForkServer
     from attnbench.planning.sweep import Sweep
 
 
@@ -34,16 +34,16 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
         from attnbench.commands.plan import show
 
         return show(sweep, as_json=as_json)
-    from attnbench.execution.fork_server import Nursery
+    from attnbench.execution.fork_server import ForkServer
 
-    nursery = Nursery(sweep.allocator[0])  # imports torch beside us, while we import it for the plan
+    server = ForkServer(sweep.allocator[0])  # imports torch beside us, while we import it for the plan
     try:
-        return _measure(sweep, nursery, out, fresh, quiet, as_json)
+        return _measure(sweep, server, out, fresh, quiet, as_json)
     finally:
-        nursery.close()
+        server.close()
 
 
-def _measure(sweep: Sweep, nursery: Nursery, out: str | None, fresh: bool, quiet: bool, as_json: bool) -> int:
+def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, quiet: bool, as_json: bool) -> int:
     import json
 
     from rich.console import Console
@@ -70,7 +70,7 @@ def _measure(sweep: Sweep, nursery: Nursery, out: str | None, fresh: bool, quiet
     numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
     watcher = Silent() if quiet else Bar(Remaining(guesses(planned, known), numbers), errors)
     try:
-        runner.execute(planned, folder, watcher=watcher, command=again, nursery=nursery)
+        runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:
         done = len(store.open_run(folder).records)
         errors.print(

@@ -1,4 +1,9 @@
-"""Run jobs in fresh processes of this machine, with a chosen allocator, a deadline and an account of the end."""
+"""Run jobs in fresh processes of this machine: a chosen allocator, a deadline, and an account of how each ended.
+
+A fork server is a process that has imported torch and forks a child for every job (`attnbench.execution.worker`).
+Three channels connect it with the runner: jobs on its stdin, its own account of its children on its stdout (closed in
+the children, so no layer can forge it), and a pipe of signed lines on which the children report.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +11,22 @@ import contextlib
 import ctypes.util
 import json
 import os
+import secrets
 import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from attnbench.errors import AttnbenchError
+from attnbench.execution import jobs, wire
+from attnbench.execution.status_file import StatusFile
+from attnbench.results.events import Event, from_line
 
 # glibc adapts its thresholds to what was freed before; pinned, a layer's page faults are the same in every process.
 PINNED = {
@@ -26,23 +34,37 @@ PINNED = {
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     "MALLOC_TOP_PAD_": str(256 << 20),
 }
+_LIBRARIES = {"tcmalloc": ("tcmalloc_minimal", "tcmalloc"), "jemalloc": ("jemalloc",)}
+_PACKAGES = {"tcmalloc": "libtcmalloc-minimal4", "jemalloc": "libjemalloc2"}
 _START_S = 120.0
+_KILL_S = 30.0
 
 
 @dataclass(frozen=True)
 class End:
-    """How a job ended: its exit code (negative: a signal), whether we killed it at the deadline, its last words."""
+    """How a job's process ended.
+
+    Attributes:
+        code: its exit code; negative: the signal that killed it.
+        timed_out: it said nothing for too long and was killed.
+        log: the last that it printed.
+        oom_killed: the kernel killed a process for want of memory meanwhile.
+        noise: lines on its pipe that nobody had signed.
+    """
 
     code: int
-    timed_out: bool
-    log: str
+    timed_out: bool = False
+    log: str = ""
     oom_killed: bool = False
+    noise: int = 0
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """A sentence for a record."""
         if self.code < 0:
-            name = signal.Signals(-self.code).name
-            words = f"its process was killed by {name}"
+            try:
+                words = f"its process was killed by {signal.Signals(-self.code).name}"
+            except ValueError:
+                words = f"its process was killed by signal {-self.code}"
         else:
             words = f"its process ended with exit code {self.code}"
         tail = " ".join(self.log.split())[-300:]
@@ -59,44 +81,41 @@ def allocator_environment(allocator: str) -> dict[str, str]:
         return {}
     if allocator == "pinned":
         return dict(PINNED)
-    found = next((path for name in _LIBRARIES[allocator] if (path := ctypes.util.find_library(name))), None)
-    if found is None:
+    library = next((path for name in _LIBRARIES[allocator] if (path := ctypes.util.find_library(name))), None)
+    if library is None:
         raise AttnbenchError(
             f"allocator {allocator} needs its library; none of {', '.join(_LIBRARIES[allocator])} is installed; "
             f"install it (Debian: {_PACKAGES[allocator]}), or use --allocator pinned"
         )
-    return {"LD_PRELOAD": found}
+    return {"LD_PRELOAD": library}
 
 
-_LIBRARIES = {"tcmalloc": ("tcmalloc_minimal", "tcmalloc"), "jemalloc": ("jemalloc",)}
-_PACKAGES = {"tcmalloc": "libtcmalloc-minimal4", "jemalloc": "libjemalloc2"}
-
-
-class Nursery:
+class ForkServer:
     """A process that has imported torch and forks a fresh child for every job; one job at a time."""
 
     def __init__(self, allocator: str = "pinned") -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         environment |= allocator_environment(allocator)
         environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no compile workers beside a timed call
-        # without names, so that nothing is left behind however we end; the children inherit them
+        # without a name, so that nothing is left behind however we end; the children inherit it
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
-        self._status = tempfile.TemporaryFile()  # noqa: SIM115  the same
-        self.status = self._status.fileno()
-        inherited = (self._log.fileno(), self.status)
+        self.status = StatusFile()
+        events, self._children_end = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "attnbench.execution.worker"],
+            [sys.executable, "-m", "attnbench.execution.worker", str(self._children_end)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
             bufsize=0,
-            pass_fds=inherited,
+            pass_fds=(self._log.fileno(), self.status.descriptor, self._children_end),
         )
-        self._ready = False
-        self._buffer = b""
+        assert self._process.stdout is not None
+        self._control = wire.Lines(self._process.stdout.fileno())
+        self._events = wire.Lines(events)
+        self._ready = self._closed = False
         self.child = 0
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> ForkServer:
         return self
 
     def __exit__(
@@ -104,13 +123,22 @@ class Nursery:
     ) -> None:
         self.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can still take jobs."""
+        return self._process.poll() is None and not self._control.closed
+
     def close(self) -> None:
-        """End the nursery and what runs in it."""
+        """End the server and what runs in it; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.kill()
         if not self._ready:  # still importing: it would not notice that stdin ends
             self._process.kill()
         if self._process.stdin:
-            self._process.stdin.close()
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -118,69 +146,93 @@ class Nursery:
             self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
+        os.close(self._children_end)
+        os.close(self._events.descriptor)
         self._log.close()
-        self._status.close()
+        self.status.close()
 
     def kill(self) -> None:
         """Kill the running child with all that it started."""
         if self.child:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.child, signal.SIGKILL)
+            for kill in (os.killpg, os.kill):  # a child that was forked just now has no group of its own yet
+                with contextlib.suppress(ProcessLookupError):
+                    kill(self.child, signal.SIGKILL)
 
     def empty_log(self) -> None:
         """Forget what the child has printed so far."""
         os.lseek(self._log.fileno(), 0, os.SEEK_SET)  # the child's place in the file too: they share it
         os.ftruncate(self._log.fileno(), 0)
 
-    def do(self, job: Mapping[str, Any], *, patience_s: float) -> Iterator[dict[str, Any] | End]:
-        """Run one job; yield what it says, then its `End`. Killed when it is silent for `patience_s` seconds."""
-        if not self._ready:
-            if self._line(time.monotonic() + _START_S) != {"event": "ready"}:
-                raise AttnbenchError("the worker process did not start; run `attnbench doctor`")
-            self._ready = True
-        assert self._process.stdin is not None
-        log = self._log.fileno()
-        self.empty_log()
-        os.pwrite(self.status, b"-" * 13, 0)
-        kills = _oom_kills()
-        text = json.dumps({**job, "log": log, "status": self.status}, default=str) + "\n"
-        self._process.stdin.write(text.encode())
-        timed_out = False
-        while True:
-            message = self._line(time.monotonic() + patience_s)
-            if message is None:
-                timed_out = True
-                self.kill()
-                message = self._line(time.monotonic() + 30)
-                if message is None:
-                    raise AttnbenchError("a worker process could not be killed; see `attnbench doctor`")
-            if message["event"] == "started":
-                self.child = message["pid"]
-            elif message["event"] == "exit":
-                self.child = 0
-                yield End(message["status"], timed_out, self._tail(), _oom_kills() > kills)
-                return
-            elif not timed_out:
-                yield message
+    def do(self, job: jobs.Job, *, patience_s: float) -> Iterator[Event | End]:
+        """Run one job; yield what it reports, then its `End`. Killed when it reports nothing for `patience_s` seconds.
 
-    def _line(self, until: float) -> dict[str, Any] | None:
-        assert self._process.stdout is not None
-        file = self._process.stdout.fileno()
-        while b"\n" not in self._buffer:
-            ready, _, _ = select.select([file], [], [], max(0.0, until - time.monotonic()))
-            if not ready:
-                return None
-            chunk = os.read(file, 1 << 20)
-            if not chunk:
-                raise AttnbenchError("the worker process is gone; the same command goes on where it was")
-            self._buffer += chunk
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        found: dict[str, Any] = json.loads(line)
-        return found
+        Raises:
+            AttnbenchError: the server itself ended, or a child cannot be killed.
+        """
+        self._wait_until_ready()
+        self.empty_log()
+        self.status.reset()
+        self._events.read()  # what an earlier child's remains may have written
+        kills, key = _oom_kills(), secrets.token_hex(16)
+        self._send({"job": jobs.to_line(job), "log": self._log.fileno(), "status": self.status.descriptor, "key": key})
+        noise, timed_out, code, deadline = 0, False, None, time.monotonic() + patience_s
+        while code is None:
+            ready = self._select(deadline)
+            for control in self._control.read():
+                message = json.loads(control)
+                self.child = message["pid"]
+                code = message.get("exit")
+            if self._control.closed:
+                raise AttnbenchError("the worker process exited; rerun the command to resume")
+            for line in self._events.read():
+                event = _event(line, key)
+                noise += event is None and bool(line)
+                if event is not None and not timed_out:
+                    deadline = time.monotonic() + patience_s
+                    yield event
+            if not ready and code is None and time.monotonic() >= deadline:
+                if timed_out:
+                    raise AttnbenchError("a worker process could not be killed; see `attnbench doctor`")
+                timed_out, deadline = True, time.monotonic() + _KILL_S
+                self.kill()
+        self.child = 0
+        yield End(code, timed_out, self._tail(), _oom_kills() > kills, noise)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while not self._ready:
+            if not self._select(deadline) and time.monotonic() >= deadline:
+                raise AttnbenchError("the worker process did not start; run `attnbench doctor`")
+            self._ready = bool(self._control.read())
+            if self._control.closed:
+                raise AttnbenchError("the worker process exited while it started; run `attnbench doctor`")
+
+    def _send(self, words: dict[str, object]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write((json.dumps(words) + "\n").encode())
+        except OSError as error:
+            raise AttnbenchError("the worker process exited; rerun the command to resume") from error
+
+    def _select(self, deadline: float) -> list[int]:
+        both = [self._control.descriptor, self._events.descriptor]
+        ready: list[int] = select.select(both, [], [], max(0.0, deadline - time.monotonic()))[0]
+        return ready
 
     def _tail(self) -> str:
         log = self._log.fileno()
         return os.pread(log, 2000, max(0, os.fstat(log).st_size - 2000)).decode(errors="replace")
+
+
+def _event(line: bytes, key: str) -> Event | None:
+    """The event on a line that the worker's loop has signed; None for anything else."""
+    message = wire.verify(line, key)
+    if message is None:
+        return None
+    try:
+        return from_line(message)
+    except ValueError:
+        return None
 
 
 def _oom_kills() -> int:

@@ -1,42 +1,38 @@
-"""Plan -> records in a run folder: counts, trials, rounds, outcomes, progress, resume. The only module that knows all.
+"""Plan -> records in a run folder. The runner decides what comes next; workers do it, the store keeps it.
 
-Every planned cell ends with exactly one record. A group's arms are tried one by one in processes of their own;
-the survivors share timing processes. What was found is journalled at once, so that the same command goes on
-where a killed run was.
+Every planned cell ends with exactly one record. Each arm is first tried alone in a process of its own; the survivors of
+a comparison group share timing processes. Groups take turns by process, so that what changes over minutes meets all of
+them alike. Every event is stored as it comes, so that the same command resumes a run that was killed.
 """
 
 from __future__ import annotations
 
-import math
-import os
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from attnbench import __version__, registry
 from attnbench.analysis import summarize
-from attnbench.analysis.summarize import Found
-from attnbench.errors import AttnbenchError
-from attnbench.execution.fork_server import End, Nursery, allocator_environment
+from attnbench.analysis.summarize import GroupData
+from attnbench.execution.comparison import FRUITLESS, Comparison
+from attnbench.execution.fork_server import ForkServer, allocator_environment
+from attnbench.execution.interrupts import Interrupted, Interrupts
 from attnbench.execution.progress import Silent, Watcher
+from attnbench.execution.resume import replay
+from attnbench.execution.workers import Workers
 from attnbench.machine import environment
 from attnbench.planning import protocol
 from attnbench.planning.sweep import Cell, Plan, Sweep, plan
+from attnbench.results.events import Ceilings, Dropped, Event, Round, SessionEnd, Trial
 from attnbench.results.record import Record
-from attnbench.results.store import Writer, create_or_resume
+from attnbench.results.store import Writer, create_or_resume, read_events
 
-LEAST_ROUNDS = 6  # below, no signed-rank interval reaches 95 %
+__all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
 
-
-class Interrupted(Exception):  # noqa: N818  no error: everything is saved
-    """Ctrl-C: the turn was finished and everything is saved."""
+INTERLEAVED = 8  # groups that take turns by process; more would leave a long run without a record for hours
 
 
 def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
@@ -59,17 +55,17 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
 
 
 def default_folder(planned: Plan) -> Path:
-    """Where a run goes that was given no --out: the same command finds it again."""
+    """The folder of a run that was given no --out: the same command finds it again."""
     return Path("runs") / f"{planned.sweep.protocol}-{planned.hash}"
 
 
 def run(sweep: Sweep, out: Path | str | None = None, *, watcher: Watcher | None = None, command: str = "") -> Path:
-    """Measure a sweep; go on where it was if the folder holds the same plan.
+    """Measure a sweep; resume it if the folder holds the same plan.
 
     Args:
         sweep: what to measure.
         out: the run folder; by default one under runs/ named by the plan.
-        watcher: is told of the progress.
+        watcher: receives the progress.
         command: what resumes the run, for the record.
 
     Returns:
@@ -77,16 +73,16 @@ def run(sweep: Sweep, out: Path | str | None = None, *, watcher: Watcher | None 
 
     Raises:
         AttnbenchError: a request that cannot be served, or a folder that cannot be used.
-        Interrupted: Ctrl-C; the same call goes on.
+        Interrupted: Ctrl-C; the same call resumes.
     """
     planned, _ = make_plan(sweep)
     return execute(planned, Path(out) if out else default_folder(planned), watcher=watcher, command=command)
 
 
 def execute(
-    planned: Plan, folder: Path, *, watcher: Watcher | None = None, command: str = "", nursery: Nursery | None = None
+    planned: Plan, folder: Path, *, watcher: Watcher | None = None, command: str = "", server: ForkServer | None = None
 ) -> Path:
-    """Measure a plan into `folder`; see `run`. A `nursery` for its first allocator, started before, saves its start."""
+    """Measure a plan into `folder`; see `run`. A fork server for its first allocator, started before, saves time."""
     sweep = planned.sweep
     numbers = protocol.get(sweep.protocol, sweep.overrides)
     facts = {
@@ -97,315 +93,195 @@ def execute(
         "environment": environment.describe(sweep.device),
     }
     with create_or_resume(folder, planned, facts) as writer:
-        nurseries = {sweep.allocator[0]: nursery} if nursery else {}
-        _Runner(planned, writer, numbers, watcher or Silent(), nurseries).go()
+        workers = Workers(sweep, numbers, {sweep.allocator[0]: server} if server else {})
+        _Runner(planned, writer, numbers, watcher or Silent(), workers).go()
     return folder
 
 
 class _Runner:
     def __init__(
-        self,
-        planned: Plan,
-        writer: Writer,
-        numbers: protocol.Protocol,
-        watcher: Watcher,
-        nurseries: Mapping[str, Nursery],
+        self, planned: Plan, writer: Writer, numbers: protocol.Protocol, watcher: Watcher, workers: Workers
     ) -> None:
-        self.plan, self.writer, self.protocol, self.watcher = planned, writer, numbers, watcher
-        self.sweep = planned.sweep
-        self.found: dict[str, Found] = {group: Found() for group in planned.groups()}
-        self.counts: dict[str, Mapping[str, Any]] = {}
-        self.ceilings: dict[tuple[Any, ...], Mapping[str, float]] = {}
-        self.nurseries = dict(nurseries)
-        self.interrupts = 0
-        self.stop_file = -1
+        self.plan, self.writer, self.protocol, self.watcher, self.workers = planned, writer, numbers, watcher, workers
+        self.measure = set(planned.sweep.measure)
+        self.interrupts = Interrupts(self._on_interrupt)
+        self.known = replay(planned, writer.events)
         self.forward_s = 0.0
-        self._replay()
 
     def go(self) -> None:
+        """Measure what is left of the plan."""
         started = time.monotonic()
-        with self._interruptible():
+        with self.interrupts:
             try:
-                self.watcher.begin(self.plan, self.writer.records)
-                groups = self.plan.groups()
-                if groups and len(self.writer.done) < len(self.plan.cells):
-                    first = next(iter(groups.values()))[0]
-                    self._nursery(first.allocator)  # torch is imported there while we go on here
-                for cell in self.plan.cells:
-                    if cell.id in self.plan.declined and cell.id not in self.writer.done:
-                        self._add(
-                            summarize.untimed(
-                                Found(), cell, self.protocol, self.writer.id, "declined", self.plan.declined[cell.id]
-                            )
-                        )
-                for group, cells in groups.items():
-                    left = [c for c in cells if c.id not in self.writer.done]
-                    if left:
-                        self._group(group, cells)
+                with self.workers:
+                    self.watcher.begin(self.plan, self.writer.records)
+                    self._record_what_is_decided()
+                    for groups in self._batches():
+                        self._measure(groups)
             finally:
-                for nursery in self.nurseries.values():
-                    nursery.close()
-                spent = time.monotonic() - started
-                self.writer.samples.append({"kind": "session", "seconds": spent, "forward_s": self.forward_s})
+                self._log(SessionEnd(seconds=time.monotonic() - started, forward_s=self.forward_s))
                 self.watcher.end()
 
-    # --- one comparison group -----------------------------------------------------------------------------
+    def _record_what_is_decided(self) -> None:
+        """Declined cells, and cells dropped in an earlier session whose record was not written before its end."""
+        for cell in self.plan.cells:
+            data = self.known.groups[cell.group]
+            if cell.id in self.plan.declined:
+                self._add_untimed(GroupData(), cell, "declined", self.plan.declined[cell.id])
+            elif cell.id in data.dropped:
+                self._add_untimed(data, cell, data.dropped[cell.id].outcome, data.dropped[cell.id].reason)
 
-    def _group(self, group: str, cells: Sequence[Cell]) -> None:
-        found = self.found[group]
-        tried = [c for c in cells if c.id not in self.plan.declined]
-        for cell in tried:
-            self._count(cell, found)
-        if {"memory", "latency"} & set(self.sweep.measure):
-            for cell in tried:
-                if cell.id not in self.writer.done:
-                    self._trial(cell, found)
-        alive = [c for c in tried if c.id not in found.dropped]
-        if "latency" not in self.sweep.measure:
-            for cell in alive:
-                if cell.id not in self.writer.done:
-                    ending = self._uncounted(cell, found)
-                    self._add(self._measured(summarize.untimed(found, cell, self.protocol, self.writer.id, *ending)))
+    def _batches(self) -> Iterator[list[tuple[str, list[Cell]]]]:
+        """The groups that still lack records, a few at a time."""
+        open_groups = [
+            (group, cells)
+            for group, cells in self.plan.groups().items()
+            if any(cell.id not in self.writer.done for cell in cells)
+        ]
+        for start in range(0, len(open_groups), INTERLEAVED):
+            yield open_groups[start : start + INTERLEAVED]
+
+    def _measure(self, groups: Sequence[tuple[str, list[Cell]]]) -> None:
+        """Count and try every cell of these groups, then time the survivors, group by group in turn."""
+        comparisons = []
+        for group, cells in groups:
+            tried = [c for c in cells if c.id not in self.plan.declined]
+            self._count(tried)
+            if {"memory", "latency"} & self.measure:
+                self._try(tried, self.known.groups[group])
+            if "latency" in self.measure:
+                comparison = self._comparison(group, tried)
+                comparisons += [comparison] if comparison else []
+            else:
+                self._record_untimed(tried, self.known.groups[group])
+        while comparisons:
+            for comparison in list(comparisons):
+                why = comparison.stopped()
+                if not why:
+                    self._time(comparison)
+                    why = comparison.stopped()
+                if why:
+                    comparisons.remove(comparison)
+                    self._record_timed(comparison, why)
+
+    def _count(self, cells: Sequence[Cell]) -> None:
+        if not {"params", "macs"} & self.measure:
             return
-        if not [c for c in alive if c.id not in self.writer.done]:
-            return
-        if "macs" in self.sweep.measure:
-            found.ceilings = self._ceilings(alive[0])
-        reference = summarize.reference_of(alive, self.sweep.reference)
-        stopped = self._rounds(group, alive, found, reference)
-        left = [c for c in alive if c.id not in self.writer.done]
-        for record in summarize.conclude(
-            found, left, self.protocol, reference=reference, stopped=stopped, run_id=self.writer.id
+        for cell in cells:
+            if cell.count_key not in self.known.counts:
+                self.watcher.stage(f"counting {cell.variant}")
+                count = self.workers.count(cell)
+                self.known.counts[cell.count_key] = count
+                self._log(count)
+                self.interrupts.raise_if_requested()
+
+    def _try(self, cells: Sequence[Cell], data: GroupData) -> None:
+        for cell in cells:
+            if cell.id in data.trials or cell.id in data.dropped or cell.id in self.writer.done:
+                continue
+            self.watcher.stage(f"trying {cell.variant}", cell)
+            result = self.workers.trial(cell)
+            if isinstance(result, Trial):
+                data.trials[cell.id] = result
+                self._log(result)
+                self.forward_s += result.forward_s
+                self.watcher.tried(cell, result.call_s)
+            else:
+                self.watcher.tried(cell, None)
+                self._drop(Dropped(cell=cell.id, outcome=result.outcome, reason=result.reason), data)
+                self._add_untimed(data, cell, result.outcome, result.reason)
+            self.interrupts.raise_if_requested()
+
+    def _comparison(self, group: str, cells: Sequence[Cell]) -> Comparison | None:
+        """The group's survivors, ready to be timed; None when nothing is left to do."""
+        data = self.known.groups[group]
+        alive = [c for c in cells if c.id not in data.dropped and c.id in data.trials]
+        if all(c.id in self.writer.done for c in alive):
+            return None
+        if "macs" in self.measure:
+            data.ceilings = self._ceilings(alive[0])
+        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference)
+
+    def _time(self, comparison: Comparison) -> None:
+        """Some rounds of a group in one fresh process."""
+        arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
+        for event in self.workers.rounds(
+            arms,
+            group=comparison.group,
+            process=comparison.process,
+            first_round=len(data.rounds),
+            rounds=comparison.next_rounds(),
+            calls=comparison.calls(),
+            reference=comparison.reference.id if comparison.reference else "",
+            reference_turns=comparison.reference_turns,
+            patience_s=comparison.patience_s(),
         ):
-            self._add(self._measured(record))
+            useful = True
+            if isinstance(event, Round):
+                data.rounds.append(event)
+                self._log(event)
+                self.forward_s += event.forward_s
+                self.watcher.round(arms, len(data.rounds), time.monotonic() - since)
+                since = time.monotonic()
+                if comparison.out_of_time():
+                    self.workers.stop_after_turn()
+            else:
+                self._drop(event, data)
+        comparison.fruitless = 0 if useful else comparison.fruitless + 1
+        self.interrupts.raise_if_requested()
+        if comparison.fruitless >= FRUITLESS:
+            for cell in comparison.arms:
+                why = f"{FRUITLESS} timing processes in a row gave no round; {self.workers.last_failure}"
+                self._drop(Dropped(cell=cell.id, outcome="crashed", reason=why), data)
 
-    def _count(self, cell: Cell, found: Found) -> None:
-        if not {"params", "macs"} & set(self.sweep.measure):
-            return
-        key = cell.count_key
-        if key not in self.counts:
-            self.watcher.stage(f"counting {cell.variant}")
-            line: dict[str, Any] = {"kind": "count", "key": key}
-            job = {"kind": "count", "cell": cell.as_dict(), "plugins": self.sweep.plugins}
-            for message in self._nursery(cell.allocator).do(job, patience_s=self.protocol.timeout_s):
-                if isinstance(message, End):
-                    if "values" not in line and "notes" not in line:
-                        line["notes"] = f"could not be counted: {message.told()}"
-                elif message["event"] == "count":
-                    line |= {k: message[k] for k in ("values", "lower_bound", "notes")}
-                elif message["event"] == "error":
-                    line["notes"] = f"could not be counted: {message['reason']}"
-            self.counts[key] = line
-            self.writer.samples.append(line, sync=False)
-            self._heed_interrupt()
-        found.counts[key] = self.counts[key]
-
-    def _uncounted(self, cell: Cell, found: Found) -> tuple[str, str]:
-        """How an untimed cell ends: failed where only counts were wanted and there are none."""
-        line = found.counts.get(cell.count_key, {})
-        return ("ok", "") if cell.id in found.trials or "values" in line else ("failed", line["notes"])
-
-    def _trial(self, cell: Cell, found: Found) -> None:
-        if cell.id in found.trials or cell.id in found.dropped:
-            return
-        self.watcher.stage(f"trying {cell.variant}", cell)
-        ending: tuple[str, str] | None = None
-        line: dict[str, Any] = {}
-        for message in self._nursery(cell.allocator).do(
-            self._job("trial", cell=cell.as_dict()), patience_s=self.protocol.timeout_s
-        ):
-            if isinstance(message, End):
-                ending = ending or (None if line else self._ended(message))
-            elif message["event"] == "trial":
-                line = {"kind": "trial", "cell": cell.id, **{k: v for k, v in message.items() if k != "event"}}
-                self.forward_s += message["forward_s"]
-            elif message["event"] == "error":
-                ending = (message["outcome"], message["reason"])
-        if ending:
-            self._drop(cell, found, *ending)
-            self._add(self._measured(summarize.untimed(found, cell, self.protocol, self.writer.id, *ending)))
-        else:
-            found.trials[cell.id] = line
-            self.writer.samples.append(line, sync=False)
-        self.watcher.tried(cell, line.get("call_s"))
-        self._heed_interrupt()
-
-    def _rounds(self, group: str, alive: Sequence[Cell], found: Found, reference: Cell | None) -> str:
-        rule = summarize.rule_of(self.protocol, len(alive))
-        while True:
-            arms = [c for c in alive if c.id not in found.dropped]
-            done, elapsed = len(found.rounds), sum(line.get("seconds", 0.0) for line in found.rounds)
-            if not arms:
-                return "no arm was left"
-            if done:
-                widths = summarize.half_widths(found, arms, reference, rule.level_at_a_look) if done > 1 else {}
-                decision = rule.decide(done, widths, elapsed)
-                if decision.stop and (done >= LEAST_ROUNDS or done >= rule.looks[0]):
-                    return decision.why
-            look = rule.next_look(done) or done + 1
-            rounds = min(self.protocol.rounds_each - done % self.protocol.rounds_each, look - done)
-            self._process(group, arms, found, rounds, rule.budget_s - elapsed)
-            self._heed_interrupt()
-
-    def _process(self, group: str, arms: Sequence[Cell], found: Found, rounds: int, budget_s: float) -> None:
-        """Give up to `rounds` rounds of all arms in one fresh process."""
-        process = 1 + max((line["process"] for line in found.rounds), default=-1)
-        calls = {c.id: self.protocol.calls_in_turn(found.trials[c.id]["call_s"]) for c in arms}
-        once = sum(
-            max(self.protocol.prime_s, self.protocol.prime_calls * found.trials[c.id]["call_s"])
-            + calls[c.id] * found.trials[c.id]["call_s"]
-            for c in arms
-        )
-        compiling = sum(found.trials[c.id]["values"].get("compile_s", 0.0) for c in arms)
-        nursery = self._nursery(arms[0].allocator)
-        self.stop_file = nursery.status
-        job = self._job(
-            "time",
-            cells=[c.as_dict() for c in arms],
-            seed=self.sweep.seed + 7919 * process,
-            calls=calls,
-            first_round=len(found.rounds),
-            rounds=rounds,
-            prime_s=self.protocol.prime_s,
-            prime_calls=self.protocol.prime_calls,
-            cold=self.protocol.cold,
-        )
-        since, spent, dropped = time.monotonic(), 0.0, False
-        patience = self.protocol.timeout_s + 10 * once + 3 * compiling
-        for message in nursery.do(job, patience_s=patience):
-            if isinstance(message, End):
-                if (message.code != 0 or message.timed_out) and not self.interrupts > 1:
-                    culprit = os.pread(nursery.status, 12, 1).decode(errors="replace")
-                    cell = next((c for c in arms if c.id == culprit), arms[0])
-                    self._drop(cell, found, *self._ended(message))
-                elif not spent and not dropped and not self.interrupts:
-                    raise AttnbenchError(f"a timing process gave no round; {message.told()}")
-            elif message["event"] == "round":
-                seconds = time.monotonic() - since
-                since, spent = time.monotonic(), spent + seconds
-                self.forward_s += message["forward_s"]
-                line = {"kind": "round", "group": group, "process": process, "seconds": seconds}
-                line |= {k: message[k] for k in ("round", "samples", "host", "queue", "conditions")}
-                found.rounds.append(line)
-                self.writer.samples.append(line, sync=False)
-                self.watcher.round(arms, len(found.rounds), seconds)
-                nursery.empty_log()
-                if spent > budget_s and len(found.rounds) >= LEAST_ROUNDS:
-                    os.pwrite(nursery.status, b"S", 0)
-            elif message["event"] == "dropped":
-                dropped = True
-                cell = next(c for c in arms if c.id == message["cell"])
-                self._drop(cell, found, message["outcome"], message["reason"])
-        self.stop_file = -1
-
-    def _ceilings(self, cell: Cell) -> Mapping[str, float]:
+    def _ceilings(self, cell: Cell) -> Ceilings:
         key = (cell.device, cell.precision, cell.threads, cell.allocator)
-        if key not in self.ceilings:
+        if key not in self.known.ceilings:
             self.watcher.stage("measuring the ceilings of this machine")
-            for message in self._nursery(cell.allocator).do(self._job("ceilings", cell=cell.as_dict()), patience_s=120):
-                if not isinstance(message, End) and message["event"] == "ceilings":
-                    self.ceilings[key] = {k: v for k, v in message.items() if k != "event"}
-            line = {"kind": "ceilings", "key": list(key), **self.ceilings.setdefault(key, {})}
-            self.writer.samples.append(line, sync=False)
-        return self.ceilings[key]
+            self.known.ceilings[key] = self.workers.ceilings(cell)
+            self._log(self.known.ceilings[key])
+        return self.known.ceilings[key]
 
-    # --- what they share ----------------------------------------------------------------------------------
+    def _record_untimed(self, cells: Sequence[Cell], data: GroupData) -> None:
+        """Cells of which only counts or memory were wanted; without a trial and without counts they failed."""
+        for cell in cells:
+            count = data.counts.get(cell.count_key)
+            if cell.id in data.dropped:
+                continue
+            if cell.id in data.trials or (count and count.values):
+                self._add_untimed(data, cell)
+            else:
+                self._add_untimed(data, cell, "failed", count.notes if count else "nothing was measured")
 
-    def _job(self, kind: str, **words: Any) -> dict[str, Any]:
-        shared = {"plugins": self.sweep.plugins, "weights": self.sweep.weights, "seed": self.sweep.seed}
-        numbers = {"inference": self.protocol.inference, "memory_limit": self.protocol.memory_limit}
-        return {"kind": kind, **shared, **numbers, **words}
+    def _record_timed(self, comparison: Comparison, why: str) -> None:
+        left = [c for c in comparison.cells if c.id not in self.writer.done]
+        for record in summarize.summarize(
+            comparison.data, left, self.protocol, reference=comparison.reference, stopped=why, run_id=self.writer.id
+        ):
+            self._add(record)
 
-    def _nursery(self, allocator: str) -> Nursery:
-        if allocator not in self.nurseries:
-            self.nurseries[allocator] = Nursery(allocator)
-        return self.nurseries[allocator]
-
-    def _ended(self, end: End) -> tuple[str, str]:
-        if end.timed_out:
-            return "timeout", f"it gave nothing for {self.protocol.timeout_s:g} s and was killed"
-        if end.code == -signal.SIGKILL and end.oom_killed:
-            return "oom", "the system killed its process for want of memory"
-        return "crashed", end.told()
-
-    def _drop(self, cell: Cell, found: Found, outcome: str, reason: str) -> None:
-        found.dropped[cell.id] = (outcome, reason)
-        line = {"kind": "dropped", "cell": cell.id, "outcome": outcome, "reason": reason}
-        self.writer.samples.append(line, sync=False)
-
-    def _measured(self, record: Record) -> Record:
-        """The record without the quantities that were not asked for."""
-        measure = set(self.sweep.measure)
-        hidden = set() if "memory" in measure else {
-            "weights_bytes", "input_bytes", "peak_growth_bytes", "allocator_peak_bytes", "peak_reserved_bytes",
-            "peak_memory_bytes",
-        }  # fmt: skip
-        hidden |= set() if "macs" in measure else {"macs", "macs_fvcore", "macs_formula", "macs_mmdet"}
-        hidden |= set() if "params" in measure else {"params"}
-        values = {k: v for k, v in record.values.items() if k not in hidden}
-        return Record(**{**record.__dict__, "values": values})
+    def _add_untimed(self, data: GroupData, cell: Cell, outcome: str = "ok", reason: str = "") -> None:
+        self._add(summarize.untimed(data, cell, self.protocol, self.writer.id, outcome, reason))
 
     def _add(self, record: Record) -> None:
-        if record.cell.id in self.writer.done:
-            return
-        self.writer.add(record)
-        self.watcher.recorded(record)
+        if record.cell.id not in self.writer.done:
+            shown = record.asked_for(self.measure)
+            self.writer.add(shown)
+            self.watcher.recorded(shown)
 
-    def _replay(self) -> None:
-        """Take in the journal of an earlier session."""
-        home = {c.id: c.group for c in self.plan.cells}
-        for line in self.writer.samples.lines:
-            kind = line.get("kind")
-            if kind == "count":
-                self.counts[line["key"]] = line
-            elif kind == "trial" and line["cell"] in home:
-                self.found[home[line["cell"]]].trials[line["cell"]] = line
-            elif kind == "dropped" and line["cell"] in home:
-                self.found[home[line["cell"]]].dropped[line["cell"]] = (line["outcome"], line["reason"])
-            elif kind == "round" and line["group"] in self.found:
-                self.found[line["group"]].rounds.append(line)
-                self.found[line["group"]].resumed = True
-            elif kind == "ceilings":
-                words = ("macs_per_s", "bytes_per_s")
-                self.ceilings[tuple(line["key"])] = {k: line[k] for k in words if k in line}
-        for cell in self.plan.cells:  # a drop whose record was not written before the end
-            found = self.found[cell.group]
-            if cell.id in found.dropped and cell.id not in self.writer.done:
-                found.counts = self.counts
-                self._add(
-                    self._measured(
-                        summarize.untimed(found, cell, self.protocol, self.writer.id, *found.dropped[cell.id])
-                    )
-                )
+    def _drop(self, dropped: Dropped, data: GroupData) -> None:
+        data.dropped[dropped.cell] = dropped
+        self._log(dropped)
 
-    def _heed_interrupt(self) -> None:
-        if self.interrupts:
-            raise Interrupted
+    def _log(self, event: Event) -> None:
+        self.writer.log(event)
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def heed(number: int, frame: object) -> None:
-            self.interrupts += 1
-            if self.interrupts > 1:
-                raise KeyboardInterrupt
-            if self.stop_file >= 0:
-                os.pwrite(self.stop_file, b"S", 0)
-            self.watcher.say("finishing this turn; Ctrl-C again stops at once")
-
-        old = signal.signal(signal.SIGINT, heed)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, old)
+    def _on_interrupt(self) -> None:
+        self.workers.request_stop()
+        self.watcher.say("finishing this turn; Ctrl-C again stops at once")
 
 
 def forward_share(folder: Path) -> tuple[float, float]:
     """Seconds of wall time and seconds inside forward calls, over all sessions of a run (`make overhead`)."""
-    from attnbench.results.store import SAMPLES, read_lines
-
-    sessions = [line for line in read_lines(folder / SAMPLES)[0] if line.get("kind") == "session"]
-    return math.fsum(s["seconds"] for s in sessions), math.fsum(s["forward_s"] for s in sessions)
+    sessions = [e for e in read_events(folder) if isinstance(e, SessionEnd)]
+    return sum(s.seconds for s in sessions), sum(s.forward_s for s in sessions)

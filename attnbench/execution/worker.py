@@ -1,9 +1,9 @@
-"""The child processes: a nursery that has imported torch, and the jobs that its forked children do.
+"""The processes behind a fork server: one that has imported torch, and the children that it forks for each job.
 
-`python -m attnbench.execution.worker` reads one JSON job a line on stdin, forks a child for it, and passes on what the
-child says as JSON lines on stdout, then how it ended. The nursery itself runs no operator, so that a fork is
-safe; the allocator is chosen by its environment. A child has a session of its own, its prints go to a log
-file, and it dies with the nursery. What a job measures stands in attnbench.execution.perform.
+`python -m attnbench.execution.worker EVENTS` reads one JSON job a line on stdin, forks a child for it, and says on
+stdout which process it is and how it ended. The server runs no operator, so a fork is safe; its environment chooses the
+allocator. A child has a session of its own, its prints go to a log file, it reports on the descriptor EVENTS in signed
+lines, and it dies with the server. What a job does is in attnbench.execution.perform.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ import resource
 import select
 import signal
 import sys
+from types import ModuleType
 from typing import Any
+
+from attnbench.execution import wire
+from attnbench.results.events import Done, Event, Failure, to_line
 
 LOG_LIMIT = 1 << 30  # bytes that a child may write into any file; its log is emptied at every round
 
@@ -24,7 +28,7 @@ LOG_LIMIT = 1 << 30  # bytes that a child may write into any file; its log is em
 def main() -> None:
     """Serve jobs until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    out = os.dup(1)
+    events, control = int(sys.argv[1]), os.dup(1)
     os.dup2(2, 1)
     _die_with_parent()
     wake, woken = os.pipe()
@@ -32,14 +36,14 @@ def main() -> None:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    import attnbench.execution.perform  # with torch: the point of the nursery is that children find it imported
+    import attnbench.execution.perform  # with torch: children find it imported, which is the point of the server
     from attnbench import registry
     from attnbench.measure import flops
 
     registry.load(entry_points=False)
     flops.preload()
 
-    say(out, {"event": "ready"})
+    _say(control, {"pid": 0})
     buffer = b""
     child = 0
     while True:
@@ -50,7 +54,7 @@ def main() -> None:
                 pid, status = os.waitpid(child, os.WNOHANG)
                 if pid:
                     _end_group(child)  # what it left running
-                    say(out, {"event": "exit", "status": os.waitstatus_to_exitcode(status)})
+                    _say(control, {"pid": 0, "exit": os.waitstatus_to_exitcode(status)})
                     child = 0
         if 0 in ready:
             chunk = os.read(0, 1 << 16)
@@ -64,37 +68,49 @@ def main() -> None:
                 job = json.loads(line)
                 child = os.fork()
                 if not child:
-                    _child(job, out, attnbench.execution.perform)
+                    os.close(control)
+                    _child(job, events, attnbench.execution.perform)
+                _say(control, {"pid": child})
 
 
-def say(fd: int, message: dict[str, Any]) -> None:
-    """Write one JSON line."""
-    data = (json.dumps(message, separators=(",", ":"), default=str) + "\n").encode()
-    while data:
-        data = data[os.write(fd, data) :]
+def _say(control: int, message: dict[str, int]) -> None:
+    os.write(control, (json.dumps(message) + "\n").encode())
 
 
-def _child(job: dict[str, Any], out: int, jobs: Any) -> None:
+def _child(words: dict[str, Any], events: int, perform: ModuleType) -> None:
+    key: str = words["key"]
+
+    def say(event: Event) -> None:
+        wire.send(events, to_line(event), key)
+
     try:
         os.setsid()
-        say(out, {"event": "started", "pid": os.getpid()})
         _die_with_parent()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(job["log"], 1)
-        os.dup2(job["log"], 2)
+        os.dup2(words["log"], 1)
+        os.dup2(words["log"], 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LOG_LIMIT, LOG_LIMIT))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        jobs.do(job, lambda message: say(out, message))
+        _limit(resource.RLIMIT_FSIZE, LOG_LIMIT)
+        _limit(resource.RLIMIT_CORE, 0)
+        perform.do(words["job"], words["status"], say)
+        say(Done())
     except SystemExit as error:
-        say(out, {"event": "error", "outcome": "crashed", "reason": f"it called sys.exit({error.code!r})"})
+        say(Failure(outcome="crashed", reason=f"it called sys.exit({error.code!r})"))
     except BaseException as error:
-        say(out, {"event": "error", "outcome": "failed", "reason": f"{type(error).__name__}: {error}"})
+        say(Failure(outcome="failed", reason=f"{type(error).__name__}: {error}"))
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(0)  # a thread that was left behind must not keep the process
+
+
+def _limit(what: int, most: int) -> None:
+    """Lower a limit of this process; the hard limit that it was started with stays above it."""
+    hard = resource.getrlimit(what)[1]
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (least, least))
 
 
 def _end_group(leader: int) -> None:

@@ -53,6 +53,10 @@ class Protocol:
         """Rounds that one process gives."""
         return max(1, self.looks[0] // self.processes)
 
+    def least_rounds(self, level: float) -> int:
+        """The fewest rounds of which a signed-rank interval can hold `level`: n with 2 / 2^n at most 1 - level."""
+        return math.ceil(1 - math.log2(1 - level))
+
     def calls_in_turn(self, call_s: float) -> int:
         """Timed calls of a turn for a layer whose call takes about `call_s` seconds."""
         if not self.inference or not math.isfinite(call_s) or call_s <= 0:

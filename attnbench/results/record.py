@@ -7,8 +7,8 @@ Schema history:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from attnbench.errors import AttnbenchError
@@ -19,19 +19,23 @@ OUTCOMES = ("ok", "declined", "oom", "crashed", "timeout", "failed")
 
 
 class Quantity(NamedTuple):
-    """A measured or counted number: its unit, its heading in tables, and what it means."""
+    """A measured or counted number: its unit, its heading in tables, what it means, and what asks for it.
+
+    `measure` is the word of `--measure` without which a record hides the quantity; empty: never hidden.
+    """
 
     unit: str
     heading: str
     meaning: str
+    measure: str = ""
 
 
 QUANTITIES: Mapping[str, Quantity] = {
-    "params": Quantity("", "parameters", "trainable parameters"),
-    "macs": Quantity("", "MACs (the paper's FLOPs)", "multiply-accumulates per image, forward, of the eager form"),
-    "macs_fvcore": Quantity("", "fvcore's count", "what fvcore's total prints; it counts norms and pooling too"),
-    "macs_mmdet": Quantity("", "MACs by mmdetection's rule", "what the detection papers print; see docs/methods.md"),
-    "macs_formula": Quantity("", "MACs by formula", "the mechanism's own closed formula"),
+    "params": Quantity("", "parameters", "trainable parameters", "params"),
+    "macs": Quantity("", "MACs (the paper's FLOPs)", "multiply-accumulates per image, forward, eager form", "macs"),
+    "macs_fvcore": Quantity("", "fvcore's count", "what fvcore's total prints: norms and pooling too", "macs"),
+    "macs_mmdet": Quantity("", "MACs by mmdetection's rule", "as the detection papers count (docs/methods.md)", "macs"),
+    "macs_formula": Quantity("", "MACs by formula", "the mechanism's own closed formula", "macs"),
     "latency_s": Quantity("s", "latency", "time of one call on one batch: median over rounds"),
     "latency_low_s": Quantity("s", "latency, low", "lower end of the median's order-statistic interval"),
     "latency_high_s": Quantity("s", "latency, high", "upper end of it"),
@@ -46,12 +50,12 @@ QUANTITIES: Mapping[str, Quantity] = {
     "processes": Quantity("", "processes", "fresh processes that the rounds were spread over"),
     "round_sd": Quantity("", "spread of rounds", "standard deviation of the log time between rounds of a process"),
     "process_sd": Quantity("", "spread of processes", "standard deviation of the log ratio between processes"),
-    "weights_bytes": Quantity("B", "weights", "parameters and buffers"),
-    "input_bytes": Quantity("B", "input", "the input batch"),
-    "peak_growth_bytes": Quantity("B", "peak growth", "peak of one call above weights and input"),
-    "allocator_peak_bytes": Quantity("B", "allocator's peak", "the same by the allocator's own trace"),
-    "peak_reserved_bytes": Quantity("B", "peak reserved", "what the caching allocator held at most (CUDA)"),
-    "peak_memory_bytes": Quantity("B", "peak memory", "weights + input + peak growth of one call"),
+    "weights_bytes": Quantity("B", "weights", "parameters and buffers", "memory"),
+    "input_bytes": Quantity("B", "input", "the input batch", "memory"),
+    "peak_growth_bytes": Quantity("B", "peak growth", "peak of one call above weights and input", "memory"),
+    "allocator_peak_bytes": Quantity("B", "allocator's peak", "the same by the allocator's own trace", "memory"),
+    "peak_reserved_bytes": Quantity("B", "peak reserved", "what the caching allocator held at most (CUDA)", "memory"),
+    "peak_memory_bytes": Quantity("B", "peak memory", "weights + input + peak growth of one call", "memory"),
     "compile_s": Quantity("s", "compile time", "the first call of a compiled layer, compilation included"),
     "roofline_share": Quantity("", "share of roofline", "MACs per second / the measured ceiling for them"),
 }  # fmt: skip
@@ -89,6 +93,11 @@ class Record:
     words: Mapping[str, str] = field(default_factory=dict)
     protocol: str = ""
     run_id: str = ""
+
+    def asked_for(self, measure: Collection[str]) -> Record:
+        """The record without the quantities that were not asked for."""
+        hidden = {name for name, q in QUANTITIES.items() if q.measure and q.measure not in measure}
+        return replace(self, values={k: v for k, v in self.values.items() if k not in hidden})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values: one line that can be read alone."""

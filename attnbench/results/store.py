@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell, Plan
+from attnbench.results.events import Event, Round, from_line, to_line
 from attnbench.results.record import SCHEMA, Record, from_dict
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Journal:
     def open(self) -> Journal:
         """Read what is there and make ready to append."""
         self.lines, whole = read_lines(self.path)
-        with _Told(self.path):
+        with _disk_errors(self.path):
             self._file = self.path.open("ab")
             if self._file.tell() > whole:
                 self._file.truncate(whole)
@@ -49,7 +50,7 @@ class Journal:
             raise ValueError("a journal is opened before it is written")
         text = json.dumps(line, separators=(",", ":"), allow_nan=False, default=str) + "\n"
         start = self._file.seek(0, os.SEEK_END)
-        with _Told(self.path):
+        with _disk_errors(self.path):
             try:
                 self._file.write(text.encode())
                 self._file.flush()
@@ -100,10 +101,10 @@ class Writer:
             raise AttnbenchError(
                 f"a run folder serves one run at a time; {folder} is in use by another process; wait, or use --out"
             ) from error
-        self._records, self.samples = Journal(folder / RECORDS), Journal(folder / SAMPLES)
+        self._records, self._samples = Journal(folder / RECORDS), Journal(folder / SAMPLES)
         try:
             self.records = _records(self._records.open().lines, folder)
-            self.samples.open()
+            self.events = _events(self._samples.open().lines, folder)
         except BaseException:
             self.close()
             raise
@@ -126,10 +127,14 @@ class Writer:
         self.done.add(record.cell.id)
         self.records.append(record)
 
+    def log(self, event: Event) -> None:
+        """Append an event to the journal. It is not synced: what a power cut takes is measured again."""
+        self._samples.append(to_line(event), sync=False)
+
     def close(self) -> None:
         """Close the files and let go of the folder."""
         self._records.close()
-        self.samples.close()
+        self._samples.close()
         self._lock.close()
 
     def __enter__(self) -> Writer:
@@ -145,7 +150,7 @@ def create_or_resume(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> Writ
     Raises:
         AttnbenchError: the folder holds another plan, is damaged, cannot be written, or is in use.
     """
-    with _Told(folder):
+    with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN
     if path.exists():
@@ -155,7 +160,7 @@ def create_or_resume(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> Writ
                 f"an output folder holds one plan; {folder} holds plan {old['plan']['hash']}, this is {plan.hash}; "
                 "choose another --out, or repeat the command that made it"
             )
-        with _Told(folder):
+        with _disk_errors(folder):
             return Writer(folder, old)
     if any(folder.glob("*.jsonl")):
         raise AttnbenchError(f"a run folder has a {RUN}; {folder} has records without it; choose another --out")
@@ -172,7 +177,7 @@ def create_or_resume(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> Writ
         **facts,
     }
     text = json.dumps(made, indent=1, default=str)
-    with _Told(folder):
+    with _disk_errors(folder):
         fresh = folder / f".{RUN}.{os.getpid()}"
         with fresh.open("w") as file:
             file.write(text + "\n")
@@ -214,7 +219,7 @@ def set_aside(folder: Path) -> Path | None:
     number = 1
     while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
-    with _Told(folder):
+    with _disk_errors(folder):
         folder.rename(kept)
     return kept
 
@@ -236,6 +241,28 @@ def load(*folders: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, *MORE_COLUMNS])
 
 
+def read_events(folder: Path) -> list[Event]:
+    """The journal of a run: counts, trials, rounds, drops, ceilings and sessions, in order.
+
+    Raises:
+        AttnbenchError: a line is damaged.
+    """
+    return _events(read_lines(folder / SAMPLES)[0], folder)
+
+
+def read_rounds(folder: Path) -> dict[str, list[Round]]:
+    """The timed rounds of a run by comparison group.
+
+    Raises:
+        AttnbenchError: a line is damaged.
+    """
+    rounds: dict[str, list[Round]] = {}
+    for event in read_events(folder):
+        if isinstance(event, Round):
+            rounds.setdefault(event.group, []).append(event)
+    return rounds
+
+
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole JSON lines of a file and the number of bytes that they fill; a torn last line is not whole.
 
@@ -244,7 +271,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """
     if not path.exists():
         return [], 0
-    with _Told(path):
+    with _disk_errors(path):
         content = path.read_bytes()
     lines: list[dict[str, Any]] = []
     whole = 0
@@ -260,11 +287,24 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
                 break  # the last line: torn while it was written
             raise AttnbenchError(
                 f"{path.name} must hold one JSON object a line; line {number} of {path} is damaged; "
-                "mend or delete that line (its cell will be measured again)"
+                "fix or delete that line (its cell will be measured again)"
             ) from error
         lines.append(value)
         whole += len(raw)
     return lines, whole
+
+
+def _events(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Event]:
+    events = []
+    for number, line in enumerate(lines, 1):
+        try:
+            events.append(from_line(line))
+        except ValueError as error:
+            raise AttnbenchError(
+                f"every line of {SAMPLES} is an event; line {number} of {folder / SAMPLES} is damaged: {error}; "
+                "delete that line (its rounds will be measured again)"
+            ) from error
+    return events
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -272,7 +312,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise AttnbenchError(f"a run folder has a {RUN}; {folder} has none; name a folder that `attnbench run` made")
     try:
-        with _Told(path):
+        with _disk_errors(path):
             facts = json.loads(path.read_text())
         schema = facts["schema"]
         facts["plan"]["hash"], facts["run_id"]
@@ -296,7 +336,7 @@ def _records(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Record]:
     return list(found.values())
 
 
-class _Told:
+class _disk_errors:  # noqa: N801  used as a function
     """Turn an error of the disk into a sentence."""
 
     def __init__(self, path: Path) -> None:

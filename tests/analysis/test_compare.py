@@ -14,6 +14,7 @@ from attnbench import AttnbenchError, registry
 from attnbench.analysis.compare import compare_arms, compare_runs
 from attnbench.commands.compare import command
 from attnbench.planning.sweep import Sweep, plan
+from attnbench.results.events import ArmTurn, Round
 from attnbench.results.record import Record
 from attnbench.results.store import create_or_resume
 
@@ -50,8 +51,8 @@ def write(
                     for c in planned.cells
                     if c.variant not in failed
                 }
-                line = {"kind": "round", "group": planned.cells[0].group, "process": process, "round": number}
-                writer.samples.append({**line, "samples": samples, "conditions": {}}, sync=False)
+                turns = tuple(ArmTurn(cell=cell, calls_s=tuple(calls)) for cell, calls in samples.items())
+                writer.log(Round(group=planned.cells[0].group, process=process, round=number, turns=turns))
     return folder
 
 

@@ -8,9 +8,10 @@ import random
 import pytest
 
 from attnbench import registry
-from attnbench.analysis.summarize import Found, conclude, half_widths, reference_of
+from attnbench.analysis.summarize import GroupData, half_widths, reference_of, summarize
 from attnbench.planning.protocol import get
 from attnbench.planning.sweep import Sweep, plan
+from attnbench.results.events import ArmTurn, Dropped, Round, Trial
 
 STANDARD = get("standard")
 
@@ -20,27 +21,29 @@ def cells():
     return plan(Sweep(mechanism=("msa", "hilo")), registry.load(entry_points=False)).cells
 
 
-def invented(cells, *, hilo=0.5, noise=0.01, processes=4, rounds=4, process_noise=0.0, seed=0):
-    dice = random.Random(seed)
-    found = Found()
+def invented(cells, *, hilo=0.5, noise=0.01, processes=4, rounds=4, process_noise=0.0, seed=0, queue=math.nan):
+    rng = random.Random(seed)
+    data = GroupData()
     for cell in cells:
-        found.trials[cell.id] = {"values": {"weights_bytes": 1}, "kernel_ran": "eager", "device_name": "a machine"}
+        data.trials[cell.id] = Trial(
+            cell=cell.id, values={"weights_bytes": 1}, kernel_ran="eager", device_name="a machine"
+        )
     for process in range(processes):
-        luck = dice.gauss(0, process_noise)
-        for _ in range(rounds):
-            drift = math.exp(dice.gauss(0, 0.3))  # of the whole round: cancels in the ratio
-            times = {
-                cells[0].id: [0.1 * drift * math.exp(dice.gauss(0, noise))] * 3,
-                cells[1].id: [0.1 * hilo * drift * math.exp(dice.gauss(luck, noise))] * 3,
-            }
-            host = {key: value[0] for key, value in times.items()}
-            found.rounds.append({"process": process, "samples": times, "host": host, "conditions": {}, "seconds": 1.0})
-    return found
+        bias = rng.gauss(0, process_noise)
+        for number in range(rounds):
+            drift = math.exp(rng.gauss(0, 0.3))  # of the whole round: cancels in the ratio
+            times = [0.1 * drift * math.exp(rng.gauss(0, noise)), 0.1 * hilo * drift * math.exp(rng.gauss(bias, noise))]
+            turns = tuple(
+                ArmTurn(cell=cell.id, calls_s=(time,) * 3, host_s=time, queue_s=queue * time)
+                for cell, time in zip(cells, times, strict=True)
+            )
+            data.rounds.append(Round(group="g", process=process, round=number, turns=turns, seconds=1.0))
+    return data
 
 
-def records(found, cells, protocol=STANDARD):
+def records(data, cells, protocol=STANDARD):
     reference = reference_of(cells, "msa")
-    return conclude(found, cells, protocol, reference=reference, stopped="enough", run_id="r")
+    return summarize(data, cells, protocol, reference=reference, stopped="enough", run_id="r")
 
 
 def test_the_ratio_is_a_speed_ratio_and_drift_cancels(cells):
@@ -73,23 +76,23 @@ def test_few_rounds_are_said(cells):
 
 
 def test_an_arm_that_dropped_out_keeps_its_reason_and_the_others_their_ratio(cells):
-    found = invented(cells)
-    found.dropped[cells[1].id] = ("crashed", "its process was killed by SIGSEGV")
-    msa, hilo = records(found, cells)
+    data = invented(cells)
+    data.dropped[cells[1].id] = Dropped(cell=cells[1].id, outcome="crashed", reason="its process was killed by SIGSEGV")
+    msa, hilo = records(data, cells)
     assert (hilo.outcome, hilo.reason) == ("crashed", "its process was killed by SIGSEGV")
     assert msa.outcome == "ok"
 
 
 def test_without_a_reference_there_is_no_ratio(cells):
-    found = invented(cells)
-    for record in conclude(found, cells, STANDARD, reference=None, stopped="", run_id="r"):
+    data = invented(cells)
+    for record in summarize(data, cells, STANDARD, reference=None, stopped="", run_id="r"):
         assert "ratio_to_reference" not in record.values
         assert "reference" not in record.words
 
 
 def test_one_block_has_a_mean_and_no_interval(cells):
-    found = invented(cells, processes=1, rounds=1)
-    hilo = records(found, cells, get("paper"))[1]
+    data = invented(cells, processes=1, rounds=1)
+    hilo = records(data, cells, get("paper"))[1]
     assert "no_interval" in hilo.flags
     assert "latency_low_s" not in hilo.values
 
@@ -104,8 +107,5 @@ def test_a_host_that_queues_as_slowly_as_the_gpu_works_tells_a_launch_bound_laye
     from dataclasses import replace
 
     on_gpu = [replace(c, device="cuda") for c in cells]
-    found = invented(on_gpu)
-    assert not any("launch_bound" in r.flags for r in records(found, on_gpu))
-    for line in found.rounds:
-        line["queue"] = {key: value * 0.9 for key, value in line["host"].items()}
-    assert all("launch_bound" in r.flags for r in records(found, on_gpu))
+    assert not any("launch_bound" in r.flags for r in records(invented(on_gpu), on_gpu))
+    assert all("launch_bound" in r.flags for r in records(invented(on_gpu, queue=0.9), on_gpu))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from around import declines, task
 from test_boxes import no_torchvision, overlap, torchvision  # noqa: F401  fixtures
 
-from attnbench.execution.perform import tensors_of
+from attnbench.measure.arm import tensors_of
 from mechanisms.dense.pyramid import FPN
 
 NAMES = ["semantic_fpn", "retinanet", "mask_rcnn"]

@@ -17,7 +17,7 @@ from plugins import HOSTILE, WORDY, write_plugin
 from tqdm import TMonitor, tqdm
 
 from attnbench import AttnbenchError, Sweep, load, run
-from attnbench.execution import perform as jobs
+from attnbench.execution import perform
 from attnbench.results.store import open_run
 
 SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "quick"}
@@ -192,10 +192,10 @@ def test_the_watchman_of_progress_bars_may_stay_and_a_layers_own_thread_may_not(
     watchman = TMonitor(tqdm, 10)
     own = threading.Thread(target=done.wait, daemon=True)
     try:
-        jobs._no_threads_left(before)
+        perform._no_threads_left(before)
         own.start()
-        with pytest.raises(jobs.ContractError, match="left 1"):
-            jobs._no_threads_left(before)
+        with pytest.raises(perform.ContractError, match="left 1"):
+            perform._no_threads_left(before)
     finally:
         watchman.exit()
         done.set()

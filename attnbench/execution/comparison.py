@@ -1,0 +1,84 @@
+"""One comparison group while it is timed: which arms are left, and whether its rounds are enough. No process here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from attnbench.analysis import summarize
+from attnbench.analysis.summarize import GroupData
+from attnbench.planning.protocol import Protocol
+from attnbench.planning.sweep import Cell
+
+FRUITLESS = 3  # timing processes in a row that gave nothing and lost nobody, until the group is given up
+_COMPILE = 3.0  # times the trial's compilation that building may take
+_SLOW = 10.0  # times the expected round that a round may take
+
+
+class Comparison:
+    """The arms of one group and the rounds that they have."""
+
+    def __init__(self, group: str, cells: Sequence[Cell], data: GroupData, protocol: Protocol, reference: str) -> None:
+        self.group, self.data, self.protocol = group, data, protocol
+        self.cells = tuple(cells)
+        self.reference = summarize.reference_of(self.arms, reference)
+        self.rule = summarize.rule_of(protocol, len(self.arms))
+        self.fruitless = 0
+
+    @property
+    def arms(self) -> list[Cell]:
+        """The arms that have not been dropped."""
+        return [c for c in self.cells if c.id not in self.data.dropped]
+
+    @property
+    def reference_turns(self) -> int:
+        """Turns of the reference in a round: the square root of the number of other arms (Dunnett's allocation)."""
+        return max(1, round(math.sqrt(len(self.arms) - 1))) if self.protocol.inference else 1
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of timing so far."""
+        return math.fsum(r.seconds for r in self.data.rounds)
+
+    @property
+    def process(self) -> int:
+        """The number of the next timing process."""
+        return 1 + max((r.process for r in self.data.rounds), default=-1)
+
+    def stopped(self) -> str:
+        """Why the group has rounds enough, in words; empty while it has not."""
+        arms, done = self.arms, len(self.data.rounds)
+        if not arms:
+            return "no arm was left"
+        if not done:
+            return ""
+        level = self.rule.level_at_a_look
+        widths = summarize.half_widths(self.data, arms, self.reference, level) if done > 1 else {}
+        decision = self.rule.decide(done, widths, self.spent_s)
+        enough = done >= self.protocol.least_rounds(level) or done >= self.rule.looks[0]
+        return decision.why if decision.stop and enough else ""
+
+    def next_rounds(self) -> int:
+        """Rounds that the next process should give."""
+        done, each = len(self.data.rounds), self.protocol.rounds_each
+        look = self.rule.next_look(done) or done + 1
+        return min(each - done % each, look - done)
+
+    def out_of_time(self) -> bool:
+        """The budget is spent and the rounds carry an interval."""
+        least = self.protocol.least_rounds(self.rule.level_at_a_look)
+        return self.spent_s > self.rule.budget_s and len(self.data.rounds) >= least
+
+    def calls(self) -> dict[str, int]:
+        """Timed calls of a turn, by cell id."""
+        return {c.id: self.protocol.calls_in_turn(self.data.trials[c.id].call_s) for c in self.arms}
+
+    def patience_s(self) -> float:
+        """Seconds of silence after which a timing process counts as hung: building, or a round, at its slowest."""
+        p, calls = self.protocol, self.calls()
+        each = {c.id: self.data.trials[c.id].call_s for c in self.arms}
+        once = math.fsum(max(p.prime_s, p.prime_calls * s) + calls[i] * s for i, s in each.items())
+        if self.reference:
+            once += (self.reference_turns - 1) * (p.prime_s + calls[self.reference.id] * each[self.reference.id])
+        compiling = math.fsum(float(self.data.trials[c.id].values.get("compile_s", 0.0)) for c in self.arms)
+        return p.timeout_s + _SLOW * once + _COMPILE * compiling

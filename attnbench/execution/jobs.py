@@ -1,0 +1,99 @@
+"""What a worker may be asked to do: frozen dataclasses, each with its one line of JSON. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from attnbench.planning.sweep import Cell
+from attnbench.results.lines import decode, encode
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountJob:
+    """Count parameters and multiply-accumulates of one layer, on the meta device."""
+
+    kind: ClassVar[str] = "count"
+    cell: Cell
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob:
+    """Try one arm alone: build it, check its output, measure its memory.
+
+    Attributes:
+        inference: no autograd and eval mode for a forward pass.
+        memory_limit: bytes that the process may allocate on the CPU; 0 for what is free.
+    """
+
+    kind: ClassVar[str] = "trial"
+    cell: Cell
+    plugins: tuple[str, ...] = ()
+    weights: str = ""
+    seed: int = 0
+    inference: bool = True
+    memory_limit: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingJob:
+    """Build the arms of a comparison group and give rounds of them.
+
+    Attributes:
+        reference: id of the cell that has `reference_turns` turns a round; empty for none.
+        calls: timed calls of a turn, by cell id.
+        group, process: stamped on every round. `first_round`: number of the first.
+        prime_s, prime_calls: untimed calls before a turn, by time and by count.
+        cold: caches are flushed before each timed call.
+    """
+
+    kind: ClassVar[str] = "time"
+    cells: tuple[Cell, ...]
+    group: str
+    process: int
+    calls: Mapping[str, int]
+    first_round: int
+    rounds: int
+    reference: str = ""
+    reference_turns: int = 1
+    plugins: tuple[str, ...] = ()
+    weights: str = ""
+    seed: int = 0
+    order_seed: int = 0
+    inference: bool = True
+    memory_limit: int = 0
+    prime_s: float = 0.05
+    prime_calls: int = 2
+    cold: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CeilingsJob:
+    """Measure what the cell's device reaches at its precision and threads."""
+
+    kind: ClassVar[str] = "ceilings"
+    cell: Cell
+
+
+Job = CountJob | TrialJob | TimingJob | CeilingsJob
+_KINDS: Mapping[str, type[Any]] = {c.kind: c for c in (CountJob, TrialJob, TimingJob, CeilingsJob)}
+
+
+def to_line(job: Job) -> dict[str, Any]:
+    """The job as plain values."""
+    return {"kind": job.kind, **encode(job)}
+
+
+def from_line(line: Mapping[str, Any]) -> Job:
+    """Read a line that `to_line` made.
+
+    Raises:
+        ValueError: an unknown kind, or a part that is missing or has the wrong type.
+    """
+    kind = str(line.get("kind"))
+    if kind not in _KINDS:
+        raise ValueError(f"a job's kind must be one of {', '.join(_KINDS)}; got {kind!r}")
+    job: Job = decode(_KINDS[kind], line, kind)
+    return job

@@ -1,0 +1,43 @@
+"""The journal of earlier sessions -> what is known of every comparison group. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from attnbench.analysis.summarize import GroupData
+from attnbench.planning.sweep import Plan
+from attnbench.results.events import Ceilings, Count, Dropped, Event, Round, Trial
+
+
+@dataclass
+class Known:
+    """What a run has learned so far.
+
+    Attributes:
+        groups: by comparison group. `counts`: by count key, shared by all groups. `ceilings`: by key.
+    """
+
+    groups: dict[str, GroupData] = field(default_factory=dict)
+    counts: dict[str, Count] = field(default_factory=dict)
+    ceilings: dict[tuple[str | int, ...], Ceilings] = field(default_factory=dict)
+
+
+def replay(plan: Plan, events: Iterable[Event]) -> Known:
+    """Sort the events by the group that they tell about; those of no planned cell are left out."""
+    known = Known()
+    known.groups = {group: GroupData(counts=known.counts) for group in plan.groups()}
+    group_of = {cell.id: cell.group for cell in plan.cells}
+    for event in events:
+        if isinstance(event, Count):
+            known.counts[event.key] = event
+        elif isinstance(event, Ceilings):
+            known.ceilings[event.key] = event
+        elif isinstance(event, Trial) and event.cell in group_of:
+            known.groups[group_of[event.cell]].trials[event.cell] = event
+        elif isinstance(event, Dropped) and event.cell in group_of:
+            known.groups[group_of[event.cell]].dropped[event.cell] = event
+        elif isinstance(event, Round) and event.group in known.groups:
+            known.groups[event.group].rounds.append(event)
+            known.groups[event.group].resumed = True
+    return known

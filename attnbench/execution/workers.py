@@ -1,0 +1,137 @@
+"""A cell -> what a worker process gives for it: counts, a trial, rounds, ceilings. Any end of a process is handled."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+
+from attnbench.execution.fork_server import End, ForkServer
+from attnbench.execution.jobs import CeilingsJob, CountJob, Job, TimingJob, TrialJob
+from attnbench.planning.protocol import Protocol
+from attnbench.planning.sweep import Cell, Sweep
+from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Progress, Round, Trial
+
+CEILINGS_S = 120.0
+
+
+class Workers:
+    """The worker processes of a run, one fork server for each allocator, started when first needed."""
+
+    def __init__(self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None) -> None:
+        self._sweep, self._protocol = sweep, protocol
+        self._servers = dict(servers or {})
+        self._timing: ForkServer | None = None
+        self.interrupted = False
+        self.last_failure = "none said why"
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self._servers.values():
+            server.close()
+
+    def start(self, allocator: str) -> ForkServer:
+        """The fork server for this allocator; a new one imports torch while the caller goes on."""
+        if allocator not in self._servers:
+            self._servers[allocator] = ForkServer(allocator)
+        return self._servers[allocator]
+
+    def request_stop(self) -> None:
+        """End the timing job that is running, if one is, before its next turn."""
+        self.interrupted = True
+        if self._timing:
+            self._timing.status.request_stop()
+
+    def count(self, cell: Cell) -> Count:
+        """Parameters and MACs; without values, and with the reason in `notes`, where nothing could be counted."""
+        why = "it gave no count"
+        for event in self._events(cell, CountJob(cell=cell, plugins=self._sweep.plugins), self._protocol.timeout_s):
+            if isinstance(event, Count):
+                return event
+            if isinstance(event, Failure):
+                why = event.reason
+        return Count(key=cell.count_key, notes=f"could not be counted: {why}")
+
+    def trial(self, cell: Cell) -> Trial | Failure:
+        """One arm alone in a fresh process."""
+        job = TrialJob(
+            cell=cell, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
+            inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
+        )  # fmt: skip
+        events = list(self._events(cell, job, self._protocol.timeout_s))
+        answers = [e for e in events if isinstance(e, Trial | Failure)]
+        return answers[0] if answers else Failure(outcome="crashed", reason="its process gave no result")
+
+    def ceilings(self, cell: Cell) -> Ceilings:
+        """What the cell's device reaches; without values where it could not be measured."""
+        for event in self._events(cell, CeilingsJob(cell=cell), CEILINGS_S):
+            if isinstance(event, Ceilings):
+                return event
+        return Ceilings(key=(cell.device, cell.precision, cell.threads, cell.allocator))
+
+    def rounds(
+        self, cells: Sequence[Cell], *, group: str, process: int, first_round: int, rounds: int,
+        calls: Mapping[str, int], reference: str, reference_turns: int, patience_s: float,
+    ) -> Iterator[Round | Dropped]:  # fmt: skip
+        """Rounds of these arms in one fresh process, and the arms that it lost.
+
+        A process that ends early costs the arm whose turn it was.
+        """
+        p = self._protocol
+        job = TimingJob(
+            cells=tuple(cells), group=group, process=process, calls=calls, first_round=first_round, rounds=rounds,
+            reference=reference, reference_turns=reference_turns, plugins=self._sweep.plugins,
+            weights=self._sweep.weights, seed=self._sweep.seed, order_seed=self._sweep.seed + 7919 * process,
+            inference=p.inference, memory_limit=p.memory_limit, prime_s=p.prime_s, prime_calls=p.prime_calls,
+            cold=p.cold,
+        )  # fmt: skip
+        server = self.start(cells[0].allocator)
+        lost: set[str] = set()
+        failure: Failure | None = None
+        self._timing = server
+        try:
+            for event in self._events(cells[0], job, patience_s):
+                if isinstance(event, Round | Dropped):
+                    if isinstance(event, Dropped):
+                        lost.add(event.cell)
+                    else:
+                        server.empty_log()
+                    yield event
+                elif isinstance(event, Failure):
+                    failure = event
+        finally:
+            self._timing = None
+        self.last_failure = failure.reason if failure else self.last_failure
+        culprit = server.status.cell()
+        if failure and not self.interrupted and culprit not in lost and culprit in {c.id for c in cells}:
+            yield Dropped(cell=culprit, outcome=failure.outcome, reason=failure.reason)
+
+    def stop_after_turn(self) -> None:
+        """The budget is spent: end the running timing job before its next turn."""
+        if self._timing:
+            self._timing.status.request_stop()
+
+    def _events(self, cell: Cell, job: Job, patience_s: float) -> Iterator[Event]:
+        """What the worker reports, without stages; an end that came too early is a `Failure`."""
+        done = failed = False
+        for event in self.start(cell.allocator).do(job, patience_s=patience_s):
+            if isinstance(event, End):
+                if not done and not failed:
+                    yield self._ended(event)
+            elif isinstance(event, Done):
+                done = True
+            elif not isinstance(event, Progress):
+                failed = failed or isinstance(event, Failure)
+                yield event
+
+    def _ended(self, end: End) -> Failure:
+        if end.timed_out:
+            limit = self._protocol.timeout_s
+            return Failure(outcome="timeout", reason=f"it gave nothing for {limit:g} s and was killed")
+        if end.code == -signal.SIGKILL and end.oom_killed:
+            return Failure(outcome="oom", reason="the system killed its process for want of memory")
+        return Failure(outcome="crashed", reason=end.describe())

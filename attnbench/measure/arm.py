@@ -1,0 +1,150 @@
+"""One cell's layer, ready to be called: built on its device, in its precision, with its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnbench.machine.devices import Device
+from attnbench.planning.sweep import Cell
+from attnbench.registry import Registry
+from attnbench.registry.variant import parse_variant
+
+INPUT_SETS = 3  # random inputs that calls use in turn
+
+
+class ContractError(Exception):
+    """An arm did not do what the contract asks; the text is the reason."""
+
+
+class Arm:
+    """A layer with its inputs; calling it is one forward pass, for `train` a backward pass too."""
+
+    def __init__(self, cell: Cell, device: Device, known: Registry, *, inference: bool, weights: str) -> None:
+        self.cell, self.device = cell, device
+        self.inference = inference and cell.pass_ == "forward"
+        self.dtype = device.set_precision(cell.precision)
+        torch.manual_seed(0)
+        module = known.build(known.check(parse_variant(cell.variant)), cell.size, kernel=cell.kernel)
+        if weights:
+            from attnbench.registry.checkpoints import load_weights
+
+            load_weights(module, weights)
+        module = module.to(device.torch_device(), self.dtype)
+        module.train(not self.inference)
+        self.module = module
+        self._run: Callable[[Tensor], Any] = torch.compile(module, dynamic=False) if cell.compiled else module
+        self._next = 0
+        self._inputs: list[Tensor] = []
+        self._gradient: Any = None
+        self.output: Any = None
+
+    def feed(self, inputs: Sequence[Tensor]) -> None:
+        """Give the input sets that calls use in turn; the arm works on copies of its own."""
+        train = self.cell.pass_ == "train"
+        self._inputs = [x.detach().clone().requires_grad_(train) for x in inputs]
+        self._next = 0
+
+    def changed_inputs(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether a call has written into the arm's copies of these inputs."""
+        pairs = zip(self._inputs, inputs, strict=True)
+        return not all(torch.equal(mine.detach(), original) for mine, original in pairs)
+
+    def __call__(self) -> None:
+        """One forward pass; for `train`, forward and backward with a fixed random gradient."""
+        x = self._inputs[self._next]
+        self._next = (self._next + 1) % len(self._inputs)
+        if self.inference:
+            with torch.inference_mode():
+                self.output = self._run(x)
+            return
+        if self.cell.pass_ == "forward":  # the papers' procedure: autograd records, nothing goes back
+            self.output = self._run(x)
+            return
+        self.module.zero_grad(set_to_none=True)
+        x.grad = None
+        tensors = [t for t in tensors_of(self._run(x)) if t.requires_grad]
+        if self._gradient is None:
+            self._gradient = [torch.randn_like(t) for t in tensors]
+        torch.autograd.backward(tensors, self._gradient)
+        self.output = [t.detach() for t in tensors]
+
+    def forget(self) -> None:
+        """Let the last call's output and gradients go, so that the next call's peak holds all that it makes."""
+        self.output = None
+        self.module.zero_grad(set_to_none=True)
+        for x in self._inputs:
+            x.grad = None
+
+    def leave(self) -> None:
+        """End a turn: nothing but the weights stays."""
+        self.forget()
+        self._inputs, self._gradient = [], None
+
+    def check(self) -> None:
+        """Look at the output of the last call and, for `train`, at the gradients.
+
+        Raises:
+            ContractError: something is not finite, or has the wrong shape or dtype.
+        """
+        tensors = tensors_of(self.output)
+        if not tensors:
+            raise ContractError(f"forward must return a tensor; got {type(self.output).__name__}")
+        if self.cell.scope == "layer":
+            got, wanted = tuple(tensors[0].shape), tuple(self._inputs[0].shape)
+            if got != wanted:
+                raise ContractError(f"forward must keep the shape; got {_by(got)} from {_by(wanted)}")
+            if tensors[0].dtype != self.dtype:
+                raise ContractError(f"forward must keep the dtype; got {tensors[0].dtype} from {self.dtype}")
+        for tensor in tensors:
+            _finite("output", tensor)
+        if self.cell.pass_ == "train":
+            for name, parameter in self.module.named_parameters():
+                if parameter.grad is not None:
+                    _finite(f"gradient of {name}", parameter.grad)
+            for x in self._inputs:
+                if x.grad is not None:
+                    _finite("gradient of the input", x.grad)
+
+    @property
+    def input_bytes(self) -> int:
+        """Of one input batch."""
+        x = self._inputs[0]
+        return x.numel() * x.element_size()
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of parameters and buffers."""
+        return sum(t.numel() * t.element_size() for t in (*self.module.parameters(), *self.module.buffers()))
+
+
+def make_inputs(cell: Cell, device: Device, dtype: torch.dtype, seed: int, sets: int = INPUT_SETS) -> list[Tensor]:
+    """Random normal inputs, seeded: [B,H,W,C] for a layer, [B,3,h,w] for a model."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (cell.batch, *cell.grid, cell.dim) if cell.scope == "layer" else (cell.batch, 3, cell.res_h, cell.res_w)
+    made = (torch.randn(shape, generator=generator) for _ in range(sets))
+    return [x.to(device.torch_device(), dtype) for x in made]
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors in a module's output, whatever its nesting."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, list | tuple):
+        return [t for part in output for t in tensors_of(part)]
+    return []
+
+
+def _finite(what: str, tensor: Tensor) -> None:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        raise ContractError(f"the {what} must be finite; got {bad} of {tensor.numel()} values that are NaN or infinite")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,224 @@
+"""What a worker says and the journal keeps: frozen dataclasses, each with its one line of JSON.
+
+`to_line` and `from_line` are the only places that know the keys. Runs of schema 1 hold a round as one mapping of
+samples by cell; `from_line` reads both forms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, ClassVar
+
+from attnbench.results.lines import decode, encode, significant
+
+Conditions = Mapping[str, float | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """Parameters and multiply-accumulates of all cells with one `count_key`.
+
+    Attributes:
+        key: the cells' `count_key`.
+        values: quantities by name; None where a counter gives none. Empty when nothing could be counted.
+        lower_bound: an operator is not counted.
+        notes: what a reader of the counts must know, or why there are none.
+    """
+
+    kind: ClassVar[str] = "count"
+    key: str
+    values: Mapping[str, int | None] = field(default_factory=dict)
+    lower_bound: bool = False
+    notes: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One arm alone in a fresh process: it was built, its output checked, its memory measured.
+
+    Attributes:
+        cell: the cell's id.
+        values: quantities by name: bytes, parameters, `compile_s`.
+        call_s: seconds of one call, device time.
+        kernel_ran: the attention kernel that ran. `device_name`: what people call the device.
+        notes: on the memory figures.
+        forward_s: seconds inside calls; `job_s`: of the whole trial.
+    """
+
+    kind: ClassVar[str] = "trial"
+    cell: str
+    values: Mapping[str, float | int] = field(default_factory=dict)
+    call_s: float = math.nan
+    kernel_ran: str = ""
+    device_name: str = ""
+    notes: tuple[str, ...] = ()
+    forward_s: float = 0.0
+    job_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmTurn:
+    """One turn of one arm: its timed calls and what went on meanwhile.
+
+    Attributes:
+        cell: the cell's id.
+        calls_s: device seconds of each timed call, in order.
+        host_s: host seconds per call until the device was done. `queue_s`: until all calls were queued (least).
+        primers: untimed calls before.
+        conditions: of the timed part, as the device's reading gives them.
+    """
+
+    cell: str
+    calls_s: tuple[float, ...]
+    host_s: float = math.nan
+    queue_s: float = math.nan
+    primers: int = 0
+    conditions: Conditions = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """The turn's time: the median of its calls."""
+        return median(self.calls_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One turn of every arm of a comparison group, in random order; the reference may have several.
+
+    Attributes:
+        group: of the cells. `process`: number of the timing process. `round`: number within the group.
+        turns: in the order in which they were taken.
+        seconds: wall time of the whole round. `forward_s`: of it inside calls. `primer_s`: in untimed calls.
+        conditions: of the whole round.
+    """
+
+    kind: ClassVar[str] = "round"
+    group: str
+    process: int
+    round: int
+    turns: tuple[ArmTurn, ...]
+    seconds: float = 0.0
+    forward_s: float = 0.0
+    primer_s: float = 0.0
+    conditions: Conditions = field(default_factory=dict)
+
+    def of(self, cell: str) -> list[ArmTurn]:
+        """The turns of one arm; empty when it had none."""
+        return [turn for turn in self.turns if turn.cell == cell]
+
+    def log_time(self, cell: str) -> float | None:
+        """Mean over an arm's turns of the log of its time; None when it had no turn."""
+        mine = self.of(cell)
+        return math.fsum(math.log(turn.seconds) for turn in mine) / len(mine) if mine else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """An arm that left the comparison, and why."""
+
+    kind: ClassVar[str] = "dropped"
+    cell: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A job ended without its result: the outcome and the reason for the cell's record."""
+
+    kind: ClassVar[str] = "failure"
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceilings:
+    """What a device reaches at best, at one precision, thread count and allocator.
+
+    Attributes:
+        key: device, precision, threads, allocator.
+        macs_per_s: of a large matrix product. `bytes_per_s`: of a large copy, read plus written.
+    """
+
+    kind: ClassVar[str] = "ceilings"
+    key: tuple[str | int, ...]
+    macs_per_s: float | None = None
+    bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEnd:
+    """A session of a run ended: its wall time, and the part spent inside calls."""
+
+    kind: ClassVar[str] = "session"
+    seconds: float
+    forward_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """A worker reached a stage of its job; nothing of it is stored."""
+
+    kind: ClassVar[str] = "progress"
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A worker finished its job; without this, the end of its process came too early."""
+
+    kind: ClassVar[str] = "done"
+
+
+Event = Count | Trial | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
+_KINDS: Mapping[str, type[Any]] = {
+    c.kind: c for c in (Count, Trial, Round, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
+}  # fmt: skip
+
+
+def to_line(event: Event) -> dict[str, Any]:
+    """The event as plain values, times with seven significant digits."""
+    return {"kind": event.kind, **_rounded(encode(event))}
+
+
+def from_line(line: Mapping[str, Any]) -> Event:
+    """Read a line that `to_line` made, of any schema so far.
+
+    Raises:
+        ValueError: an unknown kind, or a part that is missing or has the wrong type.
+    """
+    kind = line.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"an event's kind must be one of {', '.join(_KINDS)}; got {kind!r}")
+    older = _OLDER.get(kind)
+    event: Event = decode(_KINDS[kind], older(line) if older else line, kind)
+    return event
+
+
+def _round_1(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A round of schema 1: samples, host and queue by cell, conditions of the whole round."""
+    if "samples" not in line:
+        return line
+    host, queue = line.get("host", {}), line.get("queue", {})
+    turns = [
+        {"cell": cell, "calls_s": calls, "host_s": host.get(cell, math.nan), "queue_s": queue.get(cell, math.nan)}
+        for cell, calls in line["samples"].items()
+    ]
+    return {"round": 0, "process": 0, **line, "turns": turns}
+
+
+_OLDER: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {"round": _round_1}
+
+
+def _rounded(value: Any) -> Any:
+    """Clock readings with seven digits; what is not finite is left out."""
+    if isinstance(value, float):
+        return significant(value)
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items() if not (isinstance(v, float) and not math.isfinite(v))}
+    return value

@@ -108,6 +108,7 @@ def guesses(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None
 def _ceiling(name: str) -> float:
     """Multiply-accumulates per second of a large product, measured now, in fp32."""
     from attnbench.machine.devices import open_device
+    from attnbench.measure.ceilings import measure_ceilings
 
     device = open_device(name)
-    return device.ceilings(device.set_precision("fp32"), seconds=0.1).macs_per_s
+    return measure_ceilings(device, device.set_precision("fp32"), seconds=0.1).macs_per_s

@@ -294,9 +294,11 @@ def _time(job: Mapping[str, Any], say: Say) -> None:
 
 
 def _ceilings(job: Mapping[str, Any], say: Say) -> None:
+    from attnbench.measure.ceilings import measure_ceilings
+
     cell = Cell.from_dict(job["cell"])
     device = _device(cell, 0)
-    found = device.ceilings(device.set_precision(cell.precision), seconds=0.1)
+    found = measure_ceilings(device, device.set_precision(cell.precision), seconds=0.1)
     say({"event": "ceilings", "macs_per_s": found.macs_per_s, "bytes_per_s": found.bytes_per_s})
 
 

@@ -33,14 +33,6 @@ class Turn:
     queue_s: float
 
 
-@dataclass(frozen=True)
-class Ceilings:
-    """What this device reaches at best here and now: a large matrix product, and a large copy (read + written)."""
-
-    macs_per_s: float
-    bytes_per_s: float
-
-
 class Reading(Protocol):
     """Counters that were read when a round began."""
 
@@ -89,9 +81,6 @@ class Device(Protocol):
 
     def start_reading(self) -> Reading:
         """Read the counters that tell what disturbs a round."""
-
-    def ceilings(self, dtype: torch.dtype, seconds: float = 0.2) -> Ceilings:
-        """Measure the ceilings at the present precision and threads, in about `seconds`."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """The error says that memory ran out."""

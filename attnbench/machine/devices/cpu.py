@@ -10,7 +10,7 @@ import torch
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine import linux
-from attnbench.machine.devices import Ceilings, Device, Reading, Turn
+from attnbench.machine.devices import Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
 from attnbench.machine.devices._glibc import giving_back
 
@@ -106,10 +106,6 @@ class Cpu:
     def start_reading(self) -> Reading:
         """Read the host's counters."""
         return linux.HostReading()
-
-    def ceilings(self, dtype: torch.dtype, seconds: float = 0.2) -> Ceilings:
-        """Measure both ceilings."""
-        return shared.ceilings(self, dtype, seconds)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """The allocator's words, or Python's MemoryError."""

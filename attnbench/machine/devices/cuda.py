@@ -11,7 +11,7 @@ import torch
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine import linux, nvml
-from attnbench.machine.devices import Ceilings, Device, Reading, Turn
+from attnbench.machine.devices import Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
 
 _TENSOR_CORES = (8, 0)  # compute capability from which TF32 and bf16 exist
@@ -139,10 +139,6 @@ class Cuda:
     def start_reading(self) -> Reading:
         """Read the host's counters and the GPU's state."""
         return GpuReading(nvml.open_gpu(self.uuid()))
-
-    def ceilings(self, dtype: torch.dtype, seconds: float = 0.2) -> Ceilings:
-        """Measure both ceilings."""
-        return shared.ceilings(self, dtype, seconds)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """The allocator's error, or a library's that could not allocate."""

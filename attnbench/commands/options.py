@@ -242,9 +242,7 @@ def size_bytes(text: str) -> int:
 def _setting(text: str) -> tuple[str, tuple[Any, ...]]:
     key, equals, values = text.partition("=")
     if not equals or "." not in key:
-        raise AttnbenchError(
-            f"--set must be mechanism.setting=value,...; got {text!r}; e.g. hilo.alpha=0,0.5,1"
-        )
+        raise AttnbenchError(f"--set must be mechanism.setting=value,...; got {text!r}; e.g. hilo.alpha=0,0.5,1")
     return key.strip(), tuple(parse_value(v) for v in split_list(values))
 
 

@@ -198,7 +198,7 @@ def test_where_the_resident_peak_cannot_be_read_the_allocators_stands_for_it_and
     device = cpu.Cpu()
     found = device.measure_memory(lambda: torch.ones(1 << 18))
     assert found == {"peak_growth_bytes": MIB, "allocator_peak_bytes": MIB}
-    assert any("the allocator's peak stands for it" in note for note in device.memory_notes())
+    assert any("the allocator's peak is used" in note for note in device.memory_notes())
 
 
 @pytest.mark.skipif(not _here, reason=_why)

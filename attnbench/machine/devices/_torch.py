@@ -1,4 +1,4 @@
-"""What the kinds of device share: precision switches, and errors that mean that memory ran out."""
+"""Code for every kind of device: precision switches, and errors that mean that memory ran out."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ _OUT_OF_MEMORY = (
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The dtype behind a precision's name."""
+    """The dtype of a precision.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
     if precision not in DTYPES:
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}; got {precision!r}")
     return DTYPES[precision]
 
 
 def switch_tf32(on: bool) -> None:
-    """TF32 for matrix products and for convolutions alike; PyTorch's own defaults differ between the two."""
+    """Switch TF32 on or off for matrix products and convolutions alike; PyTorch's defaults differ between the two."""
     torch.set_float32_matmul_precision("high" if on else "highest")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer versions of torch prefer the switches below, and still read this one
+        warnings.simplefilter("ignore")  # newer versions of torch deprecate this switch, and still read it
         torch.backends.cudnn.allow_tf32 = on
     for owner in ("conv", "rnn"):
         switch = getattr(torch.backends.cudnn, owner, None)
@@ -34,16 +38,16 @@ def switch_tf32(on: bool) -> None:
             switch.fp32_precision = "tf32" if on else "ieee"
 
 
-def exact_on_host() -> None:
-    """Full fp32 in oneDNN's products and convolutions: nothing may run them in bf16 unasked."""
+def require_fp32_on_cpu() -> None:
+    """Compute fp32 matrix products and convolutions of oneDNN in full fp32, never in bf16."""
     for owner in ("matmul", "conv", "rnn"):
         switch = getattr(torch.backends.mkldnn, owner, None)
         if switch is not None and hasattr(switch, "fp32_precision"):
             switch.fp32_precision = "ieee"
 
 
-def settle(call: Callable[[], object], forget: Callable[[], object] | None) -> None:
-    """One call, so that what is made once (an index table, a library's buffers) is held before and is not growth."""
+def warm_up(call: Callable[[], object], forget: Callable[[], object] | None) -> None:
+    """Call once, so that memory allocated only once (an index table, a library's buffers) does not count as growth."""
     call()
     if forget is not None:
         forget()
@@ -51,17 +55,17 @@ def settle(call: Callable[[], object], forget: Callable[[], object] | None) -> N
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it was raised from."""
+    """The error and its causes; each once, also where the chain is a cycle."""
     seen: set[int] = set()
-    at: BaseException | None = error
-    while at is not None and id(at) not in seen:
-        seen.add(id(at))
-        yield at
-        at = at.__cause__ or at.__context__
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Any error of the chain says that memory ran out."""
+    """Whether any error of the chain says that memory ran out: by its class, or by the words of a library."""
     own = getattr(torch, "OutOfMemoryError", MemoryError)
     return any(
         isinstance(e, MemoryError | own)

@@ -1,7 +1,7 @@
-"""The command line: words typed -> one call. Imports no torch, and a command's module only when it is used.
+"""The command line. It imports no torch, and the module of a command only when the command runs.
 
-Exit codes: 0 done; 1 a regression or a contradicted claim where asked to fail on it; 2 usage; 3 some cells
-failed; 130 interrupted with everything saved.
+Exit codes: 0 done; 1 a verdict that --fail-on names; 2 usage error; 3 some cells failed; 130 interrupted, with
+everything saved.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from attnbench.errors import AttnbenchError
 
 COMMANDS = {
     "run": "Measure a sweep and store it as a run folder.",
-    "plan": "Show the cells of a sweep, what declines and why, and the time it will take.",
+    "plan": "Show the cells of a sweep, which are declined and why, and the estimated time.",
     "list": "List mechanisms, backbones, task models, protocols or devices.",
     "show": "Describe one mechanism, or one run folder.",
     "check": "Test a mechanism, built-in or your own, against the contract.",
     "new": "Write a file with a new mechanism that passes `check`.",
-    "selftest": "Measure what this machine can resolve right now.",
+    "selftest": "Measure the smallest difference that this machine can detect now.",
     "report": "Draw tables, figures and one page from run folders.",
     "compare": "Compare two runs, or the arms of one.",
-    "claims": "Judge the published claims by run folders.",
-    "recommend": "Name the best mechanisms for a size and a device, from run folders.",
+    "claims": "Judge the published claims against run folders.",
+    "recommend": "Name the best mechanisms for a resolution and a device, from run folders.",
     "spectrum": "Draw the Fourier spectrum of HiLo's two branches.",
     "export": "Write a run's records as csv, json or parquet.",
-    "doctor": "Describe this machine and what would disturb a measurement.",
+    "doctor": "Describe this machine and what could disturb a measurement.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
 
 
-class Lazy(click.Group):
-    """A group that imports a command's module when the command is used, and not to list it."""
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when the command runs, so that --help is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names, in the order of a user's work."""
+        """List the names in the order in which a user needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import attnbench.commands.NAME."""
+        """Import attnbench.commands.NAME; None for an unknown name."""
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"attnbench.commands.{name}")
@@ -50,12 +50,12 @@ class Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help page from COMMANDS, without importing any."""
+        """Write the help page from COMMANDS, without importing the modules."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="attnbench")
 def group() -> None:
     """Find out which attention mechanism suits your resolution and your device.
@@ -67,7 +67,7 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends with a sentence and exit code 2, never a traceback."""
+    """Run the command line. A usage error prints one sentence, without a traceback, and exits with code 2."""
     try:
         code: Any = group.main(prog_name="attnbench", standalone_mode=False)
     except click.ClickException as error:

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import sys
 
-from attnbench.selftest.selftest import selftest
+from attnbench.selftest.sensitivity import selftest
 
 
 def _spin() -> None:

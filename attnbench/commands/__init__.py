@@ -1,1 +1,1 @@
-"""The subcommands, one file each: `command` is what `attnbench NAME` runs."""
+"""The subcommands, one module each; `attnbench NAME` runs the `command` of module NAME."""

@@ -1,4 +1,4 @@
-"""`attnbench claims`: judge the published claims by run folders."""
+"""`attnbench claims`: judge the published claims against run folders."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import click
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path(path_type=Path))
 @click.option(
-    "--verdict", type=click.Choice(["reproduced", "contradicted", "undecided", "not applicable"]), help="Only these."
-)
-@click.option("--claim", "only", metavar="ID", help="One claim, with every comparison.")
+    "--verdict", type=click.Choice(["reproduced", "contradicted", "undecided", "not applicable"]),
+    help="Show only the claims with this verdict.",
+)  # fmt: skip
+@click.option("--claim", "only", metavar="ID", help="Show one claim, with every comparison.")
 @click.option(
-    "--fail-on", type=click.Choice(["contradicted", "undecided"]), help="Exit 1 where there is such a verdict."
+    "--fail-on", type=click.Choice(["contradicted", "undecided"]), help="Exit with code 1 if a claim has this verdict."
 )
 @click.option(
     "--format", "form", type=click.Choice(["text", "md", "csv", "tex", "json"]), default="text", show_default=True
 )
 def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_on: str | None, form: str) -> None:
-    """Judge every claim of the papers by the records of RUN... [reports/runs/*].
+    """Judge every claim of the papers against the records of RUN... [reports/runs/*].
 
-    A claim is reproduced or contradicted only by evidence of its own kind: counts anywhere, a claim about
-    GPUs by a GPU. What is open says why, and the command that would settle it.
+    Only evidence of the same kind decides a claim: a claim about GPUs needs a GPU, a claim about counts needs no
+    special machine. An undecided claim prints the reason and the command that would decide it.
     """
     from attnbench import published
     from attnbench.errors import AttnbenchError
@@ -36,9 +37,8 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
         import difflib
 
         near = difflib.get_close_matches(only, known, n=3)
-        raise AttnbenchError(
-            f"a claim is named by its id; got {only!r}; nearest: {', '.join(near) or 'see `attnbench claims`'}"
-        )
+        nearest = ", ".join(near) or "none; `attnbench claims` lists all"
+        raise AttnbenchError(f"--claim must be the id of a claim; got {only!r}; nearest: {nearest}")
     judged = claims.judge(gather(runs or stored()))
     shown = [j for j in judged if (not verdict or j.verdict == verdict) and (not only or j.id == only)]
     if form == "text":
@@ -56,18 +56,18 @@ def _line(judgement: object, *, full: bool) -> str:
     from attnbench.report.tables import number
 
     assert isinstance(judgement, Judgement)
-    j, most = judgement, judgement.deciding
+    j, deciding = judgement, judgement.deciding
     words = [f"{j.verdict:<14} {j.id}"]
     if j.machine:
         words.append(f"on {j.machine}")
-    if most:
-        e = most.interval(j.level)
+    if deciding:
+        e = deciding.interval(j.level)
         ends = "" if e.low is None or e.high is None else f" [{number(e.low, 3)}, {number(e.high, 3)}]"
-        words.append(f"{most.comparison.what} {number(e.value, 3)}{ends}, claimed {claimed(most)}")
+        words.append(f"{deciding.comparison.what} {number(e.value, 3)}{ends}, claimed {claimed(deciding)}")
     if j.reason:
         words.append(j.reason)
     line = "; ".join(words)
     if full:
-        parts = (j.claim["statement"], details(j), j.command and f"settled by: {j.command}")
+        parts = (j.claim["statement"], details(j), j.command and f"decided by: {j.command}")
         line += "".join(f"\n  {part}" for part in parts if part)
     return line

@@ -15,73 +15,75 @@ if TYPE_CHECKING:
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True, metavar="A [B]")
-@click.option("--arms", metavar="X,Y,...", help="Compare arms of run A: Y and the rest against X.")
-@click.option("--by", type=click.Choice(["time", "ratio"]), help="Two runs: times, or ratios to the reference. [time]")
-@click.option("--margin", default="3%", show_default=True, help="Differences within it count as equivalent.")
+@click.option("--arms", metavar="X,Y,...", help="Compare arms of run A: Y and the others against X.")
+@click.option("--by", type=click.Choice(["time", "ratio"]), help="Compare times, or ratios to the reference. [time]")
+@click.option("--margin", default="3%", show_default=True, help="A difference inside this margin counts as equivalent.")
 @click.option("--level", default="95%", show_default=True, help="Confidence level of the intervals and verdicts.")
-@click.option("--allow-cross-machine", is_flag=True, help="Different machines: compare ratios to the reference.")
+@click.option("--allow-cross-machine", is_flag=True, help="Allow different machines; compare ratios to the reference.")
 @click.option(
-    "--fail-on", multiple=True, type=click.Choice(["slower", "undecided"]), help="Exit 1 if a verdict is this; repeat."
+    "--fail-on", multiple=True, type=click.Choice(["slower", "undecided"]), help="Exit with code 1 on it; repeatable."
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(
     runs: tuple[str, ...], arms: str | None, by: str | None, margin: str, level: str, allow_cross_machine: bool,
     fail_on: tuple[str, ...], as_json: bool,
 ) -> int:  # fmt: skip
-    """Say where run B is faster, slower or equivalent to run A, or one arm of A to another.
+    """Compare run B with run A, or arms of run A with each other: faster, slower, equivalent or undecided.
 
-    The ratio is a speed ratio: above 1, B (or the later arm) is faster. Verdicts are corrected for the number
-    of rows. Exit code 1: a verdict that --fail-on names.
+    The ratio is a speed ratio: above 1, B (or the later arm) is faster. Verdicts are corrected for the number of
+    rows (Holm). Exit code 1: a verdict that --fail-on names.
     """
     from attnbench.analysis import compare
     from attnbench.registry.variant import split_list
 
-    near, sure = _share("margin", margin), _share("level", level)
+    margin_, level_ = _fraction("margin", margin), _fraction("level", level)
     if arms is not None:
         if len(runs) != 1 or by or allow_cross_machine:
             raise AttnbenchError(
                 "--arms compares within one run; give one folder, without --by or --allow-cross-machine"
             )
-        found = compare.compare_arms(runs[0], split_list(arms), margin=near, level=sure)
+        result = compare.compare_arms(runs[0], split_list(arms), margin=margin_, level=level_)
     elif len(runs) == 2:
-        way: Literal["time", "ratio"] = "ratio" if by == "ratio" else "time"
-        found = compare.compare_runs(*runs, by=way, margin=near, level=sure, across_machines=allow_cross_machine)
+        values: Literal["time", "ratio"] = "ratio" if by == "ratio" else "time"
+        result = compare.compare_runs(
+            *runs, by=values, margin=margin_, level=level_, across_machines=allow_cross_machine
+        )
     else:
-        raise AttnbenchError(f"compare takes two run folders, or one with --arms; got {len(runs)} without --arms")
+        raise AttnbenchError(f"compare needs two run folders, or one with --arms; got {len(runs)} without --arms")
     if as_json:
-        rows = [row.as_dict() for row in found.rows]
-        click.echo(json.dumps({**found.__dict__, "rows": rows}, indent=1, allow_nan=False))
+        rows = [row.as_dict() for row in result.rows]
+        click.echo(json.dumps({**result.__dict__, "rows": rows}, indent=1, allow_nan=False))
     else:
-        _print(found)
-    return 1 if {row.verdict for row in found.rows} & set(fail_on) else 0
+        _print(result)
+    return 1 if {row.verdict for row in result.rows} & set(fail_on) else 0
 
 
-def _print(found: Comparison) -> None:
+def _print(result: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from attnbench.report.terminal import open_console
 
     console = open_console()
-    table = Table(title=found.title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("variant", "against", "conditions", "speed ratio", f"{found.level:.0%} interval", "p", "verdict"):
+    table = Table(title=result.title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("variant", "against", "conditions", "speed ratio", f"{result.level:.0%} interval", "p", "verdict"):
         table.add_column(heading, overflow="fold")
     table.add_column("notes", overflow="fold")
     styles = {"faster": "green", "slower": "red", "equivalent": "", "undecided": "yellow"}
-    for row in found.rows:
+    for row in result.rows:
         ratio = f"{row.estimate:.3f}x" if row.estimate == row.estimate else "-"
         interval = f"{row.low:.3f} to {row.high:.3f}" if row.high < float("inf") else "-"
         words = (row.variant, row.against, row.conditions, ratio, interval, f"{row.p:.2g}")
         table.add_row(*map(Text, words), Text(row.verdict, style=styles[row.verdict]), Text(row.reason or row.basis))
     console.print(table)
-    what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[found.by]
-    end = f"{what}; equivalent: within {found.margin:.1%}; p and verdicts by Holm's rule over {len(found.rows)} rows"
-    for note in (end, *found.notes):
+    what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[result.by]
+    method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {len(result.rows)} rows"
+    for note in (f"{what}; {method}", *result.notes):
         console.print(Text(note, style="dim"), soft_wrap=True)
 
 
-def _share(name: str, text: str) -> float:
-    """`3%` or `0.03`."""
+def _fraction(name: str, text: str) -> float:
+    """Read `3%` or `0.03`: a fraction between 0 and 1, both excluded."""
     number, percent, rest = text.strip().partition("%")
     try:
         value = float(number) / (100 if percent else 1)

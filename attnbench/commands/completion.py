@@ -1,4 +1,4 @@
-"""`attnbench completion`: the shell's completion script."""
+"""`attnbench completion`: the script that completes commands and options in a shell."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from click.shell_completion import get_completion_class
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> int:
-    """Print the completion script: eval "$(attnbench completion bash)"."""
+    """Print the completion script of a shell. To use it: eval "$(attnbench completion bash)"."""
     root = click.get_current_context().find_root().command
-    made = get_completion_class(shell)
-    if made is None:
-        raise click.UsageError(f"no completion for {shell}")
-    click.echo(made(root, {}, "attnbench", "_ATTNBENCH_COMPLETE").source())
+    completion = get_completion_class(shell)
+    if completion is None:
+        raise click.UsageError(f"shell must be bash, zsh or fish; got {shell}")
+    click.echo(completion(root, {}, "attnbench", "_ATTNBENCH_COMPLETE").source())
     return 0

@@ -1,4 +1,4 @@
-"""`attnbench doctor`: this machine, its devices, and what would disturb a measurement now."""
+"""`attnbench doctor`: this machine, its devices, and what could disturb a measurement now."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(as_json: bool) -> int:
-    """Describe this machine and what would disturb a measurement."""
+    """Describe this machine and what could disturb a measurement, with remedies."""
     from attnbench.machine.devices import present
     from attnbench.machine.disturbances import disturbances
     from attnbench.machine.environment import describe
@@ -26,13 +26,13 @@ def command(as_json: bool) -> int:
 
 
 def _devices() -> list[dict[str, Any]]:
-    """Each device of this machine, and each kind that it has none of, with whether a layer's work runs on it."""
+    """One row for each device, and for each kind that is absent: does a matrix product run on it, and if not, why."""
     from attnbench.errors import AttnbenchError
     from attnbench.machine.devices import kinds, open_device, present
 
-    there = present()
+    devices = present()
     rows = []
-    for name in [*there, *(kind for kind in kinds() if not any(n.partition(":")[0] == kind for n in there))]:
+    for name in [*devices, *(kind for kind in kinds() if not any(n.partition(":")[0] == kind for n in devices))]:
         try:
             device = open_device(name)
             rows.append({"name": name, "title": device.title(), **_try(device)})
@@ -42,21 +42,21 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _try(device: Any) -> dict[str, Any]:
-    """Run a small product in every precision; what fails, with its reason."""
+    """Run a small matrix product in every precision; `reason` says why fp32 fails, empty where it works."""
     import torch
 
     from attnbench.planning.sweep import PRECISIONS
 
-    good, reasons = [], {}
+    working, reasons = [], {}
     for precision in PRECISIONS:
         try:
             x = torch.ones(8, 8, device=device.torch_device(), dtype=device.set_precision(precision))
             if float((x @ x).sum()) != 512:
-                raise RuntimeError("a product of ones is wrong")
-            good.append(precision)
+                raise RuntimeError("a matrix product of ones gives a wrong result")
+            working.append(precision)
         except (RuntimeError, ValueError) as error:
             reasons[precision] = str(error).splitlines()[0]
-    return {"works": "fp32" in good, "precisions": good, "reason": reasons.get("fp32", "")}
+    return {"works": "fp32" in working, "precisions": working, "reason": reasons.get("fp32", "")}
 
 
 def _print(report: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ def _print(report: Mapping[str, Any]) -> None:
         )
     console.print()
     if not report["disturbances"]:
-        console.print(Text("nothing was seen that would disturb a measurement now"))
+        console.print(Text("no disturbance found"))
     for line in report["disturbances"]:
         console.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
 
@@ -96,8 +96,8 @@ def _lines(e: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "threads", str(e["threads"])
     limit = f", limited to {memory['limit_bytes'] / 2**30:.1f}" if memory["limit_bytes"] is not None else ""
     yield "memory", f"{memory['total_bytes'] / 2**30:.1f} GiB{limit}"
-    yield "clock", f"governor {cpu['governor'] or 'not told'}, SMT {cpu['smt'] or 'not told'}"
-    yield "where", "a container" if e["container"] else "a virtual machine" if cpu["hypervisor"] else "the bare machine"
+    yield "clock", f"governor {cpu['governor'] or 'unknown'}, SMT {cpu['smt'] or 'unknown'}"
+    yield "runs on", "a container" if e["container"] else "a virtual machine" if cpu["hypervisor"] else "bare metal"
     yield "python", e["python"]
     built = [f"CUDA {torch['cuda']}" if torch["cuda"] else "no CUDA", f"oneDNN {torch.get('onednn', 'absent')}"]
     yield "torch", f"{torch['version']} ({', '.join([*built, torch['cpu_capability']])})"
@@ -116,4 +116,4 @@ def _lines(e: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _commit(version: str, code: Mapping[str, Any]) -> str:
     if not code:
         return version
-    return f"{version}, commit {code['commit'][:12]}{', changed since' if code['dirty'] else ''}"
+    return f"{version}, commit {code['commit'][:12]}{', with uncommitted changes' if code['dirty'] else ''}"

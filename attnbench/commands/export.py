@@ -12,21 +12,21 @@ from attnbench.errors import AttnbenchError
 
 @click.command("export")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", help="[csv]")
+@click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False), help="The file to write. [stdout]")
 def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
-    """Write the records of RUN... one row a cell, columns as docs/glossary.md lists them."""
+    """Write the records of RUN..., one row per cell; docs/glossary.md describes the columns."""
     from attnbench.results.store import load
 
     table = load(*runs)
     try:
         if form == "parquet":
             if out is None:
-                raise AttnbenchError("parquet is a binary format; name its file with --out")
+                raise AttnbenchError("parquet is a binary format and needs a file; add --out FILE")
             try:
                 table.to_parquet(out, index=False)
             except ImportError as error:
-                raise AttnbenchError("parquet needs pyarrow: pip install 'attnbench[parquet]'") from error
+                raise AttnbenchError("parquet needs pyarrow; install it: pip install 'attnbench[parquet]'") from error
             return 0
         text = table.to_csv(index=False) if form == "csv" else table.to_json(orient="records", indent=1) + "\n"
         if out:

@@ -1,4 +1,4 @@
-"""`attnbench list`: what there is."""
+"""`attnbench list`: registered mechanisms and models, and what else a sweep can name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "q
 
 @click.command("list")
 @click.argument("what", type=click.Choice(WHAT), default="mechanisms")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file that declares mechanisms.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
     """List mechanisms, backbones, tasks, protocols, devices, suites or quantities."""
     rows = _ROWS.get(what, lambda p: _declared(what, p))(plugins)
@@ -28,8 +28,8 @@ def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
         click.echo(f"no {what} are registered")
         return 0
     table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(rows[0]):
-        table.add_column(name, no_wrap=place == 0, overflow="fold")
+    for i, name in enumerate(rows[0]):
+        table.add_column(name, no_wrap=i == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if v is None else str(v)) for v in row.values()))
     Console().print(table)

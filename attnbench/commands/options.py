@@ -1,6 +1,6 @@
-"""The options that describe a sweep, read from words or from a TOML file with the same names. No torch.
+"""The options that describe a sweep: on the command line, or in a TOML file with the same names. No torch.
 
-The command line beats the file, the file beats the defaults.
+An option on the command line overrides the file, and the file overrides the defaults.
 """
 
 from __future__ import annotations
@@ -19,54 +19,54 @@ from attnbench.registry.variant import parse_value, split_list
 
 
 def whole_numbers(name: str, text: str) -> tuple[int, ...]:
-    """Read `1,64`.
+    """Read `1,64` as (1, 64); `name` is for the message.
 
     Raises:
-        AttnbenchError: an item is no whole number.
+        AttnbenchError: an item is not a whole number.
     """
-    found = []
+    numbers = []
     for item in split_list(text):
         try:
-            found.append(int(item))
+            numbers.append(int(item))
         except ValueError:
-            raise AttnbenchError(f"{name} must be whole numbers in a comma list; got {item!r}") from None
-    return tuple(found)
+            raise AttnbenchError(f"{name} must be a comma-separated list of whole numbers; got {item!r}") from None
+    return tuple(numbers)
 
 
 def resolutions(text: str) -> tuple[tuple[int, int], ...]:
-    """Read `224,512x384`: height x width in pixels.
+    """Read `224,512x384` as ((224, 224), (512, 384)): (height, width) in pixels.
 
     Raises:
         AttnbenchError: an item is neither N nor HxW with whole numbers of at least 1.
     """
-    found = []
+    sizes = []
     for item in split_list(text):
         sides = item.lower().split("x")
         if len(sides) > 2 or not all(s.strip().isdigit() and int(s) > 0 for s in sides):
             raise AttnbenchError(
                 f"resolution must be pixels, 224 or 512x384 (height x width), each at least 1; got {item!r}"
             )
-        found.append((int(sides[0]), int(sides[-1])))
-    return tuple(found)
+        sizes.append((int(sides[0]), int(sides[-1])))
+    return tuple(sizes)
 
 
-def switches(text: str) -> tuple[bool, ...]:
-    """Read `no,yes`.
+def yes_no(text: str) -> tuple[bool, ...]:
+    """Read `no,yes` as (False, True).
 
     Raises:
-        AttnbenchError: an item is neither.
+        AttnbenchError: an item is not a yes or a no.
     """
-    words = {"no": False, "false": False, "off": False, "yes": True, "true": True, "on": True}
-    found = []
+    values = {"no": False, "false": False, "off": False, "yes": True, "true": True, "on": True}
+    switches = []
     for item in split_list(text):
-        if item.lower() not in words:
+        if item.lower() not in values:
             raise AttnbenchError(f"compile must be no or yes; got {item!r}")
-        found.append(words[item.lower()])
-    return tuple(found)
+        switches.append(values[item.lower()])
+    return tuple(switches)
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Read a comma list of words; brackets hold commas of their own."""
+    """Read a comma-separated list; a comma inside brackets does not separate."""
     return tuple(split_list(text))
 
 
@@ -91,7 +91,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "precision": words,
     "pass": words,
     "kernel": words,
-    "compile": switches,
+    "compile": yes_no,
     "threads": lambda t: whole_numbers("threads", t),
     "allocator": words,
     "measure": words,
@@ -106,53 +106,55 @@ _NUMBER_FIELD = {"budget": "budget_s", "timeout": "timeout_s"}
 _SIZES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
-def options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the sweep's options to a command."""
-    add = [
-        click.option("--mechanism", "-m", metavar="LIST", help="Layers: hilo,msa,'hilo[alpha=0.5]'. [every one]"),
-        click.option("--backbone", metavar="LIST", help="Whole classifiers, e.g. litv2_s,'litv2_s[attention=sra]'."),
-        click.option("--task", metavar="LIST", help="Detectors and segmenters, e.g. 'retinanet[backbone=litv2_s]'."),
-        click.option("--suite", metavar="LIST", help="What published tables need, e.g. table4; see `list suites`."),
-        click.option("--res", metavar="LIST", help="Pixels: 224 or 512x384 (height x width). [224]"),
-        click.option("--batch", metavar="LIST", help="Images. [8 on a CPU, 64 on a GPU]"),
-        click.option("--dim", metavar="LIST", help="Channels of a layer. [768]"),
-        click.option("--heads", metavar="LIST", help="Attention heads of a layer. [12]"),
-        click.option("--stride", metavar="LIST", help="Pixels per token; chooses the authors' settings. [16]"),
-        click.option("--device", metavar="LIST", help="cpu, cuda, cuda:1, or all that are there. [cpu]"),
-        click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32]"),
-        click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
-        click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
-        click.option("--compile", "compile_", metavar="LIST", help="no, yes: torch.compile. [no]"),
-        click.option("--threads", metavar="LIST", help="CPU threads. [all that may be used]"),
-        click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
-        click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
-        click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
-        click.option("--measure", metavar="LIST", help=f"{', '.join(MEASURES)}. [all]"),
-        click.option("--protocol", metavar="NAME", help=f"{', '.join(protocol.PROTOCOLS)}. [standard]"),
-        click.option("--rounds", type=int, help="Instead of the protocol's looks."),
-        click.option("--processes", type=int, help="Instead of the protocol's."),
-        click.option("--calls", type=int, help="Timed calls of a turn, instead of the protocol's."),
-        click.option("--target", type=float, help="Relative half-width asked for, e.g. 0.02."),
-        click.option("--budget", type=float, help="Seconds of timing per arm and group."),
-        click.option("--timeout", type=float, help="Seconds that one arm's trial may take."),
-        click.option("--memory-limit", metavar="SIZE", help="A trial on the CPU may allocate: 2GiB. [what is free]"),
-        click.option("--weights", type=click.Path(), help="A checkpoint file for the backbone."),
-        click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with mechanisms."),
-        click.option("--seed", type=int, help="Of inputs and orders. [0]"),
-        click.option("--sweep", "sweep_file", type=click.Path(), help="A TOML file with these names."),
-    ]  # fmt: skip
-    for decorate in reversed(add):
+_OPTIONS = (
+    click.option("--mechanism", "-m", metavar="LIST", help="Layers: hilo,msa,'hilo[alpha=0.5]'. [all]"),
+    click.option("--backbone", metavar="LIST", help="Classifiers, e.g. litv2_s,'litv2_s[attention=sra]'."),
+    click.option("--task", metavar="LIST", help="Detectors and segmenters, e.g. 'retinanet[backbone=litv2_s]'."),
+    click.option("--suite", metavar="LIST", help="The cells of published tables, e.g. table4; see `list suites`."),
+    click.option("--res", metavar="LIST", help="Pixels: 224 or 512x384 (height x width). [224]"),
+    click.option("--batch", metavar="LIST", help="Images per batch. [8 on a CPU, 64 on a GPU]"),
+    click.option("--dim", metavar="LIST", help="Channels of a layer. [768]"),
+    click.option("--heads", metavar="LIST", help="Attention heads of a layer. [12]"),
+    click.option("--stride", metavar="LIST", help="Pixels per token; selects the authors' settings. [16]"),
+    click.option("--device", metavar="LIST", help="cpu, cuda, cuda:1, or all for every device present. [cpu]"),
+    click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32]"),
+    click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
+    click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
+    click.option("--compile", "compile_", metavar="LIST", help="no, yes: torch.compile. [no]"),
+    click.option("--threads", metavar="LIST", help="CPU threads. [all that this process may use]"),
+    click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
+    click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
+    click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
+    click.option("--measure", metavar="LIST", help=f"{', '.join(MEASURES)}. [all]"),
+    click.option("--protocol", metavar="NAME", help=f"{', '.join(protocol.PROTOCOLS)}. [standard]"),
+    click.option("--rounds", type=int, help="Rounds, instead of the protocol's."),
+    click.option("--processes", type=int, help="Timing processes, instead of the protocol's."),
+    click.option("--calls", type=int, help="Timed calls per turn, instead of the protocol's."),
+    click.option("--target", type=float, help="Relative half-width at which timing stops, e.g. 0.02."),
+    click.option("--budget", type=float, help="Seconds of timing per arm and group."),
+    click.option("--timeout", type=float, help="Seconds that one arm's trial may take."),
+    click.option("--memory-limit", metavar="SIZE", help="Memory that a trial on the CPU may use: 2GiB. [free memory]"),
+    click.option("--weights", type=click.Path(), help="A checkpoint file for the backbone."),
+    click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable."),
+    click.option("--seed", type=int, help="Random seed for inputs and arm order. [0]"),
+    click.option("--sweep", "sweep_file", type=click.Path(), help="A TOML file with these option names as keys."),
+)
+
+
+def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a sweep to a command, in the order of `_OPTIONS`."""
+    for decorate in reversed(_OPTIONS):
         function = decorate(function)
     return function
 
 
-def read(given: Mapping[str, Any]) -> Sweep:
-    """The sweep that the options describe.
+def read_sweep(given: Mapping[str, Any]) -> Sweep:
+    """Make a sweep of the options' values, by parameter name; None and () stand for an absent option.
 
     Raises:
-        AttnbenchError: whatever of it cannot be.
+        AttnbenchError: an option's value is malformed or out of range, or the sweep file cannot be read.
     """
-    from_file = read_file(Path(given["sweep_file"])) if given.get("sweep_file") else {}
+    from_file = read_sweep_file(Path(given["sweep_file"])) if given.get("sweep_file") else {}
     typed = {k.rstrip("_"): v for k, v in given.items() if v is not None and v != () and k != "sweep_file"}
     both = {**from_file, **typed}
     if "suite" in both:
@@ -160,87 +162,87 @@ def read(given: Mapping[str, Any]) -> Sweep:
     return _sweep(both)
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """Read a TOML sweep: the options' names as keys, lists or comma lists as values.
+def read_sweep_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file: the options' names as keys, lists or comma-separated text as values.
 
     Raises:
-        AttnbenchError: no such file, no TOML, or an unknown key.
+        AttnbenchError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
     """
     try:
         data = tomllib.loads(path.read_text())
     except OSError as error:
-        raise AttnbenchError(f"a sweep is a TOML file; {path} cannot be read: {error.strerror}") from error
+        raise AttnbenchError(f"--sweep must be a TOML file; {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AttnbenchError(f"a sweep is a TOML file; {path} is not: {error}") from error
+        raise AttnbenchError(f"--sweep must be a TOML file; {path} is not valid TOML: {error}") from error
     known = {*_READ, *_NUMBERS, "set", "plugin", "suite", "memory-limit"}
     unknown = [key for key in data if key.replace("_", "-") not in {k.replace("_", "-") for k in known}]
     if unknown:
         raise AttnbenchError(
-            f"a sweep file has the keys {', '.join(sorted(known))}; got {', '.join(unknown)} in {path}"
+            f"a sweep file may have the keys {', '.join(sorted(known))}; got {', '.join(unknown)} in {path}"
         )
-    found: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for key, value in data.items():
         if key == "set":
             if not isinstance(value, dict):
                 raise AttnbenchError(
                     f'set must be a table such as {{"hilo.alpha" = [0, 0.5]}}; got {value!r} in {path}'
                 )
-            found["settings"] = tuple(f"{k}={_list_text(v)}" for k, v in _flat(value))
+            given["settings"] = tuple(f"{k}={_list_text(v)}" for k, v in _flat(value))
         elif key == "plugin":
-            found["plugins"] = tuple(value) if isinstance(value, list) else (value,)
+            given["plugins"] = tuple(value) if isinstance(value, list) else (value,)
         elif key in _NUMBERS:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise AttnbenchError(f"{key} must be a number; got {value!r} in {path}")
-            found[key] = value
+            given[key] = value
         else:
-            found[key.replace("-", "_")] = _list_text(value)
-    return found
+            given[key.replace("-", "_")] = _list_text(value)
+    return given
 
 
 def _sweep(both: Mapping[str, Any]) -> Sweep:
-    made: dict[str, Any] = {}
+    axes: dict[str, Any] = {}
     for key, value in both.items():
         name = key.rstrip("_")
         if name in _READ:
-            made[_FIELD.get(name, name)] = _READ[name](value) if isinstance(value, str) else value
+            axes[_FIELD.get(name, name)] = _READ[name](value) if isinstance(value, str) else value
     if "settings" in both:
-        made["settings"] = tuple(_setting(text) for text in both["settings"])
+        axes["settings"] = tuple(_setting(text) for text in both["settings"])
     if "plugins" in both:
-        made["plugins"] = tuple(both["plugins"])
-    numbers = []
+        axes["plugins"] = tuple(both["plugins"])
+    overrides = []
     for key in _NUMBERS:
         if both.get(key) is not None:
             value = both[key]
             if value <= 0:
                 raise AttnbenchError(f"{key} must be above 0; got {value}")
-            numbers.append(("looks", (value,)) if key == "rounds" else (_NUMBER_FIELD.get(key, key), value))
+            overrides.append(("looks", (value,)) if key == "rounds" else (_NUMBER_FIELD.get(key, key), value))
     if both.get("memory_limit"):
-        numbers.append(("memory_limit", size_bytes(str(both["memory_limit"]))))
-    made["overrides"] = tuple(numbers)
-    protocol.get(made.get("protocol", "standard"), numbers)
-    return Sweep(**made)
+        overrides.append(("memory_limit", size_bytes(str(both["memory_limit"]))))
+    axes["overrides"] = tuple(overrides)
+    protocol.get(axes.get("protocol", "standard"), overrides)
+    return Sweep(**axes)
 
 
 def size_bytes(text: str) -> int:
-    """Read `2GiB` or a number of bytes.
+    """Read `2GiB`, `512MiB` or a number of bytes, as bytes.
 
     Raises:
-        AttnbenchError: it is neither.
+        AttnbenchError: another form, less than one byte, or 2**63 bytes or more.
     """
     unit = next((u for u in _SIZES if text.endswith(u)), "")
     try:
         value = float(text.removesuffix(unit)) * _SIZES.get(unit, 1)
     except ValueError:
         value = 0
-    if value < 1:
-        raise AttnbenchError(f"a size is a number with {', '.join(_SIZES)}, or bytes; got {text!r}")
+    if not 1 <= value < 1 << 63:  # false for nan too
+        raise AttnbenchError(f"memory must be a size such as 4GiB or 512MiB, at least one byte; got {text!r}")
     return int(value)
 
 
 def _setting(text: str) -> tuple[str, tuple[Any, ...]]:
     key, equals, values = text.partition("=")
     if not equals or "." not in key:
-        raise AttnbenchError(f"--set is written mechanism.setting=value,...; got {text!r}; e.g. hilo.alpha=0,0.5,1")
+        raise AttnbenchError(f"--set must be mechanism.setting=value,...; got {text!r}; e.g. hilo.alpha=0,0.5,1")
     return key.strip(), tuple(parse_value(v) for v in split_list(values))
 
 

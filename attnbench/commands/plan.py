@@ -1,9 +1,9 @@
-"""`attnbench plan`: the cells of a sweep, what declines and why, and an estimate of the time."""
+"""`attnbench plan`: the cells of a sweep, which are declined and why, and an estimate of the time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 @click.command("plan")
-@options.options
-@click.option("--json", "as_json", is_flag=True, help="The plan as JSON on stdout.")
+@options.sweep_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON to stdout.")
 def command(as_json: bool, **given: Any) -> int:
-    """Show the cells of a sweep, what declines and why, and the time it will take. Nothing is measured."""
-    return show(options.read(given), as_json=as_json)
+    """Show the cells of a sweep, which are declined and why, and the estimated time. Nothing is measured."""
+    return show_plan(options.read_sweep(given), as_json=as_json)
 
 
-def show(sweep: Sweep, *, as_json: bool) -> int:
-    """Print the plan."""
+def show_plan(sweep: Sweep, *, as_json: bool) -> int:
+    """Print the plan of `sweep` as tables or as JSON; returns the exit code 0."""
     from rich.console import Console
     from rich.text import Text
 
@@ -35,8 +35,8 @@ def show(sweep: Sweep, *, as_json: bool) -> int:
     from attnbench.report import terminal
 
     planned, known = runner.make_plan(sweep)
-    guess = guesses(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
-    total = Remaining(guess, protocol.get(planned.sweep.protocol, planned.sweep.overrides)).total_s
+    calls_s = estimate_calls(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
+    total = Remaining(calls_s, protocol.get(planned.sweep.protocol, planned.sweep.overrides)).total_s
     if as_json:
         cells = [{**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id)} for c in planned.cells]
         text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1)}
@@ -48,16 +48,16 @@ def show(sweep: Sweep, *, as_json: bool) -> int:
     console.print(Text(headline(planned)), soft_wrap=True)
     for table in terminal.plan_tables(planned):
         console.print(table)
-    console.print(f"about {duration(total)} (a guess from the mechanisms' formulas; the run corrects it as it learns)")
+    console.print(f"about {duration(total)} (estimated from the mechanisms' formulas; the run updates it)")
     return 0
 
 
 def headline(planned: Plan) -> str:
-    """The plan's first line: what is measured under which conditions, defaults included."""
+    """The first line of a plan: every axis with its values, defaults included, and the notes below it."""
     s = planned.sweep
 
-    def each(found: Any) -> str:
-        return ",".join(str(x) for x in dict.fromkeys(found))
+    def each(values: Iterable[object]) -> str:
+        return ",".join(str(x) for x in dict.fromkeys(values))
 
     cells = planned.cells
     layers = [c for c in cells if c.scope == "layer"]
@@ -87,11 +87,14 @@ def headline(planned: Plan) -> str:
     return "; ".join(words) + "".join(f"\n{note}" for note in planned.notes)
 
 
-def guesses(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Seconds of one call of each cell that will be measured, by formula and the device's ceiling (or a guess)."""
+def estimate_calls(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Estimate the seconds of one call, by the id of each cell that is not declined.
+
+    `ceilings`: multiply-accumulates per second, by device; a default is used for a device that is not in it.
+    """
     from attnbench.planning.duration import CPU_MACS_PER_S, GPU_MACS_PER_S, call_s
 
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for cell in planned.cells:
         if cell.id in planned.declined:
             continue
@@ -99,15 +102,16 @@ def guesses(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None
         formula = known[cell.mechanism].macs
         try:
             macs = float(formula(cell.size)) if formula else None
-        except Exception:  # a plugin's formula; the guess goes on without it
+        except Exception:  # a plugin's formula may raise anything; the estimate does without it
             macs = None
-        found[cell.id] = call_s(macs, cell, peak)
-    return found
+        seconds[cell.id] = call_s(macs, cell, peak)
+    return seconds
 
 
 def _ceiling(name: str) -> float:
-    """Multiply-accumulates per second of a large product, measured now, in fp32."""
+    """Multiply-accumulates per second of a large matrix product in fp32, measured now."""
     from attnbench.machine.devices import open_device
+    from attnbench.measure.ceilings import measure_ceilings
 
     device = open_device(name)
-    return device.ceilings(device.set_precision("fp32"), seconds=0.1).macs_per_s
+    return measure_ceilings(device, device.set_precision("fp32"), seconds=0.1).macs_per_s

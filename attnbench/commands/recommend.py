@@ -13,8 +13,8 @@ import click
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images. [8 on a CPU, 64 on a GPU]")
 @click.option("--pass", "pass_", type=click.Choice(["forward", "train"]), default="forward", show_default=True)
-@click.option("--memory", metavar="SIZE", help="What one call may take, e.g. 4GiB.")
-@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), help="Only this. [any]")
+@click.option("--memory", metavar="SIZE", help="Memory that one call may take, e.g. 4GiB.")
+@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), help="Only this precision. [any]")
 @click.option("--dim", type=click.IntRange(min=1), default=768, show_default=True)
 @click.option("--heads", type=click.IntRange(min=1), default=12, show_default=True)
 def command(
@@ -28,18 +28,18 @@ def command(
     dim: int,
     heads: int,
 ) -> None:
-    """Name the mechanisms that nothing measured beats in both speed and memory, from RUN... [reports/runs/*].
+    """Name the mechanisms on the Pareto front of speed and memory, from RUN... [reports/runs/*].
 
-    What was not measured is said, with the command that measures it.
+    Where nothing was measured, the answer says so and gives the command that measures it.
     """
-    from attnbench.commands.options import resolutions
+    from attnbench.commands.options import resolutions, size_bytes
     from attnbench.errors import AttnbenchError
     from attnbench.report import recommend
     from attnbench.report.evidence import gather, stored
 
     sizes = resolutions(res)
     if len(sizes) != 1:
-        raise AttnbenchError(f"a recommendation is for one resolution; got {res!r}")
+        raise AttnbenchError(f"--res must be one resolution; got {res!r}; run the command once for each")
     question = recommend.Question(
         res=sizes[0], device=device, batch=batch or (8 if device.startswith("cpu") else 64), pass_=pass_, dim=dim,
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
@@ -47,23 +47,3 @@ def command(
     for answer in recommend.recommend(gather(runs or stored()), question):
         for line in recommend.words(answer):
             click.echo(line)
-
-
-def size_bytes(text: str) -> int:
-    """Read `4GiB`, `512MiB` or a number of bytes.
-
-    Raises:
-        AttnbenchError: another form.
-    """
-    from attnbench.errors import AttnbenchError
-
-    for unit, shift in (("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("", 0)):
-        if text.endswith(unit):
-            try:
-                value = float(text.removesuffix(unit)) * 2**shift
-            except ValueError:
-                break
-            if 1 <= value < 2**63:
-                return int(value)
-            break
-    raise AttnbenchError(f"memory is a size such as 4GiB or 512MiB, at least one byte; got {text!r}")

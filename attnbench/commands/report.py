@@ -9,14 +9,16 @@ import click
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
-@click.option("--out", default=Path("reports"), show_default=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option(
+    "--out", default=Path("reports"), show_default=True, type=click.Path(path_type=Path), help="Output folder."
+)
 def command(runs: tuple[Path, ...], out: Path) -> None:
-    """Draw every table and figure of the papers beside what RUN... measured, and one page to look at.
+    """Draw the tables and figures of the papers next to what RUN... measured, and one HTML page.
 
-    No GPU is needed and nothing is measured. Start with OUT/index.html.
+    Nothing is measured and no GPU is needed. Start with OUT/index.html.
     """
     from attnbench.report import write
 
     written = write(runs, out)
-    click.echo(f"{written[0]}")
-    click.echo(f"{len(written) - 1} files of tables and figures beside it", err=True)
+    click.echo(str(written[0]))
+    click.echo(f"wrote {len(written) - 1} more files with tables and figures", err=True)

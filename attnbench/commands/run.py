@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@options.options
+@options.sweep_options
 @click.option("--out", type=click.Path(), help="The run folder. [runs/PROTOCOL-PLAN]")
-@click.option("--fresh", is_flag=True, help="Measure anew if the run there is complete; the old one is kept beside it.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress, no table.")
-@click.option("--json", "as_json", is_flag=True, help="The records as JSON lines on stdout.")
+@click.option("--fresh", is_flag=True, help="Measure again even if the run is complete; the old folder is kept.")
+@click.option("--dry-run", is_flag=True, help="Show the plan; measure nothing.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines to stdout.")
 def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: bool, **given: Any) -> int:
     """Measure a sweep and store it as a run folder.
 
-    Every planned cell leaves a record. The same command goes on where a stopped run was.
-    Exit code 0: done; 2: usage; 3: some cells failed; 130: interrupted, everything saved.
+    Every planned cell gets a record. If a run is interrupted, the same command resumes it.
+    Exit codes: 0 done; 2 usage error; 3 some cells failed; 130 interrupted, with everything saved.
     """
-    sweep = options.read(given)  # before torch is imported: a slip of the hand is told at once
+    sweep = options.read_sweep(given)  # before torch is imported, so that usage errors appear immediately
     if dry_run:
-        from attnbench.commands.plan import show
+        from attnbench.commands.plan import show_plan
 
-        return show(sweep, as_json=as_json)
+        return show_plan(sweep, as_json=as_json)
     from attnbench.execution.fork_server import ForkServer
 
-    server = ForkServer(sweep.allocator[0])  # imports torch beside us, while we import it for the plan
+    server = ForkServer(sweep.allocator[0])  # imports torch in its own process while this one imports it for the plan
     try:
         return _measure(sweep, server, out, fresh, quiet, as_json)
     finally:
@@ -49,7 +49,7 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
     from rich.console import Console
     from rich.text import Text
 
-    from attnbench.commands.plan import guesses, headline
+    from attnbench.commands.plan import estimate_calls, headline
     from attnbench.execution import runner
     from attnbench.execution.progress import Bar, Silent
     from attnbench.planning import protocol
@@ -68,13 +68,13 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
             errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
         errors.print(Text(headline(planned)), soft_wrap=True)
     numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    watcher = Silent() if quiet else Bar(Remaining(guesses(planned, known), numbers), errors)
+    watcher = Silent() if quiet else Bar(Remaining(estimate_calls(planned, known), numbers), errors)
     try:
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:
         done = len(store.open_run(folder).records)
         errors.print(
-            Text(f"interrupted; {done} of {len(planned.cells)} records are in {folder}; go on with:\n  {again}"),
+            Text(f"interrupted; {done} of {len(planned.cells)} records are in {folder}; resume with:\n  {again}"),
             soft_wrap=True,
         )
         return 130

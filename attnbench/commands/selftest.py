@@ -19,9 +19,9 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def command(device: str, protocol: str, trials: int, threads: int | None, allocator: str, as_json: bool) -> int:
     """Time identical layers, doubled work, a known allocation and a known delay; say what can be resolved."""
-    from attnbench.selftest import selftest as test
+    from attnbench.selftest import sensitivity
 
-    found = test.selftest(
+    found = sensitivity.selftest(
         device=device,
         protocol=protocol,
         trials=trials,

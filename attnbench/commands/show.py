@@ -1,4 +1,4 @@
-"""`attnbench show`: one mechanism, or one run folder."""
+"""`attnbench show`: describe one mechanism, or one run folder."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import click
 
 @click.command("show")
 @click.argument("name")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file that declares mechanisms.")
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
 def command(name: str, plugins: tuple[str, ...]) -> int:
-    """Describe a mechanism by NAME, or the run in folder NAME."""
+    """Describe the run in folder NAME, or the mechanism or model NAME."""
     return _show_run(Path(name)) if Path(name).is_dir() else _show_mechanism(name, plugins)
 
 
@@ -32,7 +32,8 @@ def _show_run(folder: Path) -> int:
     print_results(run.records, console)
     missing = len(run.cells) - len(run.records)
     if missing:
-        console.print(Text(f"{missing} planned cells have no record yet; the command above goes on", style="yellow"))
+        remedy = "rerun the command above to resume"
+        console.print(Text(f"{missing} planned cells have no record yet; {remedy}", style="yellow"))
     return 0
 
 
@@ -54,15 +55,15 @@ def _show_mechanism(name: str, plugins: tuple[str, ...]) -> int:
     console.print(Text(inspect.cleandoc(module.__doc__ or "") if module else ""))
     console.print()
     for stride in (None, *sorted(d.per_stride)):
-        found = d.defaults if stride is None else d.settings_at(stride)
-        words = ", ".join(f"{k}={value_text(v)}" for k, v in found.items()) or "none"
+        settings = d.defaults if stride is None else d.settings_at(stride)
+        words = ", ".join(f"{k}={value_text(v)}" for k, v in settings.items()) or "none"
         console.print(Text(f"settings{f' at stride {stride}' if stride else ''}: {words}"))
     console.print(Text(f"kernels: {', '.join(d.kernels)}"))
     if d.macs and d.scope == "layer":
         for grid in ((14, 14), (24, 24), (32, 32), (64, 64)):
             size = known.size(variant, grid=grid)
             reason = known.declines(variant, size)
-            count = f"declined: {reason}" if reason else f"{si(d.macs(size))}MACs".replace(" MACs", " MACs")
+            count = f"declined: {reason}" if reason else f"{si(d.macs(size), 'MACs')}"
             console.print(Text(f"  {grid[0]}x{grid[1]} tokens, dim 768, 12 heads: {count}"))
     for title, text in d.notes.items():
         console.print(Text(f"{title}: {text}"), soft_wrap=True)

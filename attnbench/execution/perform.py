@@ -28,6 +28,7 @@ from attnbench.execution.status_file import StatusFile
 from attnbench.machine.devices import Device, open_device
 from attnbench.measure import latency, memory
 from attnbench.measure.arm import Arm, ContractError, make_inputs
+from attnbench.measure.ceilings import measure_ceilings
 from attnbench.measure.kernels import kernel_that_ran
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
@@ -248,7 +249,7 @@ def spread(arms: Sequence[Arm], reference: str, times: int, rng: random.Random) 
 def _ceilings(job: CeilingsJob) -> Ceilings:
     cell = job.cell
     device = _device(cell, 0)
-    best = device.ceilings(device.set_precision(cell.precision), seconds=0.1)
+    best = measure_ceilings(device, device.set_precision(cell.precision), seconds=0.1)
     key = (cell.device, cell.precision, cell.threads, cell.allocator)
     return replace(Ceilings(key=key), macs_per_s=best.macs_per_s, bytes_per_s=best.bytes_per_s)
 

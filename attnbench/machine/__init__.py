@@ -1,1 +1,1 @@
-"""What a measurement runs on: devices, counters of the system, and the description that a run stores."""
+"""The machine: its devices, the counters of its system, and the description that a run stores."""

@@ -1,4 +1,4 @@
-"""What would disturb a measurement on this machine now, each with its remedy."""
+"""What could disturb a measurement on this machine now, each line with its remedy."""
 
 from __future__ import annotations
 
@@ -8,60 +8,64 @@ import time
 from attnbench.machine import linux, nvml
 from attnbench.machine.environment import default_threads
 
-BUSY_SHARE = 0.10  # of our CPUs, taken by others
-LOAD_EACH = 0.5  # of the last minute, per CPU
-FREE_BYTES = 2 << 30
+BUSY_SHARE = 0.10  # largest accepted share of this process's CPUs that other processes use
+LOAD_PER_CPU = 0.5  # largest accepted load average of the last minute, per CPU
+MIN_FREE_BYTES = 2 << 30
 
 
 def disturbances(watch_s: float = 0.2) -> list[str]:
-    """What would disturb a measurement now, each with its remedy. The CPUs are watched for `watch_s`."""
+    """List what could disturb a measurement now, each with its remedy.
+
+    Args:
+        watch_s: seconds for which the CPUs are watched.
+    """
     return [*_cpu_disturbances(watch_s), *_memory_disturbances(), *_gpu_disturbances()]
 
 
 def _cpu_disturbances(watch_s: float) -> list[str]:
-    found = []
+    lines = []
     cpus = linux.affinity()
     reading = linux.HostReading()
     time.sleep(watch_s)
-    seen = reading.finish()
-    share = float(seen.get("other_cpu_s", 0.0)) / max(1e-9, float(seen["wall_s"]) * len(cpus))
-    load = float(seen.get("load_1min", 0.0))
+    counters = reading.finish()
+    share = float(counters.get("other_cpu_s", 0.0)) / max(1e-9, float(counters["wall_s"]) * len(cpus))
+    load = float(counters.get("load_1min", 0.0))
     if share > BUSY_SHARE:
-        found.append(
-            f"other processes take {share:.0%} of the {len(cpus)} CPUs; end them, or bind this one to free CPUs: "
+        lines.append(
+            f"other processes use {share:.0%} of the {len(cpus)} CPUs; stop them, or bind this process to free CPUs: "
             "taskset -c LIST attnbench ..."
         )
-    elif load > LOAD_EACH * len(cpus):
-        found.append(f"the load of the last minute is {load:.2f} on {len(cpus)} CPUs; wait until it has fallen")
+    elif load > LOAD_PER_CPU * len(cpus):
+        lines.append(f"the load average of the last minute is {load:.2f} on {len(cpus)} CPUs; wait until it falls")
     if linux.governor() in ("powersave", "conservative"):
-        found.append(
-            f"the CPU governor is {linux.governor()}, which changes the clock as it goes; "
+        lines.append(
+            f"the CPU governor is {linux.governor()}, which changes the clock rate under load; "
             "set it to performance: cpupower frequency-set -g performance"
         )
     cores = linux.physical_cores(cpus)
     if cores and cores < len(cpus):
-        found.append(
+        lines.append(
             f"{len(cpus)} hardware threads share {cores} cores; "
             f"use --threads {cores}, or bind to one thread of each core with taskset"
         )
-    quota, stopped = linux.cpu_quota(), linux.throttled()
+    quota, throttled = linux.cpu_quota(), linux.throttled()
     if quota is not None and quota < len(cpus):
-        found.append(
-            f"the control group allows {quota:g} CPUs' time on {len(cpus)} CPUs and has stopped its processes in "
-            f"{stopped or 0} periods; keep --threads at {default_threads()} or below, or raise the quota"
+        lines.append(
+            f"the control group allows {quota:g} CPUs of time on {len(cpus)} CPUs and has throttled its processes in "
+            f"{throttled or 0} periods; keep --threads at {default_threads()} or below, or raise the quota"
         )
     if platform.libc_ver()[0] != "glibc":
-        found.append(
+        lines.append(
             "malloc is not glibc's, so --allocator pinned has no effect; use --allocator tcmalloc, "
-            "or give the spread between processes more processes: --protocol rigorous"
+            "or more processes, since times differ between processes: --protocol rigorous"
         )
-    return found
+    return lines
 
 
 def _memory_disturbances() -> list[str]:
     free = linux.memory_free()
-    if free is not None and free < FREE_BYTES:
-        return [f"{free / 2**30:.1f} GiB of memory are free, below {FREE_BYTES / 2**30:g}; end what holds the rest"]
+    if free is not None and free < MIN_FREE_BYTES:
+        return [f"{free / 2**30:.1f} GiB of memory are free, below {MIN_FREE_BYTES / 2**30:g}; stop other processes"]
     return []
 
 
@@ -71,8 +75,8 @@ def _gpu_disturbances() -> list[str]:
     gpus = [name for name in present() if name.startswith("cuda")]
     if gpus and nvml.library() is None:
         return [
-            f"clocks, heat and other processes on the GPU cannot be seen ({nvml.why_not()}); "
-            "install it: pip install 'attnbench[gpu]'"
+            f"clocks, temperature and other processes of the GPU cannot be read ({nvml.why_not()}); "
+            "install NVML's bindings: pip install 'attnbench[gpu]'"
         ]
     return [line for name in gpus for line in _one_gpu(name)]
 
@@ -82,17 +86,21 @@ def _one_gpu(name: str) -> list[str]:
 
     gpu = nvml.open_gpu(str(getattr(torch.cuda.get_device_properties(torch.device(name)), "uuid", "")))
     if gpu is None:
-        return [f"NVML does not know {name}, so its clocks and heat cannot be seen; show the whole GPU to this process"]
-    found = []
+        return [f"NVML does not list {name}, so its clocks and heat cannot be read; give this process the whole GPU"]
+    lines = []
     state, facts = gpu.state(linux.family()), gpu.facts()
     if state.get("other_gpu_processes"):
-        found.append(
-            f"{state['other_gpu_processes']:g} other processes compute on {name}; end them or take another GPU"
+        lines.append(
+            f"{state['other_gpu_processes']:g} other processes compute on {name}; stop them or use another GPU"
         )
     slowed = nvml.reasons(int(state.get("throttle_bits", 0)))
     if slowed:
-        found.append(f"{name} holds its clock down now ({', '.join(slowed)}); let it cool, or look at its power supply")
+        lines.append(
+            f"the clock of {name} is throttled now ({', '.join(slowed)}); let it cool, or check its power supply"
+        )
     cap, usual = facts.get("power_cap_w"), facts.get("power_cap_default_w")
     if isinstance(cap, float) and isinstance(usual, float) and cap < usual:
-        found.append(f"{name} is capped at {cap:g} W of {usual:g} W; lift it with nvidia-smi -pl {usual:g}")
-    return found
+        lines.append(
+            f"the power of {name} is capped at {cap:g} W of {usual:g} W; raise the cap: nvidia-smi -pl {usual:g}"
+        )
+    return lines

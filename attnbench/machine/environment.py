@@ -1,6 +1,6 @@
-"""The machine, for a run's record and for people: what figures depend on, and nothing of who ran them.
+"""The description of the machine that a run stores: everything that figures depend on, without personal data.
 
-No user name, no path; the host's name goes in as a hash. torch is imported when it is asked about, not before.
+No user name, no path; the host name as a hash only. torch is imported when it is described, not before.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ _FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_b
 
 
 def default_threads() -> int:
-    """CPU threads of a measurement: all CPUs that this process may run on, within its control groups' quota."""
+    """The default number of CPU threads: all CPUs that this process may use, within the quota of its control groups."""
     quota = linux.cpu_quota()
     cpus = len(linux.affinity())
     return cpus if quota is None else max(1, min(cpus, math.floor(quota)))
 
 
 def describe(devices: Sequence[str]) -> dict[str, Any]:
-    """Everything about this machine that a run stores. `devices` are those that it measures on."""
+    """Describe this machine as plain values for run.json.
+
+    Args:
+        devices: names of the devices that the run measures on; one that cannot be opened has an empty title.
+    """
     titles = {name: _title(name) for name in devices}
     gpus = {name: _gpu(name) for name in devices if name.startswith("cuda") and titles[name]}
     host = _host()
@@ -76,7 +80,10 @@ def describe(devices: Sequence[str]) -> dict[str, Any]:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Fields of two fingerprints that differ, with both values; absolute figures compare only if there are none."""
+    """List the fields of two fingerprints that differ, with both values.
+
+    Absolute figures of two runs are comparable only if the list is empty.
+    """
     return [
         f"{name}: {one.get(name)!r} against {other.get(name)!r}"
         for name in sorted({*one, *other})
@@ -85,7 +92,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def code_version() -> dict[str, Any]:
-    """The commit of the checkout that this package runs from, and whether it was changed since; {} if installed."""
+    """`commit` and `dirty` (uncommitted changes) of the checkout that holds this package; {} if it is installed."""
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
         return {}
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", ".", "../mechanisms")
@@ -120,13 +127,13 @@ def _gpu(name: str) -> dict[str, str | float]:
     import torch
 
     properties = torch.cuda.get_device_properties(torch.device(name))
-    found: dict[str, str | float] = {
+    facts: dict[str, str | float] = {
         "capability": f"{properties.major}.{properties.minor}",
         "memory_bytes": properties.total_memory,
         "multiprocessors": properties.multi_processor_count,
     }
     gpu = nvml.open_gpu(str(getattr(properties, "uuid", "")))
-    return {**found, **gpu.facts()} if gpu else {**found, "nvml": nvml.why_not() or "does not know this GPU"}
+    return {**facts, **gpu.facts()} if gpu else {**facts, "nvml": nvml.why_not() or "NVML does not list this GPU"}
 
 
 def _host() -> str:
@@ -142,13 +149,13 @@ def _distribution() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _cpu() -> dict[str, Any]:
@@ -183,8 +190,8 @@ def _memory() -> dict[str, Any]:
 def _torch() -> dict[str, Any]:
     import torch
 
-    built = torch.__config__.show()
-    found = {
+    build = torch.__config__.show()
+    patterns = {
         "onednn": r"MKL-DNN v(\S+)",
         "mkl": r"Math Kernel Library Version (\S+)",
         "openmp": r"OpenMP (\d+)",
@@ -212,12 +219,12 @@ def _torch() -> dict[str, Any]:
         },
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "interop_threads": torch.get_num_interop_threads(),
-        **{name: match[1] for name, pattern in found.items() if (match := re.search(pattern, built))},
+        **{name: match[1] for name, pattern in patterns.items() if (match := re.search(pattern, build))},
     }
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that change speed; a value with a path in it says only that it is one."""
+    """Environment variables that affect speed; a value that contains a path becomes `(a path)`."""
     return {
         name: "(a path)" if "/" in value or "\\" in value else value
         for name, value in sorted(environ.items())

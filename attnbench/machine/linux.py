@@ -1,7 +1,7 @@
-"""What Linux tells of the machine: CPU, memory, control groups, counters. Numbers read from files, no torch.
+"""CPU, memory, control groups and counters, read from the files of Linux. No torch.
 
-Every function answers None (or nothing) where a system does not tell. `root` stands before the paths of
-/proc and /sys, for tests.
+A function returns None, or an empty value, where the system does not provide it. Tests set `root`, the prefix of
+the paths /proc and /sys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_LIMIT = 1 << 60  # cgroup v1 writes 2**63 rounded down to pages for "no limi
 
 
 def text(path: str, root: Path = ROOT) -> str:
-    """A small file's text, stripped; empty when it cannot be read."""
+    """Read a small file, stripped; empty if it cannot be read."""
     try:
         return (root / path.lstrip("/")).read_text(errors="replace").strip()
     except OSError:
@@ -28,26 +28,26 @@ def text(path: str, root: Path = ROOT) -> str:
 
 
 def fields(path: str, root: Path = ROOT) -> dict[str, int]:
-    """Lines such as `VmHWM:  1234 kB` or `nr_throttled 3` as numbers; kB become bytes."""
+    """Read lines such as `VmHWM:  1234 kB` or `nr_throttled 3` as numbers by name; kB become bytes."""
     found = re.findall(r"^(\S+?):?\s+(\d+)(?:\s+(kB))?\s*$", text(path, root), re.MULTILINE)
     return {name: int(value) * (1024 if unit else 1) for name, value, unit in found}
 
 
 def whole(path: str, root: Path = ROOT) -> int | None:
-    """A file that holds one whole number."""
-    found = text(path, root)
-    return int(found) if re.fullmatch(r"-?\d+", found) else None
+    """Read a file that holds one whole number; None for any other content."""
+    content = text(path, root)
+    return int(content) if re.fullmatch(r"-?\d+", content) else None
 
 
 def affinity() -> tuple[int, ...]:
-    """The CPUs that this process may run on."""
+    """The numbers of the CPUs that this process may run on, sorted."""
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
 
 
 def physical_cores(cpus: tuple[int, ...], root: Path = ROOT) -> int | None:
-    """How many cores these CPUs are, hardware threads of one core taken together."""
+    """The number of physical cores behind these CPUs; hardware threads of one core count once."""
     cores = set()
     for cpu in cpus:
         siblings = text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", root)
@@ -58,18 +58,18 @@ def physical_cores(cpus: tuple[int, ...], root: Path = ROOT) -> int | None:
 
 
 def governor(root: Path = ROOT) -> str:
-    """How CPU 0's frequency is chosen; empty where the system does not tell (a virtual machine, mostly)."""
+    """The frequency governor of CPU 0; empty where there is none, as in most virtual machines."""
     return text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", root)
 
 
 def in_container(root: Path = ROOT) -> bool:
-    """Signs of a container: its marker files, or its control group's name."""
+    """Whether a marker file, or the name of the control group, shows a container."""
     marked = any((root / name).exists() for name in (".dockerenv", "run/.containerenv"))
     return marked or bool(re.search(r"docker|kubepods|containerd|lxc|libpod", text("/proc/self/cgroup", root)))
 
 
 def cpu_model(root: Path = ROOT) -> str:
-    """The processor's name."""
+    """The model name of the processor."""
     info = text("/proc/cpuinfo", root)
     for word in ("model name", "Model", "Hardware", "cpu model"):
         found = re.search(rf"^{word}\s*:\s*(.+)$", info, re.MULTILINE)
@@ -81,7 +81,7 @@ def cpu_model(root: Path = ROOT) -> str:
 
 
 def last_level_cache_bytes(root: Path = ROOT) -> int | None:
-    """The size of the largest cache that CPU 0 has."""
+    """Bytes of the largest cache of CPU 0."""
     sizes = []
     for index in range(8):
         found = re.fullmatch(r"(\d+)([KMG]?)", text(f"/sys/devices/system/cpu/cpu0/cache/index{index}/size", root))
@@ -91,7 +91,10 @@ def last_level_cache_bytes(root: Path = ROOT) -> int | None:
 
 
 def cgroup_files(controller: str, name_v1: str, name_v2: str, root: Path = ROOT) -> Iterator[str]:
-    """Paths of a control file for this process's group and all groups above it, nearest first."""
+    """Paths of a control file for the group of this process and for all its parents, nearest first.
+
+    `name_v1` and `name_v2` are the file's names under version 1 and 2 of control groups.
+    """
     for line in text("/proc/self/cgroup", root).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
@@ -110,29 +113,29 @@ def cgroup_files(controller: str, name_v1: str, name_v2: str, root: Path = ROOT)
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """CPUs' worth of time that the control groups allow, the tightest of them."""
-    found = []
+    """The CPU time per wall time that the control groups allow, e.g. 2.5 CPUs; the smallest of all groups."""
+    quotas = []
     for path in cgroup_files("cpu", "cpu.cfs_quota_us", "cpu.max", root):
         if path.endswith("cpu.max"):
             quota, _, period = text(path, root).partition(" ")
         else:
             quota, period = text(path, root), text(path.replace("quota", "period"), root)
         if re.fullmatch(r"\d+", quota) and re.fullmatch(r"[1-9]\d*", period):
-            found.append(int(quota) / int(period))
-    return min(found, default=None)
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """Bytes that the control groups allow, the tightest of them."""
+    """Bytes that the control groups allow; the smallest of all groups."""
     return min((limit for limit, _ in _memory_groups(root)), default=None)
 
 
 def memory_free(root: Path = ROOT) -> int | None:
-    """Bytes that may still be taken: what the system has available, within the control groups' limits."""
+    """Bytes that this process can still allocate: what the system has available, within the control groups' limits."""
     available = fields("/proc/meminfo", root).get("MemAvailable")
-    found = [] if available is None else [available]
-    found += [max(0, limit - used) for limit, used in _memory_groups(root)]
-    return min(found, default=None)
+    free = [] if available is None else [available]
+    free += [max(0, limit - used) for limit, used in _memory_groups(root)]
+    return min(free, default=None)
 
 
 def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:
@@ -148,7 +151,7 @@ def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:
 
 
 def throttled(root: Path = ROOT) -> int | None:
-    """Periods in which a control group's CPU quota stopped its processes, so far."""
+    """Periods so far in which the CPU quota of a control group throttled its processes; summed over the groups."""
     counts = [
         count
         for path in cgroup_files("cpu", "cpu.stat", "cpu.stat", root)
@@ -158,10 +161,10 @@ def throttled(root: Path = ROOT) -> int | None:
 
 
 def busy_s(cpus: tuple[int, ...], root: Path = ROOT) -> float | None:
-    """Seconds that these CPUs have worked for anyone, another virtual machine included (steal)."""
-    found = re.findall(r"^cpu(\d+)\s+(.+)$", text("/proc/stat", root), re.MULTILINE)
+    """Seconds since boot that these CPUs were busy for any process, or stolen for another virtual machine."""
+    lines = re.findall(r"^cpu(\d+)\s+(.+)$", text("/proc/stat", root), re.MULTILINE)
     total, seen = 0, False
-    for number, line in found:
+    for number, line in lines:
         if int(number) in cpus:
             user, nice, system, _idle, _wait, irq, softirq, steal = (*map(int, line.split()[:8]), *[0] * 8)[:8]
             total, seen = total + user + nice + system + irq + softirq + steal, True
@@ -169,7 +172,7 @@ def busy_s(cpus: tuple[int, ...], root: Path = ROOT) -> float | None:
 
 
 def family() -> frozenset[int]:
-    """The numbers of this process and of those that it descends from."""
+    """The process ids of this process and of all its ancestors."""
     import psutil
 
     own = psutil.Process()
@@ -178,7 +181,7 @@ def family() -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Counters:
-    """Counters at one instant, as far as the system tells."""
+    """Counters at one instant; None where the system does not provide one."""
 
     wall_s: float
     own_cpu_s: float
@@ -191,7 +194,7 @@ class Counters:
 
     @classmethod
     def read(cls, root: Path = ROOT) -> Counters:
-        """Read them now."""
+        """Read all counters now."""
         cpus = affinity()
         involuntary = faults = None
         if sys.platform != "win32":
@@ -206,34 +209,34 @@ class Counters:
         )  # fmt: skip
 
     def until(self, end: Counters) -> dict[str, float | str]:
-        """The conditions between this instant and `end`."""
+        """The conditions between this instant and `end`, by name; a counter that one end lacks is left out."""
         own = end.own_cpu_s - self.own_cpu_s
-        found: dict[str, float | str] = {
+        conditions: dict[str, float | str] = {
             "wall_s": end.wall_s - self.wall_s,
             "own_cpu_s": own,
             "cpus": float(len(end.cpus)),
         }
         if self.busy_s is not None and end.busy_s is not None:
-            found["other_cpu_s"] = max(0.0, end.busy_s - self.busy_s - own)
+            conditions["other_cpu_s"] = max(0.0, end.busy_s - self.busy_s - own)
         pairs = {
             "involuntary_switches": (self.involuntary, end.involuntary),
             "major_faults": (self.major_faults, end.major_faults),
             "throttled_periods": (self.throttled, end.throttled),
             "swap_ins": (self.swap_ins, end.swap_ins),
         }
-        found |= {name: float(b - a) for name, (a, b) in pairs.items() if a is not None and b is not None}
+        conditions |= {name: float(b - a) for name, (a, b) in pairs.items() if a is not None and b is not None}
         if hasattr(os, "getloadavg"):
-            found["load_1min"] = os.getloadavg()[0]
-        return found
+            conditions["load_1min"] = os.getloadavg()[0]
+        return conditions
 
 
 class HostReading:
-    """The host's counters over one round."""
+    """The change of the host's counters over one round, which begins when this is made."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self._root = root
         self._start = Counters.read(root)
 
     def finish(self) -> Mapping[str, float | str]:
-        """The conditions of the round that ends now."""
+        """End the round; return its conditions by name."""
         return self._start.until(Counters.read(self._root))

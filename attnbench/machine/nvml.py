@@ -1,6 +1,7 @@
-"""NVIDIA's management library: clocks, temperature, throttle reasons, other processes. Optional, and never silent.
+"""NVIDIA's management library (NVML): clocks, temperature, throttle reasons, other processes.
 
-What a driver does not answer is left out. `nvidia-ml-py` (module `pynvml`) is looked for on first use.
+Optional: without `nvidia-ml-py` (module `pynvml`) or a driver, `why_not()` gives the reason. A value that the
+driver does not provide is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-# The bits of NVML's clocks-event reasons. Only the first two leave the clock where the work wants it.
+# The bits of NVML's clocks-event reasons. The first two do not slow the work down.
 GOOD = {0x1: "idle", 0x2: "application_clocks"}
 BAD = {
     0x4: "power_cap",
@@ -24,7 +25,7 @@ BAD = {
 
 
 def reasons(bits: int) -> tuple[str, ...]:
-    """Names of the reasons that hold the clock down; a bit that is not known is named `unknown_0x...`."""
+    """Names of the reasons that throttle the clock, from their bits; an unknown bit is named `unknown_0x...`."""
     known = {**GOOD, **BAD}
     set_bits = [1 << i for i in range(64) if bits >> i & 1]
     return tuple(known.get(bit, f"unknown_{bit:#x}") for bit in set_bits if bit not in GOOD)
@@ -32,19 +33,19 @@ def reasons(bits: int) -> tuple[str, ...]:
 
 @cache
 def library() -> ModuleType | None:
-    """NVML, initialised; None without the package or the driver."""
+    """The initialised `pynvml` module; None without the package or the driver. The first answer is kept."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # the package is absent, or the driver's library: both mean that nothing is told
+    except Exception:  # the package or the driver's library is absent
         return None
     module: ModuleType = pynvml
     return module
 
 
 def why_not() -> str:
-    """Why `library()` is None; empty when it is not."""
+    """The reason why `library()` returns None; empty if it does not."""
     if library() is not None:
         return ""
     try:
@@ -55,20 +56,20 @@ def why_not() -> str:
         pynvml.nvmlInit()
     except Exception as error:
         return f"NVML does not start: {error}"
-    return "NVML started only at the second attempt"
+    return "NVML failed at the first attempt and started at the second"
 
 
 class Gpu:
-    """One GPU as NVML sees it; `uuid` names it, since NVML's order is not CUDA's."""
+    """One GPU in NVML, found by its UUID because the order of NVML differs from CUDA's."""
 
     def __init__(self, nvml: Any, uuid: str) -> None:
         self._nvml = nvml
         self._handle = _handle(nvml, uuid)
 
     def facts(self) -> dict[str, str | float]:
-        """What stays as it is: driver, power cap, highest clocks, modes."""
+        """Constant properties: driver, power caps in watts, maximum clocks in MHz, modes."""
         n, h = self._nvml, self._handle
-        return _told(
+        return _answers(
             {
                 "driver": lambda: _word(n.nvmlSystemGetDriverVersion()),
                 "power_cap_w": lambda: n.nvmlDeviceGetEnforcedPowerLimit(h) / 1000,
@@ -82,11 +83,15 @@ class Gpu:
         )
 
     def state(self, own: frozenset[int]) -> dict[str, str | float]:
-        """What changes: clock, temperature, power, reasons, compute processes other than `own` (their numbers)."""
+        """Properties that change: clock, temperature, power, throttle bits, and the number of other compute processes.
+
+        Args:
+            own: process ids that do not count as others.
+        """
         n, h = self._nvml, self._handle
         ask = getattr(n, "nvmlDeviceGetCurrentClocksEventReasons", None)
         ask = ask or n.nvmlDeviceGetCurrentClocksThrottleReasons
-        return _told(
+        return _answers(
             {
                 "sm_clock_mhz": lambda: n.nvmlDeviceGetClockInfo(h, n.NVML_CLOCK_SM),
                 "temperature_c": lambda: n.nvmlDeviceGetTemperature(h, n.NVML_TEMPERATURE_GPU),
@@ -98,13 +103,13 @@ class Gpu:
 
 
 def open_gpu(uuid: str) -> Gpu | None:
-    """The GPU with this UUID; None where NVML does not tell."""
+    """The GPU with this UUID; None without NVML, or where NVML does not list it."""
     nvml = library()
     if nvml is None:
         return None
     try:
         return Gpu(nvml, uuid)
-    except Exception:  # NVML's own error class: this GPU is hidden from it (a container, a MIG slice)
+    except Exception:  # NVML's own error class: the GPU is not visible to it (a container, a MIG slice)
         return None
 
 
@@ -117,20 +122,20 @@ def _handle(nvml: Any, uuid: str) -> Any:
 
 
 def _others(processes: list[Any], own: frozenset[int]) -> int:
-    """Compute processes beside ours. In a container ours may go by a number of the host, and is one of them."""
+    """The number of other compute processes. In a container, this process may appear with its id of the host."""
     pids = {p.pid for p in processes}
     return len(pids - own) if pids & own else max(0, len(pids) - 1)
 
 
-def _told(questions: Mapping[str, Callable[[], Any]]) -> dict[str, str | float]:
-    found: dict[str, str | float] = {}
-    for name, ask in questions.items():
+def _answers(queries: Mapping[str, Callable[[], Any]]) -> dict[str, str | float]:
+    answers: dict[str, str | float] = {}
+    for name, ask in queries.items():
         try:
             value = ask()
-        except Exception:  # NVML raises its own class for what this GPU or this user may not know
+        except Exception:  # NVML's own error class: this GPU does not support it, or this user may not read it
             continue
-        found[name] = value if isinstance(value, str) else float(value)
-    return found
+        answers[name] = value if isinstance(value, str) else float(value)
+    return answers
 
 
 def _word(value: str | bytes) -> str:

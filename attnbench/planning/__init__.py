@@ -1,1 +1,1 @@
-"""What is measured: a request becomes every cell of a plan, with its protocol and how long it will take."""
+"""Planning: a sweep becomes the list of its cells, with a protocol and an estimate of the time. No torch."""

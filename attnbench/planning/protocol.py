@@ -1,4 +1,4 @@
-"""The named bundles of measuring numbers. Every number can be overridden one by one; the run stores them all."""
+"""Protocols: named sets of the numbers that control timing. Each number can be overridden; a run stores them all."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Protocol:
     """How a comparison group is timed.
 
     Attributes:
-        name: of the bundle; `meaning` in a sentence.
-        looks: numbers of rounds at which the stopping rule looks.
+        name: what --protocol takes; `meaning` describes it for people.
+        looks: numbers of rounds at which the stopping rule is applied.
         processes: fresh processes that the rounds of the first look are spread over.
-        calls: timed calls of one turn, more for very short calls and one for very long ones.
-        turn_s: a turn of shorter calls is lengthened to about this many seconds.
-        prime_s: untimed calls before a turn, by time; never fewer than `prime_calls`.
-        target: relative half-width of the ratio's interval that is asked for.
+        calls: timed calls of one turn; more for very short calls, one for very long ones.
+        turn_s: a turn with short calls gets more calls until it takes about this many seconds.
+        prime_s: seconds of untimed calls before a turn; never fewer calls than `prime_calls`.
+        target: timing stops when the relative half-width of the ratio's interval is at most this.
         budget_s: seconds of timing per arm and group.
         level: confidence level of every interval.
-        inference: timed without autograd and in eval mode; the papers' procedure has both on.
-        batch: the default batch, where it belongs to the procedure.
-        cold: caches are flushed before each timed call.
-        timeout_s: one arm's trial, and any single turn, may take this long.
-        memory_limit: bytes that a child on the CPU may allocate; 0: what is free.
+        inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
+        batch: the default batch, if the procedure prescribes one; 0: none.
+        cold: flush the caches before each timed call.
+        timeout_s: limit for the trial of one arm, and for any single turn.
+        memory_limit: bytes that a worker process on the CPU may allocate; 0: the free memory.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Protocol:
 
     @property
     def rounds_each(self) -> int:
-        """Rounds that one process gives."""
+        """Rounds that one process times."""
         return max(1, self.looks[0] // self.processes)
 
     def least_rounds(self, level: float) -> int:
@@ -58,7 +58,7 @@ class Protocol:
         return math.ceil(1 - math.log2(1 - level))
 
     def calls_in_turn(self, call_s: float) -> int:
-        """Timed calls of a turn for a layer whose call takes about `call_s` seconds."""
+        """The timed calls of a turn, for a layer whose call takes about `call_s` seconds."""
         if not self.inference or not math.isfinite(call_s) or call_s <= 0:
             return self.calls
         if call_s > 1.0:
@@ -87,7 +87,7 @@ PROTOCOLS = {
         ),
         Protocol(
             name="rigorous",
-            meaning="for a close call: 32 to 96 rounds over 8 to 24 processes",
+            meaning="for small differences: 32 to 96 rounds over 8 to 24 processes",
             looks=(32, 64, 96),
             processes=8,
             target=0.01,
@@ -113,17 +113,17 @@ OVERRIDES = tuple(f.name for f in fields(Protocol) if f.name not in ("name", "me
 
 
 def get(name: str, overrides: Iterable[tuple[str, Any]] = ()) -> Protocol:
-    """The protocol `name`, with single numbers replaced.
+    """Look up a protocol and replace single numbers; `rounds` replaces all looks by one.
 
     Raises:
-        AttnbenchError: an unknown protocol or number.
+        AttnbenchError: the protocol or a number's name is unknown.
     """
     if name not in PROTOCOLS:
         raise AttnbenchError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name!r}")
     given = dict(overrides)
     for key in given:
         if key not in OVERRIDES:
-            raise AttnbenchError(f"a protocol has the numbers {', '.join(OVERRIDES)}; got {key!r}")
+            raise AttnbenchError(f"an override must be one of {', '.join(OVERRIDES)}; got {key!r}")
     if "looks" in given:
         given["looks"] = tuple(given["looks"])
     if "rounds" in given:

@@ -1,6 +1,6 @@
-"""Sweep -> [Cell]: what was asked for becomes every point to measure, before anything is measured.
+"""Sweep -> [Cell]: a request becomes the list of points to measure, before anything is measured.
 
-Pure: no torch, no clock, no disk. The registry answers for the mechanisms.
+Pure: no torch, no clock, no disk. The registry describes the mechanisms.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ MEASURES = ("params", "macs", "memory", "latency")
 
 
 class Mechanisms(Protocol):
-    """What a plan asks of the registry."""
+    """The part of the registry that a plan uses; `attnbench.registry.Registry` implements it."""
 
     def __getitem__(self, name: str) -> Declaration:
-        """Look a mechanism up."""
+        """The declaration of a mechanism or model; raises AttnbenchError for an unknown name."""
 
     def names(self, scope: Scope | None = "layer") -> list[str]:
-        """Names of one scope."""
+        """The names of one scope: layer, backbone or task."""
 
     def check(self, variant: Variant) -> Variant:
-        """Check the settings."""
+        """Return the variant with its settings checked; raises AttnbenchError for a wrong one."""
 
     def declines(self, variant: Variant, size: Size) -> str | None:
-        """Why not."""
+        """The reason why the variant cannot serve this size; None if it can."""
 
     def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
-        """What it runs with."""
+        """The kernels with which the variant runs at this size."""
 
     def size(
         self, variant: Variant, *, dim: int = ..., heads: int = ..., grid: tuple[int, int] = ..., stride: int = ...
     ) -> Size:
-        """Fill the settings in."""
+        """The size with all settings filled in, defaults included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,48 +70,48 @@ class Cell:
 
     @property
     def mechanism(self) -> str:
-        """The registered name."""
+        """The registered name: the variant without its settings."""
         return self.variant.partition("[")[0]
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(H, W) in tokens; of a whole model the image in pixels."""
+        """(H, W) in tokens; for a whole model, in pixels."""
         each = self.stride or 1
         return self.res_h // each, self.res_w // each
 
     @property
     def size(self) -> Size:
-        """What the layer is built for."""
+        """The size for which the layer is built."""
         return Size(dim=self.dim, heads=self.heads, grid=self.grid, stride=self.stride, settings=dict(self.settings))
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits that name this cell and no other."""
+        """Twelve hexadecimal digits, a hash of all fields."""
         return _digest(self.as_dict())[:12]
 
     @property
     def group(self) -> str:
-        """Cells that may be timed together and compared: all but variant, kernel and compilation agree."""
+        """Hash of the fields that comparable cells share: all but variant, settings, kernel and compilation."""
         shared = replace(self, variant="", settings=(), kernel="", compiled=False)
         return _digest(shared.as_dict())[:12]
 
     @property
     def count_key(self) -> str:
-        """Cells with equal MACs and parameters: what is counted once for all of them."""
+        """Hash of the fields that determine MACs and parameters, which are counted once per key."""
         words = (self.scope, self.variant, self.settings, self.grid, self.dim, self.heads, self.stride)
         return _digest(words)[:12]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a record."""
+        """The fields as plain values, for a record."""
         return {**asdict(self), "settings": dict(self.settings)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Cell:
-        """The inverse of `as_dict`."""
+        """Make a cell of what `as_dict` gives."""
         return cls(**{**data, "settings": tuple(data["settings"].items())})
 
     def conditions(self) -> str:
-        """Everything but the variant, for people: `224x224 batch 8 cpu fp32 forward eager`."""
+        """The main axes except the variant, as text: `224x224 batch 8 cpu fp32 forward eager`."""
         words = [f"{self.res_h}x{self.res_w}", f"batch {self.batch}", self.device, self.precision, self.pass_]
         words += [self.kernel, "compiled"] if self.compiled else [self.kernel]
         return " ".join(words)
@@ -119,15 +119,15 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What was asked for: every axis a tuple. Empty tuples stand for the defaults that the plan fills in.
+    """A request: each axis is a tuple of values. The plan replaces an empty tuple by its default.
 
     Attributes:
-        mechanism: variants of layers as text; empty: every registered layer (unless `backbone` or `task` is given).
-        backbone: variants of whole classifiers; `task`: of detectors and segmenters.
-        res: (height, width) in pixels. `batch`: images; empty: 64 on a GPU, 8 on a CPU.
-        settings: ("hilo.alpha", (0.0, 0.5)) sweeps a setting of one mechanism.
+        mechanism: variants of layers, as text; empty: every registered layer, unless `backbone` or `task` is given.
+        backbone: variants of classifiers; `task`: variants of detectors and segmenters.
+        res: (height, width) in pixels. `batch`: images per batch; empty: 64 on a GPU, 8 on a CPU.
+        settings: ("hilo.alpha", (0.0, 0.5)) sweeps one setting of one mechanism.
         threads: CPU threads; empty: all that this process may use.
-        reference: the arm in every round that ratios refer to; "none" for no such arm.
+        reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
         measure: any of params, macs, memory, latency.
     """
 
@@ -192,13 +192,13 @@ class Sweep:
                     )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for run.json."""
+        """The fields as plain values, for run.json."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell of a run, in order; `declined` holds the reason of each cell that will not be tried."""
+    """Every cell of a run, in order; `declined` gives, by cell id, the reason why a cell is not measured."""
 
     sweep: Sweep
     cells: tuple[Cell, ...]
@@ -207,24 +207,29 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """Names this plan: the cells, the protocol and its numbers, the seed and what is measured."""
+        """Twelve hexadecimal digits, a hash of the cells and of every other field that affects the results."""
         s = self.sweep
-        words = [c.as_dict() for c in self.cells]
-        return _digest([words, s.protocol, s.overrides, s.reference, s.measure, s.plugins, s.weights, s.seed])[:12]
+        cells = [c.as_dict() for c in self.cells]
+        return _digest([cells, s.protocol, s.overrides, s.reference, s.measure, s.plugins, s.weights, s.seed])[:12]
 
     def groups(self) -> dict[str, list[Cell]]:
-        """The cells that may be timed together, by group, in the order of the plan."""
-        found: dict[str, list[Cell]] = {}
+        """The comparable cells, by group, in the order of the plan."""
+        groups: dict[str, list[Cell]] = {}
         for cell in self.cells:
-            found.setdefault(cell.group, []).append(cell)
-        return found
+            groups.setdefault(cell.group, []).append(cell)
+        return groups
 
 
 def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
-    """Decide every cell. `threads` is what an empty threads axis stands for.
+    """Make the cells of a sweep and find those that are declined.
+
+    Args:
+        sweep: the request.
+        registry: the known mechanisms and models.
+        threads: the value for an empty `sweep.threads`.
 
     Raises:
-        AttnbenchError: an unknown mechanism or setting, or a sweep in which every cell declines.
+        AttnbenchError: a mechanism or setting is unknown, or every cell is declined.
     """
     cells: dict[str, Cell] = {}
     declined: dict[str, str] = {}
@@ -237,46 +242,48 @@ def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
         scopes = {registry[v.name].scope for v in variants}
         if scope in scopes and reference not in variants:
             variants.insert(0, reference)
-            notes.append(f"{reference} was added as the reference; --reference none leaves it out")
+            notes.append(f"{reference} was added as the reference; to omit it, use --reference none")
     for variant, cell in _product(sweep, registry, variants, threads):
-        twin = replace(cell, variant=cell.mechanism).id  # two spellings of the same settings are one cell
-        if twin in cells:
+        key = replace(cell, variant=cell.mechanism).id  # two spellings of the same settings are one cell
+        if key in cells:
             continue
-        cells[twin] = cell
+        cells[key] = cell
         reason = _reason(registry, variant, cell)
         if reason:
             declined[cell.id] = reason
     if cells and len(declined) == len(cells):
         first = next(iter(declined.values()))
-        raise AttnbenchError(f"every cell of this sweep declines; the first says: {first}")
+        raise AttnbenchError(
+            f"at least one cell must be measurable; every cell of this sweep is declined, the first because: {first}"
+        )
     return Plan(sweep, tuple(cells.values()), declined, tuple(notes))
 
 
 def _variants(sweep: Sweep, registry: Mechanisms) -> list[Variant]:
-    asked: list[Variant] = []
+    variants: list[Variant] = []
     for scope, texts in (("layer", sweep.mechanism), ("backbone", sweep.backbone), ("task", sweep.task)):
         for text in texts:
             variant = registry.check(parse_variant(text))
-            found = registry[variant.name].scope
-            if found != scope:
-                word = {"layer": "mechanism"}.get(found, found)
-                raise AttnbenchError(f"{variant.name} is a {found}; ask for it with --{word} {variant}")
-            asked.append(variant)
+            actual = registry[variant.name].scope
+            if actual != scope:
+                option = {"layer": "mechanism"}.get(actual, actual)
+                raise AttnbenchError(f"{variant.name} is a {actual}; request it with --{option} {variant}")
+            variants.append(variant)
     if not (sweep.mechanism or sweep.backbone or sweep.task):
-        asked = [Variant(name) for name in registry.names("layer")]
+        variants = [Variant(name) for name in registry.names("layer")]
     for key, values in sweep.settings:
         name, dot, setting = key.partition(".")
         if not dot or not values:
-            raise AttnbenchError(f"a setting is swept as mechanism.setting=value,...; got {key!r}")
+            raise AttnbenchError(f"a swept setting must have the form mechanism.setting=value,...; got {key!r}")
         registry[name]
-        if name not in {v.name for v in asked}:
+        if name not in {v.name for v in variants}:
             raise AttnbenchError(f"--set {key} needs {name} in the sweep; add it with --mechanism")
-        asked = [
-            made
-            for v in asked
-            for made in ([registry.check(v.having(**{setting: x})) for x in values] if v.name == name else [v])
+        variants = [
+            each
+            for v in variants
+            for each in ([registry.check(v.having(**{setting: x})) for x in values] if v.name == name else [v])
         ]
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(variants))
 
 
 def _product(

@@ -138,7 +138,7 @@ def test_ctrl_c_finishes_the_turn_says_how_to_go_on_and_exits_with_130(tmp_path)
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert "go on with:" in told
+    assert "resume with:" in told
     assert "attnbench run -m msa,hilo" in told
     rounds = [line for line in map(json.loads, samples.read_text().splitlines()) if line["kind"] == "round"]
     assert rounds

@@ -164,8 +164,8 @@ def test_a_calm_machine_has_no_disturbance():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"other_cpu_s": 1.0}, "other processes take 25% of the 4 CPUs; end them"),
-        ({"load_1min": 2.5}, "load of the last minute is 2.50 on 4 CPUs; wait"),
+        ({"other_cpu_s": 1.0}, "other processes use 25% of the 4 CPUs; stop them"),
+        ({"load_1min": 2.5}, "load average of the last minute is 2.50 on 4 CPUs; wait"),
     ],
 )
 def test_load_is_told_with_its_remedy(calm, change, says):
@@ -179,7 +179,7 @@ def test_load_is_told_with_its_remedy(calm, change, says):
     ("name", "value", "says"),
     [
         ("governor", "powersave", "governor is powersave, .* cpupower"),
-        ("cpu_quota", 2.5, "allows 2.5 CPUs' time on 4 CPUs .* --threads at 2 or below"),
+        ("cpu_quota", 2.5, "allows 2.5 CPUs of time on 4 CPUs .* --threads at 2 or below"),
         ("memory_free", 1 << 30, "1.0 GiB of memory are free, below 2"),
     ],
 )

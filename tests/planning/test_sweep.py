@@ -78,7 +78,7 @@ def test_a_cell_survives_json(known):
 def test_the_reference_is_added_and_said(known):
     made = plan(Sweep(mechanism=("hilo",)), known)
     assert [c.variant for c in made.cells] == ["msa", "hilo"]
-    assert made.notes == ("msa was added as the reference; --reference none leaves it out",)
+    assert made.notes == ("msa was added as the reference; to omit it, use --reference none",)
 
 
 def test_two_spellings_of_the_same_settings_are_one_cell(known):
@@ -104,7 +104,7 @@ def test_what_a_device_or_kernel_cannot_do_is_declined_with_the_reason(known):
 
 
 def test_a_sweep_in_which_every_cell_declines_is_refused(known):
-    with pytest.raises(AttnbenchError, match="every cell of this sweep declines; the first says: alpha must lie"):
+    with pytest.raises(AttnbenchError, match="every cell of this sweep is declined, the first because: alpha must lie"):
         plan(Sweep(mechanism=("hilo[alpha=7]",), reference="none"), known)
 
 

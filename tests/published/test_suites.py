@@ -17,7 +17,7 @@ from attnbench.report.evidence import MISSING, Evidence, Point
 
 @cache
 def planned(name: str) -> Plan:
-    return plan(options.read({"suite": name}), registry.load(entry_points=False))
+    return plan(options.read_sweep({"suite": name}), registry.load(entry_points=False))
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -55,7 +55,7 @@ def test_suites_of_different_resolutions_are_refused_together():
 
 
 def test_an_option_beats_the_suite():
-    assert options.read({"suite": "fig3", "res": "224"}).res == ((224, 224),)
+    assert options.read_sweep({"suite": "fig3", "res": "224"}).res == ((224, 224),)
 
 
 @pytest.mark.parametrize("text", ["tabel4", "table4,tabel4"])

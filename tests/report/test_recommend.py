@@ -6,7 +6,8 @@ import pytest
 import synthetic as made
 from click.testing import CliRunner
 
-from attnbench.commands.recommend import command, size_bytes
+from attnbench.commands.options import size_bytes
+from attnbench.commands.recommend import command
 from attnbench.errors import AttnbenchError
 from attnbench.report.evidence import gather
 from attnbench.report.recommend import Question, recommend, words
@@ -83,7 +84,7 @@ def test_a_size_is_read(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["4GB", "", "-1GiB", "nanMiB", "1e30TiB", "0"])
 def test_another_size_is_refused(text: str) -> None:
-    with pytest.raises(AttnbenchError, match="memory is a size"):
+    with pytest.raises(AttnbenchError, match="memory must be a size"):
         size_bytes(text)
 
 

@@ -1,7 +1,8 @@
-"""Devices: what a measurement asks of the hardware, behind one interface.
+"""Devices behind one interface: clock, memory, precision, counters, errors.
 
-A kind of device is one module of this package whose name has no leading underscore: `names()` lists what is
-present, `open_device(index)` opens one. Importing this package imports no torch and touches no device.
+Each kind of device is one module of this package without a leading underscore in its name: its `names()` lists the
+devices that are present, its `open_device(index)` opens one. Importing this package imports no torch and opens no
+device.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Turn:
-    """The clock readings of one turn.
+    """The times of one turn, all in seconds.
 
     Attributes:
-        device_s: seconds of each call on the device.
-        host_s: host wall seconds per call, until the device was done.
-        queue_s: host seconds per call until all were queued; near `host_s` where the device waits for the host.
+        device_s: time of each call on the device.
+        host_s: wall time of the host per call, until the device has finished.
+        queue_s: wall time of the host per call, until all calls are queued; near `host_s` if the calls are
+            launch-bound.
     """
 
     device_s: tuple[float, ...]
@@ -33,19 +35,11 @@ class Turn:
     queue_s: float
 
 
-@dataclass(frozen=True)
-class Ceilings:
-    """What this device reaches at best here and now: a large matrix product, and a large copy (read + written)."""
-
-    macs_per_s: float
-    bytes_per_s: float
-
-
 class Reading(Protocol):
-    """Counters that were read when a round began."""
+    """Counters that were read at the begin of a round."""
 
     def finish(self) -> Mapping[str, float | str]:
-        """The conditions of the round that ends now; what the machine does not tell is left out."""
+        """End the round; return its conditions by name. A counter that the machine lacks is left out."""
 
 
 class Device(Protocol):
@@ -54,59 +48,57 @@ class Device(Protocol):
     name: str
 
     def title(self) -> str:
-        """What people call it."""
+        """The model name, for people."""
 
     def torch_device(self) -> torch.device:
-        """For tensors."""
+        """The device to create tensors on."""
 
     def set_precision(self, precision: str) -> torch.dtype:
-        """Switch TF32 for products and convolutions alike; the dtype to compute in.
+        """Switch TF32 on or off for matrix products and convolutions; return the dtype to compute in.
 
         Raises:
-            ValueError: the device has no such precision.
+            ValueError: the device does not support the precision.
         """
 
     def set_threads(self, threads: int) -> None:
-        """CPU threads, of the host too where the device is another."""
+        """Set the CPU threads of one operator; on a GPU, those of the host."""
 
     def synchronize(self) -> None:
-        """Wait for all work that was queued."""
+        """Wait until all queued work has finished."""
 
     def time_calls(self, call: Callable[[], object], calls: int, *, cold: bool = False) -> Turn:
-        """Time `calls` calls one after the other; `cold` flushes the caches before each, outside the time."""
+        """Time `calls` calls, one after the other; `cold` flushes the caches before each call, untimed."""
 
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
-        """Peak of one call above what is held before it, after a call that is not measured.
+        """Measure the peak of one call above the memory in use before it, in bytes by quantity.
 
-        `forget` lets go of what a call leaves behind (its output, gradients); it runs before each measured call.
+        An unmeasured call comes first. `forget` frees what a call leaves behind (gradients, say); it runs before
+        each measured call.
         """
 
     def memory_notes(self) -> tuple[str, ...]:
-        """What a reader of `measure_memory`'s last figures must know."""
+        """Remarks on the last result of `measure_memory`, for the record."""
 
     def free_bytes(self) -> int:
-        """What a call may still take."""
+        """Bytes that a call can still allocate."""
 
     def start_reading(self) -> Reading:
-        """Read the counters that tell what disturbs a round."""
-
-    def ceilings(self, dtype: torch.dtype, seconds: float = 0.2) -> Ceilings:
-        """Measure the ceilings at the present precision and threads, in about `seconds`."""
+        """Begin a round: read the counters of load, throttling and clocks."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """The error says that memory ran out."""
+        """Whether the error, or one of its causes, says that memory ran out."""
 
     def is_sticky(self, error: BaseException) -> bool:
-        """The error leaves this process unable to use the device."""
+        """Whether this process cannot use the device any more after the error."""
 
 
 def kinds() -> list[str]:
-    """The kinds of device that attnbench knows, present or not."""
+    """The supported kinds of device, whether present or not, sorted."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
 def present() -> list[str]:
-    """Names of the devices that this machine has."""
+    """Names of the devices of this machine: `cpu`, `cuda:0`, ..."""
     return [name for kind in kinds() for name in _module(kind).names()]
 
 
@@ -114,7 +106,7 @@ def open_device(name: str) -> Device:
     """Open `cpu`, `cuda` (the current one) or `cuda:INDEX`.
 
     Raises:
-        AttnbenchError: an unknown kind, or a device that is not there.
+        AttnbenchError: the kind is unknown, or the device is absent.
     """
     kind, colon, index = name.partition(":")
     if kind not in kinds() or (colon and not index.isdecimal()):

@@ -1,7 +1,7 @@
-"""glibc's malloc, made to give memory back at once, so that what is resident is what is in use.
+"""Make glibc's malloc release memory immediately, so that resident memory equals memory in use.
 
-Left alone it keeps freed blocks resident and may not use them again: the resident peak of one attention layer
-then read up to a tenth above what was in use, and differed from call to call.
+By default, malloc keeps freed blocks resident and does not always reuse them: the resident peak of one attention
+layer was then up to 10 % above the memory in use, and differed from call to call.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TOP_PAD, _MMAP_THRESHOLD = -2, -3  # mallopt's numbers for them
-_DIRECT = 64 << 10  # blocks of this many bytes get a mapping of their own, unmapped when freed
+_TOP_PAD, _MMAP_THRESHOLD = -2, -3  # parameter numbers of mallopt
+_DIRECT = 64 << 10  # blocks of at least this many bytes get their own mapping, unmapped when freed
 
 
 class _Info(ctypes.Structure):
-    """`struct mallinfo2`: the sizes of what is in use on the heap (uordblks) and in mappings (hblkhd)."""
+    """`struct mallinfo2`: among others, bytes in use on the heap (uordblks) and in mappings (hblkhd)."""
 
     _fields_ = tuple(
         (name, ctypes.c_size_t)
@@ -27,11 +27,11 @@ class _Info(ctypes.Structure):
 
 
 @contextmanager
-def giving_back() -> Iterator[bool]:
-    """Inside, a freed block is no longer resident; False where another malloc is at work, and nothing is changed.
+def release_immediately() -> Iterator[bool]:
+    """Inside this context a freed block is no longer resident. Yields False if malloc is not glibc's.
 
-    Afterwards glibc works with the environment's numbers; without such, it no longer adapts its threshold, so
-    a process that measured memory is not one to measure time in.
+    Afterwards glibc uses the parameters of the environment variables again. Without these its threshold no longer
+    adapts, so do not measure time in a process that has measured memory.
     """
     libc = _library()
     if libc is None:
@@ -39,7 +39,7 @@ def giving_back() -> Iterator[bool]:
         return
     libc.mallopt(_MMAP_THRESHOLD, _DIRECT)
     libc.mallopt(_TOP_PAD, 0)
-    libc.malloc_trim(0)  # blocks that were freed before must not be used again without growth
+    libc.malloc_trim(0)  # reuse of a block freed before would not grow the resident memory
     holes = _fill(libc)
     try:
         yield True
@@ -51,7 +51,7 @@ def giving_back() -> Iterator[bool]:
 
 
 def _library() -> ctypes.CDLL | None:
-    """The C library, when it is a recent glibc and its malloc is the one at work."""
+    """The C library if it is a recent glibc and its malloc is in use; None otherwise."""
     if os.name != "posix":
         return None
     libc = ctypes.CDLL(None)
@@ -68,13 +68,13 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _fill(libc: ctypes.CDLL) -> list[int]:
-    """Take every free stretch of the heap that a large block could be put into; none of it becomes resident."""
+    """Allocate every free range of the heap that could hold a large block; none of it becomes resident."""
     holes, size = [], 1 << 30
     while size >= _DIRECT:
         before = libc.mallinfo2()
         block = libc.malloc(size)
         after = libc.mallinfo2()
-        if block is None or after.hblkhd > before.hblkhd or after.arena > before.arena:  # no such stretch is left
+        if block is None or after.hblkhd > before.hblkhd or after.arena > before.arena:  # no such range is left
             libc.free(block)
             size //= 2
         else:

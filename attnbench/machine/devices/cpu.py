@@ -1,4 +1,4 @@
-"""The CPU: the host clock, resident memory and the allocator's own trace."""
+"""The CPU: the host clock, resident memory, and the trace of torch's allocator."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ import torch
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine import linux
-from attnbench.machine.devices import Ceilings, Device, Reading, Turn
+from attnbench.machine.devices import Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
-from attnbench.machine.devices._glibc import giving_back
+from attnbench.machine.devices._glibc import release_immediately
 
 _STATUS = "/proc/self/status"
 _CLEAR = Path("/proc/self/clear_refs")
 _NO_RESIDENT = (
-    "the peak of resident memory cannot be told on this system or with this malloc; the allocator's peak stands for it"
+    "the peak of resident memory cannot be measured on this system or with this malloc; the allocator's peak is used"
 )
 
 
 def names() -> list[str]:
-    """There is always one."""
+    """The one CPU device, always present."""
     return ["cpu"]
 
 
 def open_device(index: int | None) -> Device:
-    """Open the CPU."""
+    """Open the CPU.
+
+    Raises:
+        AttnbenchError: `index` is neither None nor 0.
+    """
     if index not in (None, 0):
-        raise AttnbenchError(f"the CPU is one device, cpu; got cpu:{index}; choose cores with taskset or numactl")
+        raise AttnbenchError(f"the only CPU device is cpu; got cpu:{index}; select cores with taskset or numactl")
     return Cpu()
 
 
 class Cpu:
-    """All CPUs that this process may use."""
+    """All CPUs that this process may use, as one device."""
 
     name = "cpu"
 
@@ -43,32 +47,32 @@ class Cpu:
         self._flush: torch.Tensor | None = None
 
     def title(self) -> str:
-        """The processor's name and the number of its CPUs that this process may use."""
+        """The model name of the processor, and the number of CPUs that this process may use."""
         cores = len(linux.affinity())
         return f"{linux.cpu_model()} ({cores} {'core' if cores == 1 else 'cores'})"
 
     def torch_device(self) -> torch.device:
-        """For tensors."""
+        """The device to create tensors on."""
         return torch.device("cpu")
 
     def set_precision(self, precision: str) -> torch.dtype:
-        """Full fp32 where fp32 is asked for; bf16 and fp16 are the dtype alone."""
+        """Compute fp32 in full precision; bf16 and fp16 select the dtype only. tf32 raises a ValueError."""
         if precision == "tf32":
             raise ValueError("tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu")
         dtype = shared.dtype_of(precision)
         shared.switch_tf32(False)
-        shared.exact_on_host()
+        shared.require_fp32_on_cpu()
         return dtype
 
     def set_threads(self, threads: int) -> None:
-        """Threads of one operator."""
+        """Set the threads of one operator; those between operators stay."""
         torch.set_num_threads(threads)
 
     def synchronize(self) -> None:
-        """A CPU call is over when it returns."""
+        """Do nothing: a call on the CPU has finished when it returns."""
 
     def time_calls(self, call: Callable[[], object], calls: int, *, cold: bool = False) -> Turn:
-        """Read the host clock around each call."""
+        """Read the host clock before and after each call; `queue_s` equals `host_s`."""
         clock = time.perf_counter
         device_s = []
         for _ in range(calls):
@@ -81,8 +85,8 @@ class Cpu:
         return Turn(tuple(device_s), host_s, queue_s=host_s)
 
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
-        """Growth of the resident peak over one call, and the allocator's peak over another."""
-        shared.settle(call, forget)
+        """Measure the growth of the resident peak over one call, and the allocator's peak over another, in bytes."""
+        shared.warm_up(call, forget)
         resident = resident_growth(call)
         if forget is not None:
             forget()
@@ -91,11 +95,11 @@ class Cpu:
         return {"peak_growth_bytes": traced if resident is None else resident, "allocator_peak_bytes": traced}
 
     def memory_notes(self) -> tuple[str, ...]:
-        """Whether the resident peak could be read."""
+        """A note if the resident peak could not be measured."""
         return self._notes
 
     def free_bytes(self) -> int:
-        """What the system has available, within the control groups' limits."""
+        """Bytes that the system has available, within the limits of the control groups."""
         free = linux.memory_free()
         if free is None:
             import psutil
@@ -104,19 +108,15 @@ class Cpu:
         return free
 
     def start_reading(self) -> Reading:
-        """Read the host's counters."""
+        """Begin a round with the counters of the host."""
         return linux.HostReading()
 
-    def ceilings(self, dtype: torch.dtype, seconds: float = 0.2) -> Ceilings:
-        """Measure both ceilings."""
-        return shared.ceilings(self, dtype, seconds)
-
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """The allocator's words, or Python's MemoryError."""
+        """Whether torch's allocator or Python could not allocate."""
         return shared.out_of_memory(error)
 
     def is_sticky(self, error: BaseException) -> bool:
-        """No error of the CPU outlives the call."""
+        """False: an error on the CPU does not affect later calls."""
         return False
 
     def _flush_caches(self) -> None:
@@ -127,8 +127,8 @@ class Cpu:
 
 
 def resident_growth(call: Callable[[], object]) -> int | None:
-    """Bytes by which the resident peak rises over one call; None where the system does not tell."""
-    with giving_back() as exact:
+    """Bytes by which the resident peak grows over one call; None where the system cannot measure it."""
+    with release_immediately() as exact:
         if not exact or not _reset_peak():
             return None
         before = linux.fields(_STATUS)
@@ -141,7 +141,7 @@ def resident_growth(call: Callable[[], object]) -> int | None:
 
 
 def allocator_peak(call: Callable[[], object]) -> int:
-    """The highest sum of what torch's CPU allocator handed out and had not taken back, over one call."""
+    """The peak, over one call, of the bytes that torch's CPU allocator has handed out and not yet freed."""
     with torch.autograd.profiler.profile(profile_memory=True) as trace:
         result = call()
     del result
@@ -155,7 +155,7 @@ def allocator_peak(call: Callable[[], object]) -> int:
 
 
 def _reset_peak() -> bool:
-    """Set the high-water mark of resident memory to what is resident now."""
+    """Reset the peak of resident memory to the present value; False if Linux does not allow it."""
     try:
         _CLEAR.write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""CUDA: events on the stream, the caching allocator's peaks, NVML's conditions."""
+"""CUDA: events on the stream, peaks of the caching allocator, conditions from NVML."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ import torch
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine import linux, nvml
-from attnbench.machine.devices import Ceilings, Device, Reading, Turn
+from attnbench.machine.devices import Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
 
-_TENSOR_CORES = (8, 0)  # compute capability from which TF32 and bf16 exist
-_L2_BYTES = 128 << 20  # taken where the driver does not tell; no L2 so far is larger
+_TENSOR_CORES = (8, 0)  # the first compute capability with TF32 and bf16
+_L2_BYTES = 128 << 20  # used where the driver gives none; no L2 cache so far is larger
 _STICKY = (
     "illegal memory access", "device-side assert", "unspecified launch failure", "misaligned address",
     "illegal instruction", "invalid program counter", "hardware stack error", "invalid address space",
     "launch timed out", "uncorrectable ecc", "nvlink error", "context is destroyed", "unknown error",
 )  # fmt: skip
 _WORKSPACE = (
-    "a cuBLAS workspace that the first call took is held before the measured one; "
-    "peak_reserved_bytes counts it, the weights and the input"
+    "a cuBLAS workspace that the first call allocates is not part of the measured growth; "
+    "peak_reserved_bytes includes it, the weights and the input"
 )
 
 
 def names() -> list[str]:
-    """One for each visible GPU."""
+    """`cuda:INDEX` for each visible GPU."""
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
 
 
 def open_device(index: int | None) -> Device:
-    """Open a GPU; the first one unless `index` names another.
+    """Open the GPU `index`; None means the first one.
 
     Raises:
-        AttnbenchError: this torch or this machine has no such GPU.
+        AttnbenchError: torch is built without CUDA, or there is no such GPU.
     """
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         raise AttnbenchError(
-            f"device cuda needs a CUDA build of torch and a GPU that it sees; got torch {torch.__version__}, {built}, "
-            f"and {torch.cuda.device_count()} GPUs; install a build for CUDA and a driver (nvidia-smi tells), "
+            f"device cuda needs a CUDA build of torch and a visible GPU; got torch {torch.__version__}, {built}, "
+            f"and {torch.cuda.device_count()} GPUs; install a CUDA build and a driver (check with nvidia-smi), "
             "or use --device cpu"
         )
     count = torch.cuda.device_count()
     if (index or 0) >= count:
-        raise AttnbenchError(f"a GPU's index must be below {count}, the number of visible GPUs; got cuda:{index}")
+        raise AttnbenchError(f"the index of a GPU must be below {count}, the number of visible GPUs; got cuda:{index}")
     return Cuda(index or 0)
 
 
 class Cuda:
-    """One GPU."""
+    """One GPU, timed by CUDA events on its current stream."""
 
     def __init__(self, index: int) -> None:
         self.name = f"cuda:{index}"
@@ -60,16 +60,16 @@ class Cuda:
         self._flush: torch.Tensor | None = None
 
     def title(self) -> str:
-        """The GPU's name."""
+        """The model name of the GPU."""
         return str(torch.cuda.get_device_name(self._device))
 
     def torch_device(self) -> torch.device:
-        """For tensors; it becomes the current GPU, as events and streams are the current one's."""
+        """The device to create tensors on; also makes it the current GPU, on which events and streams are created."""
         torch.cuda.set_device(self._device)
         return self._device
 
     def set_precision(self, precision: str) -> torch.dtype:
-        """TF32 on for tf32 alone, in products and convolutions alike."""
+        """Switch TF32 on for tf32 only, for products and convolutions alike; raises ValueError if unsupported."""
         dtype = shared.dtype_of(precision)
         capability = torch.cuda.get_device_capability(self._device)
         if precision == "tf32" and torch.version.hip:
@@ -83,18 +83,18 @@ class Cuda:
         return dtype
 
     def set_threads(self, threads: int) -> None:
-        """Threads of the host."""
+        """Set the CPU threads of one operator on the host."""
         torch.set_num_threads(threads)
 
     def synchronize(self) -> None:
-        """Wait for the GPU."""
+        """Wait until the GPU has finished all queued work."""
         torch.cuda.synchronize(self._device)
 
     def time_calls(self, call: Callable[[], object], calls: int, *, cold: bool = False) -> Turn:
-        """Queue the calls back to back with an event between each pair, and read the events at the end.
+        """Queue the calls back to back with events between them; read the events at the end.
 
-        Hot, one event ends a call and begins the next. Cold, a call has its own pair, after the flush, and
-        `host_s` is the queueing time, since the wall time holds the flushes.
+        Hot: one event ends a call and begins the next. Cold: each call has its own pair of events after the flush,
+        and `host_s` is the queueing time, since the wall time includes the flushes.
         """
         event: Any = torch.cuda.Event
         events = [event(enable_timing=True) for _ in range(2 * calls if cold else calls + 1)]
@@ -113,8 +113,8 @@ class Cuda:
         return Turn(device_s, host / calls, queue_s=queued / calls)
 
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
-        """Peaks of the caching allocator over one call."""
-        shared.settle(call, forget)
+        """Measure the peaks of the caching allocator over one call, in bytes."""
+        shared.warm_up(call, forget)
         self.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
@@ -127,33 +127,29 @@ class Cuda:
         return {"peak_growth_bytes": growth, "allocator_peak_bytes": growth, "peak_reserved_bytes": reserved}
 
     def memory_notes(self) -> tuple[str, ...]:
-        """What the peaks leave out."""
+        """A note on what the measured growth does not include."""
         return (_WORKSPACE,)
 
     def free_bytes(self) -> int:
-        """Free on the GPU, and held free by the caching allocator."""
+        """Bytes that are free on the GPU or unused in the caching allocator."""
         free, _ = torch.cuda.mem_get_info(self._device)
         held = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         return int(free + max(0, held))
 
     def start_reading(self) -> Reading:
-        """Read the host's counters and the GPU's state."""
+        """Begin a round with the counters of the host and the state of the GPU."""
         return GpuReading(nvml.open_gpu(self.uuid()))
 
-    def ceilings(self, dtype: torch.dtype, seconds: float = 0.2) -> Ceilings:
-        """Measure both ceilings."""
-        return shared.ceilings(self, dtype, seconds)
-
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """The allocator's error, or a library's that could not allocate."""
+        """Whether the caching allocator, or a library such as cuBLAS, could not allocate."""
         return shared.out_of_memory(error)
 
     def is_sticky(self, error: BaseException) -> bool:
-        """The error names a fault that destroys the context, or the GPU still answers with an error."""
-        said = [str(e).lower() for e in shared.chain(error) if isinstance(e, RuntimeError)]
-        if any(words in text for text in said for words in _STICKY):
+        """Whether the error names a fault that destroys the context, or the GPU still returns an error."""
+        texts = [str(e).lower() for e in shared.chain(error) if isinstance(e, RuntimeError)]
+        if any(words in text for text in texts for words in _STICKY):
             return True
-        if not any("cuda" in text or "cudnn" in text or "cublas" in text for text in said):
+        if not any("cuda" in text or "cudnn" in text or "cublas" in text for text in texts):
             return False
         try:
             self.synchronize()
@@ -162,7 +158,7 @@ class Cuda:
         return False
 
     def uuid(self) -> str:
-        """The name that NVML knows it by; empty where torch does not tell."""
+        """The UUID by which NVML finds this GPU; empty where torch does not provide it."""
         return str(getattr(torch.cuda.get_device_properties(self._device), "uuid", ""))
 
     def _cold(self, call: Callable[[], object], calls: int, events: list[Any]) -> Turn:
@@ -185,7 +181,7 @@ class Cuda:
 
 
 class GpuReading:
-    """The host's counters and the GPU's state over one round."""
+    """The counters of the host and the state of the GPU over one round, which begins when this is made."""
 
     def __init__(self, gpu: nvml.Gpu | None) -> None:
         self._gpu = gpu
@@ -194,15 +190,15 @@ class GpuReading:
         self._host = linux.HostReading()
 
     def finish(self) -> Mapping[str, float | str]:
-        """The conditions of the round that ends now: the worse of both instants where they differ."""
-        found = dict(self._host.finish())
+        """End the round; return its conditions. Of throttling and other processes, the worse of both ends counts."""
+        conditions = dict(self._host.finish())
         end = self._gpu.state(self._own) if self._gpu else {}
-        found |= end
+        conditions |= end
         bits = int(self._start.get("throttle_bits", 0)) | int(end.get("throttle_bits", 0))
         if "throttle_bits" in self._start or "throttle_bits" in end:
-            del found["throttle_bits"]
-            found["throttle_reasons"] = " ".join(nvml.reasons(bits))
+            del conditions["throttle_bits"]
+            conditions["throttle_reasons"] = " ".join(nvml.reasons(bits))
         others = [float(s["other_gpu_processes"]) for s in (self._start, end) if "other_gpu_processes" in s]
         if others:
-            found["other_gpu_processes"] = max(others)
-        return found
+            conditions["other_gpu_processes"] = max(others)
+        return conditions

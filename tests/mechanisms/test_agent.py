@@ -95,9 +95,3 @@ def test_agent_attention_refuses_with_the_rule_and_the_values(settings, message)
 def test_a_map_of_another_grid_is_refused():
     with pytest.raises(ValueError, match=r"got \(6, 4\), built for \(4, 6\)"):
         layer("agent", (4, 6))(images((6, 4)))
-
-
-def test_gradients_reach_every_parameter():
-    built = layer("agent", (5, 7))
-    built(images((5, 7))).square().sum().backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in built.parameters())

@@ -10,10 +10,10 @@ import numpy as np
 def processes(
     seed: int, trials: int, *, k: int = 4, n: int = 4, process_sd: float = 0.0, round_sd: float = 1.0
 ) -> Iterator[np.ndarray]:
-    """Normal log ratios [k, n] with a lasting luck of each process."""
-    dice = np.random.default_rng(seed)
+    """Normal log ratios [k, n] with a persistent bias of each process."""
+    rng = np.random.default_rng(seed)
     for _ in range(trials):
-        yield 0.01 * (round_sd * dice.standard_normal((k, n)) + process_sd * dice.standard_normal((k, 1)))
+        yield 0.01 * (round_sd * rng.standard_normal((k, n)) + process_sd * rng.standard_normal((k, 1)))
 
 
 def disturbed(seed: int, trials: int, disturbance: str, *, k: int = 4, n: int = 4) -> Iterator[np.ndarray]:
@@ -23,15 +23,15 @@ def disturbed(seed: int, trials: int, disturbance: str, *, k: int = 4, n: int = 
     steps twice the noise, `spikes` stretch one turn in eight by half on average, and `ramp` starts each process
     60 % slow and fades over its first rounds.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for _ in range(trials):
-        log_time = 0.01 * dice.standard_normal((k, n, 2))  # by slot: who runs first, who second
+        log_time = 0.01 * rng.standard_normal((k, n, 2))  # by slot: who runs first, who second
         if disturbance == "drift":
-            log_time += np.cumsum(0.02 * dice.standard_normal(k * n * 2)).reshape(k, n, 2)
+            log_time += np.cumsum(0.02 * rng.standard_normal(k * n * 2)).reshape(k, n, 2)
         elif disturbance == "spikes":
-            log_time += np.where(dice.random((k, n, 2)) < 0.125, np.log1p(dice.exponential(0.5, (k, n, 2))), 0.0)
+            log_time += np.where(rng.random((k, n, 2)) < 0.125, np.log1p(rng.exponential(0.5, (k, n, 2))), 0.0)
         elif disturbance == "ramp":
             log_time += np.log1p(0.6 * np.exp(-np.arange(2 * n) / 2)).reshape(1, n, 2)
         else:
             raise ValueError(f"disturbance must be drift, spikes or ramp; got {disturbance!r}")
-        yield np.where(dice.random((k, n)) < 0.5, 1, -1) * (log_time[..., 1] - log_time[..., 0])
+        yield np.where(rng.random((k, n)) < 0.5, 1, -1) * (log_time[..., 1] - log_time[..., 0])

@@ -45,7 +45,7 @@ def declare() -> bool:
 
 
 def library(name: str) -> ModuleType:
-    """A module of timm or transformers, to compare with; the test is skipped aloud where there is none."""
+    """A module of timm or transformers, to compare with; the test is skipped with the reason where there is none."""
     absent = missing()
     if absent:
         pytest.skip(f"not installed: {absent}: cannot be compared")

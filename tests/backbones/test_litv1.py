@@ -120,7 +120,7 @@ def test_refusals_name_the_rule_and_the_values(setting, resolution, message):
 def test_one_graph_holds_the_whole_model():
     built, x = (
         random_weights(
-            litv1(Shape(32, (1, 1, 2, 1), 0.1), (64, 64), num_classes=7, ffn="mlp", deform="torch", drop_path_rate=0.0)
+            litv1(Shape(32, (1, 1, 1, 1), 0.1), (64, 64), num_classes=7, ffn="mlp", deform="torch", drop_path_rate=0.0)
         ).eval(),
         photos((61, 96), batch=1),
     )

@@ -72,7 +72,7 @@ def photos(resolution: tuple[int, int], batch: int = 2) -> Tensor:
 
 
 def golden_folder() -> Path:
-    """The authors' golden outputs; skips aloud where ATTNBENCH_GOLDEN is not set."""
+    """The authors' golden outputs; skips with the reason where ATTNBENCH_GOLDEN is not set."""
     folder = os.environ.get("ATTNBENCH_GOLDEN")
     if not folder:
         pytest.skip("the authors' golden outputs are not at hand: set ATTNBENCH_GOLDEN to their folder")

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from attnbench import cli
+
 
 def attnbench(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, which has imported torch already; an exception fails the test."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd or Path.cwd()),
+        mock.patch.object(sys, "argv", ["attnbench", *words]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return subprocess.CompletedProcess(words, ended.value.code, out.getvalue(), err.getvalue())
+
+
+def attnbench_process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, as a user starts it; what it loads is gone with it."""
     done = subprocess.run(
         [sys.executable, "-m", "attnbench", *words], cwd=cwd, capture_output=True, text=True, timeout=120
     )
@@ -56,7 +77,7 @@ def test_bad_input_gets_a_sentence_and_exit_code_2(case, tmp_path):
 
 def test_a_sweep_file_with_an_unknown_key_is_refused_with_the_known_ones(tmp_path):
     (tmp_path / "s.toml").write_text("resolution = 224\n")
-    done = attnbench("run", "--sweep", "s.toml", cwd=tmp_path)
+    done = attnbench_process("run", "--sweep", "s.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert "got resolution in s.toml" in done.stderr
 
@@ -72,7 +93,7 @@ def test_the_command_line_beats_the_file_and_the_file_beats_the_default(tmp_path
 
 
 @pytest.mark.parametrize("damage", ["{", '{"schema": 99, "plan": {"hash": "x"}, "run_id": "y"}', "[]"])
-def test_a_damaged_run_folder_is_told(damage, tmp_path):
+def test_a_damaged_run_folder_is_reported_and_left_alone(damage, tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()
     (folder / "run.json").write_text(damage)
@@ -83,9 +104,9 @@ def test_a_damaged_run_folder_is_told(damage, tmp_path):
     assert (folder / "run.json").read_text() == damage
 
 
-def test_an_unwritable_folder_is_told(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    done = attnbench("run", "-m", "msa", "--out", "file/r", cwd=tmp_path)
+    done = attnbench_process("run", "-m", "msa", "--out", "file/r", cwd=tmp_path)
     assert done.returncode == 2
     assert "cannot be read or written" in done.stderr
 
@@ -99,7 +120,7 @@ def test_help_needs_no_torch():
 
 def test_a_broken_plugin_is_a_warning_that_names_it_and_the_error(tmp_path):
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
-    done = attnbench("plan", "-m", "msa", "--plugin", "broken.py", cwd=tmp_path)
+    done = attnbench_process("plan", "-m", "msa", "--plugin", "broken.py", cwd=tmp_path)
     assert done.returncode == 0
     assert "broken.py was left out: ModuleNotFoundError" in done.stderr.replace("\n", " ")
 
@@ -107,14 +128,14 @@ def test_a_broken_plugin_is_a_warning_that_names_it_and_the_error(tmp_path):
 def test_a_doubled_name_is_refused_with_both_sources(tmp_path):
     text = "from torch import nn\nfrom attnbench import mechanism\n@mechanism(name='msa')\nclass M(nn.Module):\n"
     (tmp_path / "twin.py").write_text(text + "    def __init__(self, dim, heads): super().__init__()\n")
-    done = attnbench("plan", "--plugin", "twin.py", cwd=tmp_path)
+    done = attnbench_process("plan", "--plugin", "twin.py", cwd=tmp_path)
     assert done.returncode == 2
     assert "msa.py" in done.stderr
     assert "twin.py" in done.stderr
 
 
 def test_plan_prints_cells_declines_and_a_time():
-    done = attnbench("plan", "-m", "msa,hilo", "--precision", "fp32,tf32")
+    done = attnbench_process("plan", "-m", "msa,hilo", "--precision", "fp32,tf32")
     assert done.returncode == 0
     assert "4 cells, 2 declined" in done.stdout
     assert "tf32 is a mode of CUDA matrix units" in done.stdout

@@ -20,17 +20,6 @@ from attnbench.registry.variant import parse_variant
 
 QUICK = tuple(name for name in CHECKS if name not in COMPILES)
 LAWS = tuple(name for name in QUICK if name != "export")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Layers of this size lose by more threads than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 HEAD = """
 import torch
 from torch import nn

@@ -139,7 +139,7 @@ def test_the_fast_path_that_hides_attention_is_a_lower_bound():
     assert counts.macs == 4 * 35 * 24**2 + 2 * 35**2 * 24 or counts.lower_bound
 
 
-def test_a_module_that_needs_values_is_told_so():
+def test_a_module_that_needs_values_is_refused_with_the_reason():
     with pytest.raises(AttnbenchError, match="meta device"):
         count(Call(lambda x, w: x * x.max().item()), torch.empty(1, 3, 4))
 

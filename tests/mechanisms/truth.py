@@ -39,7 +39,7 @@ def layer(variant: str, grid: tuple[int, int], dim: int = 24, heads: int = 3, **
 
 
 def golden(name: str) -> list[dict[str, Any]]:
-    """The cases of one golden file; skips aloud where ATTNBENCH_GOLDEN is not set."""
+    """The cases of one golden file; skips with the reason where ATTNBENCH_GOLDEN is not set."""
     folder = os.environ.get("ATTNBENCH_GOLDEN")
     if not folder:
         pytest.skip("the authors' golden outputs are not at hand: set ATTNBENCH_GOLDEN to their folder")

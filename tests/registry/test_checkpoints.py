@@ -81,6 +81,6 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, capsys):
         ({"model": {"a": 3}}, "a mapping with model"),
     ],
 )
-def test_a_file_without_weights_is_told_by_its_content(tmp_path, content, got):
+def test_a_file_without_weights_is_refused_by_its_content(tmp_path, content, got):
     with pytest.raises(AttnbenchError, match=f"named tensors, plainly or under model or state_dict; got {got} in"):
         load_weights(small(), saved(tmp_path, content))

@@ -17,7 +17,7 @@ def test_quiet_rounds_deserve_no_word():
     assert flags([{**QUIET, **GPU}] * 16) == ()
 
 
-def test_what_is_not_told_is_not_judged():
+def test_what_is_unknown_is_not_judged():
     assert flags([{}] * 16) == ()
     assert flags([]) == ()
 

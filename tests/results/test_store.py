@@ -89,7 +89,7 @@ def test_two_writers_at_once_are_refused(planned, tmp_path):
 
 
 @pytest.mark.parametrize("line", ['{"schema": 7}', '{"schema": 1}', '{"schema": 1, "outcome": "fine"}'])
-def test_a_record_of_an_unknown_schema_or_without_its_parts_is_told(line, planned, tmp_path):
+def test_a_record_of_an_unknown_schema_or_without_its_parts_is_refused(line, planned, tmp_path):
     with create_or_resume(tmp_path / "r", planned, {}):
         pass
     (tmp_path / "r" / "records.jsonl").write_text(line + "\n" + line + "\n")
@@ -97,7 +97,7 @@ def test_a_record_of_an_unknown_schema_or_without_its_parts_is_told(line, planne
         open_run(tmp_path / "r")
 
 
-def test_what_is_no_run_folder_is_told(tmp_path):
+def test_what_is_no_run_folder_is_refused(tmp_path):
     for folder in (tmp_path / "nothing", tmp_path):
         with pytest.raises(AttnbenchError, match="a run"):
             open_run(folder)

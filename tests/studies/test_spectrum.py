@@ -28,14 +28,6 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tiny(**settings):
     torch.manual_seed(3)
     return litv2(Shape(32, (1, 1, 2, 1), 0.0), (64, 64), **{**SETTINGS, **settings}).eval()

@@ -44,7 +44,8 @@ def main() -> None:
     state = "every core busy" if given.busy else "otherwise idle"
     print(
         f"{given.protocol}, {state}: {result.trials - result.excluding} of {result.trials} intervals of identical "
-        f"layers contain 1; doubled work {result.twice.estimate:.3f} [{result.twice.low:.3f}, {result.twice.high:.3f}], "
+        f"layers contain 1; doubled work {result.twice.estimate:.3f} "
+        f"[{result.twice.low:.3f}, {result.twice.high:.3f}], "
         f"{result.twice_hits} of {result.trials} intervals contain 0.5; median half-width {result.half_width:.2%}"
     )
 

@@ -237,7 +237,7 @@ def _notes(
 ) -> str:
     words = [failure] if failure else []
     if unknown:
-        words.append(f"a lower bound: no counter knows {', '.join(unknown)}")
+        words.append(f"a lower bound: no FLOP formula for {', '.join(unknown)}")
     if total is not None and total != macs:
         terms = [f"{n:,} for {name}" for name, n in additional.items()]
         rest = total - macs - sum(additional.values())

@@ -72,7 +72,7 @@ def test_the_command_line_beats_the_file_and_the_file_beats_the_default(tmp_path
 
 
 @pytest.mark.parametrize("damage", ["{", '{"schema": 99, "plan": {"hash": "x"}, "run_id": "y"}', "[]"])
-def test_a_damaged_run_folder_is_told(damage, tmp_path):
+def test_a_damaged_run_folder_is_reported(damage, tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()
     (folder / "run.json").write_text(damage)
@@ -83,7 +83,7 @@ def test_a_damaged_run_folder_is_told(damage, tmp_path):
     assert (folder / "run.json").read_text() == damage
 
 
-def test_an_unwritable_folder_is_told(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     done = attnbench("run", "-m", "msa", "--out", "file/r", cwd=tmp_path)
     assert done.returncode == 2

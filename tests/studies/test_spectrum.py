@@ -1,4 +1,4 @@
-"""The spectrum of HiLo's branches: known waves, the branches parted rightly, files, refusals."""
+"""The spectrum of HiLo's branches: known waves, the split into branches, files, refusals."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_hi_fi_keeps_more_of_what_is_fine_than_lo_fi():
         assert line[-1] == pytest.approx(0, abs=1e-8)
 
 
-def test_the_caption_tells_random_weights_from_a_file_s(tmp_path):
+def test_the_caption_distinguishes_random_weights_from_a_checkpoint(tmp_path):
     state = tmp_path / "w.pth"
     torch.manual_seed(5)
     from attnbench import build
@@ -199,7 +199,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=list(REFUSED))
-def test_refusals_tell_the_rule_and_the_values(case, tmp_path, monkeypatch):
+def test_refusals_name_the_rule_and_the_values(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("text.png").write_text("no image")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save("whole.png")
@@ -212,15 +212,15 @@ def test_refusals_tell_the_rule_and_the_values(case, tmp_path, monkeypatch):
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize(("value", "told"), [(0.0, "gives zeros"), (float("nan"), "not finite")])
-def test_an_output_without_a_spectrum_is_refused(value, told, tmp_path):
+@pytest.mark.parametrize(("value", "reason"), [(0.0, "gives zeros"), (float("nan"), "not finite")])
+def test_an_output_without_a_spectrum_is_refused(value, reason, tmp_path):
     from attnbench import build
 
     model = build("litv2_s", resolution=(64, 64))
     for part in (model.layers[2].blocks[5].attn.h_proj.weight, model.layers[2].blocks[5].attn.h_proj.bias):
         torch.nn.init.constant_(part, value)
     torch.save(model.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(AttnbenchError, match=rf"Hi-Fi of layer 6 of litv2_s .*{told}"):
+    with pytest.raises(AttnbenchError, match=rf"Hi-Fi of layer 6 of litv2_s .*{reason}"):
         spectrum.measure("litv2_s", resolution=(64, 64), weights=tmp_path / "w.pth")
 
 

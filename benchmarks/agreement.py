@@ -1,9 +1,9 @@
-"""See whether runs agree with each other as well as their intervals claim: independent runs, per allocator.
+"""Check that the spread between independent runs matches their intervals, for each allocator.
 
     python benchmarks/agreement.py [--runs 10] [--allocators pinned,system]
 
-For each ratio to MSA: its standard deviation over the runs, the one that the runs' intervals claim (their mean
-half-width over the normal quantile of their level), and the quotient, which should not be above 1.5.
+For each ratio to MSA: its standard deviation over the runs, the standard deviation that the intervals claim (mean
+half-width / normal quantile of their level), and the quotient of the two, which should be at most 1.5.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MECHANISMS = ("msa", "sra", "window", "hilo")
 
 
 def main() -> None:
-    """Print a table."""
-    options = argparse.ArgumentParser()
-    options.add_argument("--runs", type=int, default=10)
-    options.add_argument("--allocators", default="pinned,system")
-    options.add_argument("--protocol", default="standard")
-    given = options.parse_args()
+    """Print one row for each allocator and mechanism."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--allocators", default="pinned,system")
+    parser.add_argument("--protocol", default="standard")
+    given = parser.parse_args()
     looks = protocol.get(given.protocol).looks
     quantile = NormalDist().inv_cdf(1 - 0.05 / len(looks) / 2)
     print("allocator  ratio       mean   sd of runs  claimed  quotient  median half-width")

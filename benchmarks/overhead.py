@@ -1,6 +1,6 @@
-"""How much of a run's wall time is not spent in the layers' calls: imports, processes, building, bookkeeping.
+"""The share of a run's wall time outside the layers' calls: imports, processes, building, bookkeeping.
 
-A `standard` sweep of the four first mechanisms at batch 8, as a user starts it: the clock starts before Python.
+A `standard` sweep of four mechanisms at batch 8, started as a user does; the clock starts before Python.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 
 from attnbench.execution.runner import forward_share
 
-WORDS = ["-m", "msa,sra,window,hilo", "--device", "cpu", "--batch", "8", "--protocol", "standard", "--quiet"]
+ARGUMENTS = ["-m", "msa,sra,window,hilo", "--device", "cpu", "--batch", "8", "--protocol", "standard", "--quiet"]
 
 
 def main() -> None:
-    """Print the share."""
+    """Print the wall time, the time in forward calls, and the share outside."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "attnbench", "run", *WORDS, "--out", str(out)], check=True)
+        subprocess.run([sys.executable, "-m", "attnbench", "run", *ARGUMENTS, "--out", str(out)], check=True)
         wall = time.perf_counter() - start
         forward = forward_share(out)[1]
     print(f"wall {wall:.1f} s, in forward calls {forward:.1f} s, outside {(wall - forward) / wall:.1%}")

@@ -1,10 +1,10 @@
-"""Every mechanism's kernels against each other, measured with the tool itself; writes docs/speed.md.
+"""Compare the eager and the sdpa kernel of every mechanism that has both; writes docs/speed.md.
 
     python benchmarks/speed.py [--res 224,384,512] [--batch 1,16] [--mechanism LIST] [--run FOLDER,...] [--from-run]
 
-The first folder is measured, or gone on with; where several hold a cell, the page takes the first one's. A cell in
-which `sdpa` is slower than `eager` by more than noise wants a reason in the mechanism's declaration
-(`notes={"sdpa": ...}`); the table prints it, or says that there is none.
+The first folder is measured or resumed; if several folders hold a cell, the page uses the first. If `sdpa` is slower
+than `eager` by more than noise, the mechanism's declaration should give a reason (`notes={"sdpa": ...}`); the table
+prints it, or says that there is none.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from typing import Any
 from attnbench import Sweep, registry, run
 from attnbench.analysis import statistics
 from attnbench.analysis.summarize import ratios
+from attnbench.commands.options import resolutions, whole_numbers
 from attnbench.results.store import SAMPLES, Run, open_run, read_lines
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
-LEAST = 6  # rounds for an interval of 95 %
-NUMBERS = (("looks", (8,)), ("processes", 4), ("budget_s", 12.0), ("target", 0.05))
+MIN_ROUNDS = 6  # for an interval of 95 %
+OVERRIDES = (("looks", (8,)), ("processes", 4), ("budget_s", 12.0), ("target", 0.05))
 
 
 def main() -> None:
     """Measure (unless --from-run) and write the page."""
-    options = argparse.ArgumentParser()
-    options.add_argument("--res", default="224,384,512")
-    options.add_argument("--batch", default="1,16")
-    options.add_argument("--device", default="cpu")
-    options.add_argument("--mechanism", default="", help="those with both kernels unless given")
-    options.add_argument("--run", default="runs/speed")
-    options.add_argument("--from-run", action="store_true", help="measure nothing")
-    given = options.parse_args()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--res", default="224,384,512")
+    parser.add_argument("--batch", default="1,16")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--mechanism", default="", help="comma-separated; by default all with both kernels")
+    parser.add_argument("--run", default="runs/speed")
+    parser.add_argument("--from-run", action="store_true", help="measure nothing")
+    given = parser.parse_args()
     known = registry.load()
     both = tuple(sorted(d.name for d in known if d.scope == "layer" and {"eager", "sdpa"} <= set(d.kernels)))
     sweep = Sweep(
         mechanism=tuple(given.mechanism.split(",")) if given.mechanism else both,
-        reference="none", kernel=("eager", "sdpa"), res=options.resolutions(given.res),
-        batch=options.whole_numbers("batch", given.batch), device=(given.device,), measure=("latency",),
-        protocol="quick", overrides=NUMBERS,
+        reference="none", kernel=("eager", "sdpa"), res=resolutions(given.res),
+        batch=whole_numbers("batch", given.batch), device=(given.device,), measure=("latency",),
+        protocol="quick", overrides=OVERRIDES,
     )  # fmt: skip
     folders = [Path(folder) for folder in given.run.split(",")]
     if not given.from_run:
@@ -51,8 +52,15 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A layer under both kernels in one run: its rounds' ratios, by process."""
+class KernelRatios:
+    """The ratios of the two kernels of one layer in one run.
+
+    Attributes:
+        res: height in pixels.
+        batch: images.
+        variant: the layer.
+        data: log speed ratio of each round, sdpa / eager, by process.
+    """
 
     res: int
     batch: int
@@ -60,8 +68,8 @@ class Pair:
     data: list[list[float]]
 
 
-def pairs(measured: Run) -> Iterator[Pair]:
-    """Every layer and condition that was timed with both kernels."""
+def kernel_ratios(measured: Run) -> Iterator[KernelRatios]:
+    """Every layer and condition of a run that was timed with both kernels."""
     rounds: dict[str, list[Mapping[str, Any]]] = {}
     for line in read_lines(measured.folder / SAMPLES)[0]:
         if line.get("kind") == "round":
@@ -70,15 +78,15 @@ def pairs(measured: Run) -> Iterator[Pair]:
     for (group, variant, kernel), eager in cells.items():
         sdpa = cells.get((group, variant, "sdpa"))
         data = ratios(rounds.get(group, []), sdpa.id, eager.id) if kernel == "eager" and sdpa else []
-        if sum(map(len, data)) >= LEAST:
-            yield Pair(eager.res_h, eager.batch, variant, data)
+        if sum(map(len, data)) >= MIN_ROUNDS:
+            yield KernelRatios(eager.res_h, eager.batch, variant, data)
 
 
 def page(runs: Sequence[Run], known: registry.Registry) -> str:
-    """The table as Markdown."""
-    found: dict[tuple[int, int, str], Pair] = {}
+    """The whole page as Markdown."""
+    found: dict[tuple[int, int, str], KernelRatios] = {}
     for measured in runs:
-        for pair in pairs(measured):
+        for pair in kernel_ratios(measured):
             found.setdefault((pair.res, pair.batch, pair.variant), pair)
     environment = runs[0].facts["environment"]
     rounds = sorted({sum(map(len, pair.data)) for pair in found.values()})
@@ -91,7 +99,8 @@ def page(runs: Sequence[Run], known: registry.Registry) -> str:
         f"Forward pass, fp32, dim 768, 12 heads, stride 16; {rounds[0]} to {rounds[-1]} rounds over {processes[0]} to",
         f"{processes[-1]} processes a cell.",
         "The figure is the speed of `sdpa` over `eager`, from turns in the same rounds, with its 95 % interval;",
-        f"above 1 the fused call is faster. A dash: not measured, or in fewer than {LEAST} rounds. The last column",
+        "above 1 the fused call is faster. A dash: not measured, or in fewer than "
+        f"{MIN_ROUNDS} rounds. The last column",
         "names the cells whose interval lies below 1 and the reason that the mechanism declares; one interval in",
         "twenty misses its value by chance.",
         "",

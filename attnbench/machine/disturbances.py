@@ -86,7 +86,7 @@ def _one_gpu(name: str) -> list[str]:
 
     gpu = nvml.open_gpu(str(getattr(torch.cuda.get_device_properties(torch.device(name)), "uuid", "")))
     if gpu is None:
-        return [f"NVML does not list {name}, so its clocks and heat cannot be read; give this process the whole GPU"]
+        return [f"NVML does not list {name}, so its clock and temperature are unknown; give this process the whole GPU"]
     lines = []
     state, facts = gpu.state(linux.family()), gpu.facts()
     if state.get("other_gpu_processes"):

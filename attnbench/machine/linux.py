@@ -163,12 +163,12 @@ def throttled(root: Path = ROOT) -> int | None:
 def busy_s(cpus: tuple[int, ...], root: Path = ROOT) -> float | None:
     """Seconds since boot that these CPUs were busy for any process, or stolen for another virtual machine."""
     lines = re.findall(r"^cpu(\d+)\s+(.+)$", text("/proc/stat", root), re.MULTILINE)
-    total, seen = 0, False
+    ticks, present = 0, False
     for number, line in lines:
         if int(number) in cpus:
             user, nice, system, _idle, _wait, irq, softirq, steal = (*map(int, line.split()[:8]), *[0] * 8)[:8]
-            total, seen = total + user + nice + system + irq + softirq + steal, True
-    return total / TICKS if seen else None
+            ticks, present = ticks + user + nice + system + irq + softirq + steal, True
+    return ticks / TICKS if present else None
 
 
 def family() -> frozenset[int]:

@@ -1,1 +1,1 @@
-"""What happens between two readings of a clock or a counter, and what the readings are worth."""
+"""Measurements of one layer or device: latency, operation counts, ceilings."""

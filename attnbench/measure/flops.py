@@ -1,8 +1,8 @@
-"""Module -> Counts: parameters and multiply-accumulates per image, forward, without computing anything.
+"""Module -> Counts: parameters and multiply-accumulates (MACs) per image of a forward pass.
 
-Everything runs on the `meta` device, where the largest map costs nothing and fused attention is seen as what
-it is. PyTorch's FlopCounterMode gives the count; fvcore, which the papers used and which also counts
-normalisation and pooling, stands beside it. An operator that no counter knows makes the count a lower bound.
+Everything runs on the `meta` device: tensors have no values, so a large map costs no time, and fused attention is
+counted. PyTorch's FlopCounterMode gives `macs`. fvcore, which the papers used and which also counts normalisation
+and pooling, gives `macs_fvcore`. An operator that FlopCounterMode does not support makes `macs` a lower bound.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from attnbench.errors import AttnbenchError
 
 Extra = Mapping[Any, Callable[..., int]]
 
-# Operators without a matrix product, besides the element-wise ones and views that PyTorch marks as such.
+# Operators without a matrix product, apart from element-wise operators and views, which PyTorch marks.
 _NAMES = """
     _softmax _log_softmax _safe_softmax softmax log_softmax logsumexp cumsum logcumsumexp cumprod
     native_layer_norm native_group_norm native_batch_norm batch_norm _native_batch_norm_legit
@@ -50,7 +50,7 @@ _NAMES = """
     native_dropout dropout
 """
 NEGLIGIBLE = frozenset(_NAMES.split())
-# What fvcore counts besides multiply-accumulates of linear layers, convolutions and matrix products.
+# The operators that fvcore counts in addition to linear layers, convolutions and matrix products.
 _FVCORE_EXTRA = (
     "layer_norm", "group_norm", "batch_norm", "instance_norm", "adaptive_avg_pool2d", "grid_sampler",
     "upsample_bilinear2d", "upsample_nearest2d", "scatter",
@@ -59,16 +59,17 @@ _FVCORE_EXTRA = (
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What one image costs in a forward pass of the computation as it is written.
+    """The cost of one image in a forward pass of the code as written.
 
     Attributes:
         params: elements of all parameters.
         macs: multiply-accumulates of linear layers, convolutions and matrix products.
-        macs_fvcore: fvcore's total; None where fvcore is absent or cannot trace.
-        fvcore_extra: what fvcore counts besides, by operator.
-        unsupported: operators that fvcore saw and left out, and how often.
-        unknown: operators that FlopCounterMode left out and that are not known to be negligible.
-        notes: one line for people; empty when there is nothing to say.
+        macs_fvcore: the total of fvcore; None if fvcore is not installed or cannot trace the module.
+        fvcore_extra: what fvcore counts in addition to multiply-accumulates, by operator.
+        unsupported: number of calls of operators that fvcore does not count.
+        unknown: number of calls of operators that FlopCounterMode does not count and that are not known to be
+            negligible.
+        notes: one line for people; may be empty.
     """
 
     params: int
@@ -81,62 +82,62 @@ class Counts:
 
     @property
     def lower_bound(self) -> bool:
-        """Whether `macs` leaves something out that may matter."""
+        """Whether `macs` omits an operator that may matter."""
         return bool(self.unknown)
 
 
 def count(module: nn.Module, x: Tensor, *, extra: Extra | None = None, fvcore: bool = True) -> Counts:
-    """Count one image's forward pass through `module`, which stays as it is.
+    """Count the forward pass of one image. `module` is not changed.
 
     Args:
-        module: built with the kernel that is to be counted, `eager` as a rule.
-        x: an input; its first image's shape and dtype are used, not its values.
-        extra: formulas of custom operators, `{torch.ops.mine.scan: formula}`, as FlopCounterMode's
-            `custom_mapping` takes them: shapes in, FLOPs out, two for a multiply-accumulate.
-        fvcore: whether to ask fvcore too.
+        module: built with the kernel to count, usually `eager`.
+        x: an input [B, ...]; only the shape and the dtype of one image are used.
+        extra: formulas of custom operators, `{torch.ops.mine.scan: formula}`, in the form of FlopCounterMode's
+            `custom_mapping`: shapes in, FLOPs out, two for each multiply-accumulate.
+        fvcore: whether to count with fvcore too.
 
     Raises:
         AttnbenchError: the module cannot run on the meta device.
     """
     twin = on_meta(module)
     image = torch.empty((1, *x.shape[1:]), device="meta", dtype=x.dtype)
-    seen = _Seen()
+    operators = _Operators()
     counter = FlopCounterMode(display=False, custom_mapping=dict(extra or {}))
     try:
-        with warnings.catch_warnings(), torch.no_grad(), seen, counter:
+        with warnings.catch_warnings(), torch.no_grad(), operators, counter:
             warnings.simplefilter("ignore")
             twin(image)
-    except Exception as error:  # anything that a mechanism's forward may raise
+    except Exception as error:  # a mechanism's forward may raise anything
         raise AttnbenchError(
-            "a mechanism must run on the meta device, where tensors have shapes and no values; "
-            f"got {type(error).__name__}: {error}"
+            "a mechanism must run on the meta device, where tensors have no values; "
+            f"got {type(error).__name__}: {error}; avoid code that reads values, such as .item()"
         ) from error
     counted = {packet.__name__ for packet in counter.flop_registry if hasattr(packet, "__name__")}
-    unknown = {name: times for name, times in sorted(seen.names.items()) if _bare(name) not in counted}
+    unknown = {name: times for name, times in sorted(operators.calls.items()) if _bare(name) not in counted}
     macs = counter.get_total_flops() // 2
-    total, besides, unsupported, failure = _fvcore(twin, image) if fvcore else (None, {}, {}, "")
+    total, additional, unsupported, failure = _fvcore(twin, image) if fvcore else (None, {}, {}, "")
     return Counts(
         params=sum(p.numel() for p in module.parameters()),
         macs=macs,
         macs_fvcore=total,
-        fvcore_extra=besides,
+        fvcore_extra=additional,
         unsupported=unsupported,
         unknown=unknown,
-        notes=_notes(macs, total, besides, unknown, failure),
+        notes=_notes(macs, total, additional, unknown, failure),
     )
 
 
 def preload() -> None:
-    """Import what counting will import, in the process that is forked from."""
-    import torch._dynamo  # noqa: F401  a linear layer on meta asks for it, a second's worth
+    """Import what counting needs, once in the process that the counting processes are forked from."""
+    import torch._dynamo  # noqa: F401  a linear layer on meta imports it, which takes about a second
 
     with warnings.catch_warnings(), contextlib.suppress(ImportError):
         warnings.simplefilter("ignore")
-        import fvcore.nn  # noqa: F401  imported for the children
+        import fvcore.nn  # noqa: F401  for the forked processes
 
 
 def on_meta(module: nn.Module) -> nn.Module:
-    """A copy of `module` in eval mode whose parameters and buffers are on the meta device; no weight is copied."""
+    """Copy `module` to the meta device, in eval mode; no weight is copied."""
     memo: dict[int, Any] = {}
     for p in module.parameters():
         memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
@@ -145,21 +146,21 @@ def on_meta(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo).eval()
 
 
-class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class
-    """Notes the names of operators that may cost something."""
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class
+    """Counts the calls of operators that are not negligible, by name."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the same
-        self.names: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if isinstance(func, torch._ops.OpOverload) and not _negligible(func):
-            self.names[func._schema.name] += 1
+            self.calls[func._schema.name] += 1
         return func(*args, **(kwargs or {}))
 
 
-class _Recordable(TorchFunctionMode):
-    """Calls convolutions in the form that a trace on the meta device records (conv2d itself leaves no node there)."""
+class _TraceableConvolutions(TorchFunctionMode):
+    """Calls convolutions in the form that a trace on the meta device records; conv2d itself leaves no node there."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.conv1d, torch.conv2d, torch.conv3d):
@@ -212,33 +213,35 @@ def _bare(name: str) -> str:
 
 
 def _fvcore(twin: nn.Module, image: Tensor) -> tuple[int | None, dict[str, int], dict[str, int], str]:
-    """Total, what it holds besides products, what it left out, and why there is none."""
+    """Count with fvcore: the total, additional counts by operator, calls of uncounted operators, the error."""
     try:
         from fvcore.nn import FlopCountAnalysis
     except ImportError:
         return None, {}, {}, "fvcore is not installed"
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _Recordable():
+        with warnings.catch_warnings(), torch.no_grad(), _TraceableConvolutions():
             warnings.simplefilter("ignore")
             analysis = FlopCountAnalysis(twin, image)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             total = int(analysis.total())
-            operators, left_out = analysis.by_operator(), analysis.unsupported_ops()
-    except Exception as error:  # its trace refuses some modules
+            operators, uncounted = analysis.by_operator(), analysis.unsupported_ops()
+    except Exception as error:  # its trace fails on some modules
         return None, {}, {}, f"fvcore cannot trace it: {type(error).__name__}: {str(error).splitlines()[0]}"
-    besides = {name: int(operators[name]) for name in _FVCORE_EXTRA if operators.get(name)}
-    unsupported = {str(name): int(times) for name, times in sorted(left_out.items())}
-    return total, besides, unsupported, ""
+    additional = {name: int(operators[name]) for name in _FVCORE_EXTRA if operators.get(name)}
+    unsupported = {str(name): int(times) for name, times in sorted(uncounted.items())}
+    return total, additional, unsupported, ""
 
 
-def _notes(macs: int, total: int | None, besides: Mapping[str, int], unknown: Mapping[str, int], failure: str) -> str:
+def _notes(
+    macs: int, total: int | None, additional: Mapping[str, int], unknown: Mapping[str, int], failure: str
+) -> str:
     words = [failure] if failure else []
     if unknown:
-        words.append(f"a lower bound: no counter knows {', '.join(unknown)}")
+        words.append(f"a lower bound: no FLOP formula for {', '.join(unknown)}")
     if total is not None and total != macs:
-        terms = [f"{n:,} for {name}" for name, n in besides.items()]
-        rest = total - macs - sum(besides.values())
+        terms = [f"{n:,} for {name}" for name, n in additional.items()]
+        rest = total - macs - sum(additional.values())
         if rest:
-            terms.append(f"{rest:+,} for products that it rounds (einsum), misreads or does not see")
+            terms.append(f"{rest:+,} for products that it rounds (einsum), miscounts or does not see")
         words.append(f"fvcore counts {total:,}: these MACs, {', '.join(terms)}")
     return "; ".join(words)

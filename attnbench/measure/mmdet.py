@@ -1,10 +1,10 @@
-"""Detectors and segmenters counted as mmdetection's users count: operations that its hooks see, and attention.
+"""Count detectors and segmenters by the rules of mmdetection's counter, as the LIT papers did.
 
-The hooks look at a module's exact type. A convolution costs its products and one more per output element for a
-bias; a linear layer its products alone; a transposed convolution its products per place of the input and its
-bias; ReLU one per element; a norm one per element of its input, two with scale and shift; a pool one per element
-of its input; nn.Upsample one per element of its output. Functions, GELU, softmax, nn.SyncBatchNorm, deformable
-kernels and products of two activations are not seen. The LITv2 authors add the last, attention's, by formula.
+mmdetection counts in hooks on modules, selected by exact type. A convolution costs its products, and one per output
+element for a bias; a linear layer its products only; a transposed convolution its products per input position, and
+its bias; ReLU one per element; a norm one per input element, two with scale and shift; a pool one per input
+element; nn.Upsample one per output element. Functions, GELU, softmax, nn.SyncBatchNorm, deformable kernels and
+products of two activations are not counted. The LITv2 authors add the products of attention by formula.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ RULE = "mmdetection"
 
 
 def total(module: nn.Module, x: Tensor) -> int | None:
-    """The count that the LIT papers print for a detector or segmenter, `macs_mmdet`; None for any other module.
+    """The count that the LIT papers print for a detector or segmenter, per image; None for any other module.
 
     Args:
-        module: a task model; one says `counted_as = "mmdetection"`.
-        x: images; the first one's shape is used, not its values.
+        module: a task model with the attribute `counted_as = "mmdetection"`.
+        x: images [B, ...]; only the shape and the dtype of one image are used.
     """
     if getattr(module, "counted_as", None) != RULE:
         return None
-    seen = _run(module, x)
-    return seen.hooked + seen.products
+    counts = _run(module, x)
+    return counts.hooked + counts.products
 
 
 def count(module: nn.Module, x: Tensor) -> int:
-    """What the hooks see of one image."""
+    """The operations per image that the hooks count, without products of activations."""
     return _run(module, x).hooked
 
 
 def products(module: nn.Module, x: Tensor) -> int:
-    """Multiply-accumulates of products of activations, q k^T and their like, of one image."""
+    """Multiply-accumulates per image of products of two activations, such as q k^T."""
     return _run(module, x).products
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Counts:
     hooked: int
     products: int
 
 
 def _convolution(m: Any, x: Tensor, y: Tensor) -> int:
-    per_place = m.weight[0].numel() * m.out_channels
-    return (per_place + (m.out_channels if m.bias is not None else 0)) * (y.numel() // m.out_channels)
+    per_position = m.weight[0].numel() * m.out_channels
+    return (per_position + (m.out_channels if m.bias is not None else 0)) * (y.numel() // m.out_channels)
 
 
 def _transposed(m: Any, x: Tensor, y: Tensor) -> int:
-    per_place = m.weight.numel()  # in (out / groups) k k
-    return per_place * (x.numel() // m.in_channels) + (y.numel() if m.bias is not None else 0)
+    per_position = m.weight.numel()  # in (out / groups) k k
+    return per_position * (x.numel() // m.in_channels) + (y.numel() if m.bias is not None else 0)
 
 
 def _linear(m: Any, x: Tensor, y: Tensor) -> int:
@@ -89,13 +89,13 @@ _HOOKS: dict[type, Callable[[Any, Tensor, Tensor], int]] = {
     nn.MaxPool2d: _per_input, nn.AdaptiveMaxPool2d: _per_input,
     nn.Upsample: _per_output,
 }  # fmt: skip
-# mean pooling is counted where it happens: the authors' layers do it by modules, this project's by functions
+# mean pooling is counted by operator: the authors' layers use modules for it, this project's use functions
 _POOLS = (torch.ops.aten.avg_pool2d.default, torch.ops.aten._adaptive_avg_pool2d.default)
 _PRODUCTS = {"matmul", "__matmul__", "__rmatmul__", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"}
 
 
 class _Pools(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class
-    """Adds up the input elements of mean pooling."""
+    """Adds up the input elements of mean pooling, while it is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the same
@@ -108,7 +108,7 @@ class _Pools(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
 
 
 class _Products(TorchFunctionMode):
-    """Adds up what a counter gains in calls of matmul and its like; a linear layer is no such call."""
+    """Adds up the multiply-accumulates of matmul and similar calls; a linear layer is not such a call."""
 
     def __init__(self, counter: FlopCounterMode) -> None:
         super().__init__()
@@ -123,20 +123,20 @@ class _Products(TorchFunctionMode):
         return result
 
 
-def _run(module: nn.Module, x: Tensor) -> _Seen:
-    """One forward pass on the meta device, with hooks."""
+def _run(module: nn.Module, x: Tensor) -> _Counts:
+    """Run one image on the meta device with the hooks and the counters."""
     twin, hooked = on_meta(module), [0]
 
-    def note(m: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def add(m: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         hooked[0] += _HOOKS[type(m)](m, inputs[0], output)
 
     for part in twin.modules():
         if type(part) in _HOOKS:
-            part.register_forward_hook(note)
+            part.register_forward_hook(add)
     image = torch.empty((1, *x.shape[1:]), device="meta", dtype=x.dtype)
     pools, counter = _Pools(), FlopCounterMode(display=False)
-    between = _Products(counter)
-    with warnings.catch_warnings(), torch.no_grad(), pools, counter, between:
+    products = _Products(counter)
+    with warnings.catch_warnings(), torch.no_grad(), pools, counter, products:
         warnings.simplefilter("ignore")
         twin(image)
-    return _Seen(hooked[0] + pools.elements, between.macs)
+    return _Counts(hooked[0] + pools.elements, products.macs)

@@ -1,4 +1,4 @@
-"""Tables of a run for the terminal: one a comparison group, fastest first, failures and declines as rows."""
+"""Tables for the terminal: one per comparison group, fastest first; failed and declined cells are rows too."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from attnbench.planning.sweep import Plan
 from attnbench.results.record import Record
 
 _STYLE = {"ok": "", "declined": "dim", "oom": "magenta", "crashed": "red", "timeout": "red", "failed": "red"}
-
-
-WIDE = 130  # columns that the whole table wants; a pipe gets them, a narrower terminal sees fewer columns
+FULL_WIDTH = 130  # characters of the full table, used for a pipe; a narrower terminal shows fewer columns
 
 
 def open_console() -> Console:
-    """Stdout: as wide as the terminal, or as the table where there is none."""
+    """Open stdout: as wide as the terminal, or FULL_WIDTH if stdout is not one."""
     console = Console()
-    return console if console.is_terminal else Console(width=WIDE)
+    return console if console.is_terminal else Console(width=FULL_WIDTH)
 
 
-def result_tables(records: Sequence[Record], width: int = WIDE) -> list[Table]:
-    """One table for each comparison group, in at most `width` columns."""
+def result_tables(records: Sequence[Record], width: int = FULL_WIDTH) -> list[Table]:
+    """Make one table for each comparison group, at most `width` characters wide."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.cell.group, []).append(record)
@@ -34,24 +32,24 @@ def result_tables(records: Sequence[Record], width: int = WIDE) -> list[Table]:
 
 
 def print_results(records: Sequence[Record], console: Console) -> None:
-    """Print the tables and what they do not show."""
+    """Print the tables, and a line with the number of each outcome."""
     for table in result_tables(records, console.width):
         console.print(table)
-    console.print(Text(account(records)))
+    console.print(Text(count_outcomes(records)))
 
 
-def account(records: Iterable[Record]) -> str:
+def count_outcomes(records: Iterable[Record]) -> str:
     """Count the outcomes: `40 cells: 37 ok, 2 failed, 1 declined`."""
     counts: dict[str, int] = {}
     for record in records:
         counts[record.outcome] = counts.get(record.outcome, 0) + 1
     words = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items(), key=lambda kv: (kv[0] != "ok", kv[0])))
     total = sum(counts.values())
-    return f"{total} cell{'s' if total != 1 else ''}: {words}." if total else "no cell."
+    return f"{total} cell{'s' if total != 1 else ''}: {words}." if total else "no cells."
 
 
 def plan_tables(plan: Plan) -> list[Table]:
-    """The cells of a plan, a row a variant and its conditions; declines with the reason."""
+    """Make a table with one row per cell of a plan; declined cells with the reason."""
     table = Table(title=f"{len(plan.cells)} cells, {len(plan.declined)} declined", title_justify="left", box=None)
     for name in ("variant", "conditions", "grid", "verdict"):
         table.add_column(name, overflow="fold", no_wrap=name in ("variant", "grid"))
@@ -64,7 +62,7 @@ def plan_tables(plan: Plan) -> list[Table]:
 
 
 def si(value: float | None, unit: str = "", digits: int = 3) -> str:
-    """`521 M`, `1.87 G`: three significant digits with the SI prefix."""
+    """Format a number with an SI prefix and significant digits, e.g. `521 M` or `1.87 G`; None as `-`."""
     if value is None:
         return "-"
     for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -74,7 +72,7 @@ def si(value: float | None, unit: str = "", digits: int = 3) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits and no exponent."""
+    """Format a number with `digits` significant digits, without an exponent."""
     if value == 0:
         return "0"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -82,7 +80,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def mebibytes(value: float | None) -> str:
-    """Bytes as MiB."""
+    """Format bytes as MiB with three significant digits; None as `-`."""
     return "-" if value is None else f"{significant(value / 2**20)} MiB"
 
 
@@ -93,18 +91,18 @@ def _table(records: Sequence[Record], width: int) -> Table:
     name = next((r.words["device_name"] for r in records if "device_name" in r.words), first.device)
     threads = f", {first.threads} threads, allocator {first.allocator}" if first.device == "cpu" else ""
     table = Table(title=f"{shared}\n{name}{threads}", title_justify="left", box=None, pad_edge=False)
-    many = len({(r.cell.kernel, r.cell.compiled) for r in records}) > 1
+    several_kernels = len({(r.cell.kernel, r.cell.compiled) for r in records}) > 1
     table.add_column("mechanism", no_wrap=True)
-    if many:
+    if several_kernels:
         table.add_column("kernel", no_wrap=True)
-    shown = [c for c in _COLUMNS if width >= c.least]
+    shown = [c for c in _COLUMNS if width >= c.min_width]
     for column in shown:
         table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
     table.add_column("notes", overflow="fold", ratio=1)
     for record in sorted(records, key=_order):
         v, cell = record.values, record.cell
         row = [Text(cell.variant, style=_STYLE[record.outcome])]
-        if many:
+        if several_kernels:
             row.append(Text(cell.kernel + (" compiled" if cell.compiled else "")))
         row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
         note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
@@ -121,12 +119,12 @@ Values = Mapping[str, float | int]
 
 
 class _Column(NamedTuple):
-    heading: str  # empty: the interval of the column before
-    least: int  # columns that the terminal must have
+    heading: str  # empty: the interval of the previous column
+    min_width: int  # characters of the narrowest terminal that shows it
     text: Callable[[Values], str]
 
 
-def _span(low: str, high: str) -> Callable[[Values], str]:
+def _interval(low: str, high: str) -> Callable[[Values], str]:
     return lambda v: f"[{significant(v[low])}, {significant(v[high])}]" if low in v and high in v else ""
 
 
@@ -134,8 +132,8 @@ _COLUMNS = (
     _Column("params", 110, lambda v: si(v.get("params"))),
     _Column("MACs", 70, lambda v: si(v.get("macs"))),
     _Column("img/s", 0, lambda v: significant(v["throughput_img_per_s"]) if "throughput_img_per_s" in v else "-"),
-    _Column("", 100, _span("throughput_low", "throughput_high")),
+    _Column("", 100, _interval("throughput_low", "throughput_high")),
     _Column("vs reference", 0, lambda v: f"{v['ratio_to_reference']:.2f}x" if "ratio_to_reference" in v else "-"),
-    _Column("", 60, _span("ratio_low", "ratio_high")),
+    _Column("", 60, _interval("ratio_low", "ratio_high")),
     _Column("peak memory", 90, lambda v: mebibytes(v.get("peak_memory_bytes"))),
 )

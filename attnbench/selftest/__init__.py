@@ -1,1 +1,1 @@
-"""What this machine can resolve: identical layers, doubled work, a known allocation and a known delay."""
+"""The smallest difference that this machine can detect, from layers whose true behaviour is known."""

@@ -1,6 +1,6 @@
-"""Layers of known behaviour, for `attnbench selftest`; loaded as a plugin, no sweep sees them otherwise.
+"""Layers of known behaviour, for `attnbench selftest`; only the self-test loads this plugin.
 
-The same work under two names, twice the work, a known allocation, a known delay.
+The same work under two names, doubled work, a known allocation, a known delay.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Work(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Plain attention, `times` times over."""
+        """Plain attention [B,H,W,C] -> [B,H,W,C], computed `times` times."""
         for _ in range(self.times):
             y = self._once(x)
         return y
@@ -40,42 +40,42 @@ class _Work(nn.Module):
 
 @mechanism(name="probe_a", title="a small attention layer")
 class ProbeA(_Work):
-    """The one."""
+    """The layer that the others are compared with."""
 
 
 @mechanism(name="probe_b", title="the same code under another name")
 class ProbeB(_Work):
-    """The same as the one."""
+    """The same layer: the true ratio of the two times is 1."""
 
 
 @mechanism(name="probe_twice", title="the same work, done twice")
 class ProbeTwice(_Work):
-    """Twice the one."""
+    """The same work done twice: the true speed ratio is 0.5."""
 
     times = 2
 
 
 @mechanism(name="probe_allocation", title="an allocation of known size")
 class ProbeAllocation(nn.Module):
-    """Fill KNOWN_BYTES, let them go, return the input's copy."""
+    """Allocate KNOWN_BYTES, free them, and return a copy of the input."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Allocate and touch every page."""
+        """Allocate the block and write to every page of it."""
         block = torch.empty(KNOWN_BYTES, dtype=torch.uint8, device=x.device).fill_(1)
         return x + block[0].to(x.dtype) * 0
 
 
 @mechanism(name="probe_delay", title="a known delay")
 class ProbeDelay(nn.Module):
-    """Sleep KNOWN_DELAY_S."""
+    """Sleep for KNOWN_DELAY_S seconds."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sleep, then return the input's copy."""
+        """Sleep, then return a copy of the input."""
         time.sleep(KNOWN_DELAY_S)
         return x.clone()

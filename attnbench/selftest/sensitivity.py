@@ -1,4 +1,8 @@
-"""Measure the measuring: identical arms, doubled work, a known allocation and delay, through the real runner."""
+"""Test the measuring procedure itself: time layers of known behaviour with the real runner, compare with the truth.
+
+Identical arms must not differ; doubled work must take twice as long; a known allocation and a known delay must be
+measured.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +19,25 @@ from attnbench.planning.sweep import Sweep
 from attnbench.results.record import Record
 from attnbench.results.store import open_run
 
-# A difference is told from none in 4 of 5 comparisons when it is this many half-widths of a 95 % interval:
-# (1.96 + 0.84) / 1.96 for a normal estimate.
+# The difference that a 95 % interval detects with a power of 80 %, in half-widths of the interval: (1.96 + 0.84) / 1.96
+# for a normal estimate.
 POWER_80 = 1.43
 PROBES = str(Path(__file__).with_name("layers.py"))
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What the self-test saw.
+class Sensitivity:
+    """The result of the self-test.
 
     Attributes:
         trials: comparisons of identical arms; `excluding` of them had an interval that excludes 1.
         rate: their share with its 95 % interval.
-        half_width: median relative half-width of those intervals.
-        twice: speed ratio of doubled work to the work itself (truth 0.5), interval included.
-        twice_hits: how many of the trials' intervals for it contain 0.5.
-        allocation: bytes found of bytes allocated.
-        delay: seconds found of seconds slept.
-        alone: time of a layer alone in its rounds / its time among others (1: interleaving costs nothing).
+        half_width: median relative half-width of these intervals.
+        twice: speed ratio of doubled work to the work itself, with its interval; the truth is 0.5.
+        twice_hits: number of trials whose interval for it contains 0.5.
+        allocation: (measured, true) bytes.
+        delay: (measured, true) seconds.
+        alone: time of a layer alone in its rounds / its time among other layers; 1: interleaving has no effect.
     """
 
     trials: int
@@ -48,22 +52,31 @@ class Finding:
 
     @property
     def resolvable(self) -> float:
-        """The smallest relative difference that is told from none in 4 of 5 comparisons."""
+        """The smallest relative difference that is detected in 4 of 5 comparisons (a power of 80 %)."""
         return POWER_80 * self.half_width
 
     def sentence(self, protocol: str, device: str) -> str:
-        """What it comes to."""
+        """One sentence for people with the smallest detectable difference."""
         return (
-            f"Right now, `{protocol}` on {device} tells a difference of {self.resolvable:.1%} from none "
-            f"in 4 of 5 comparisons; smaller ones stay undecided more often than that."
+            f"Now, `{protocol}` on {device} detects a difference of {self.resolvable:.1%} in 4 of 5 comparisons; "
+            "smaller differences stay undecided more often."
         )
 
 
-def selftest(
+def measure_sensitivity(
     *, device: str = "cpu", protocol: str = "quick", trials: int = 20, threads: tuple[int, ...] = (),
-    allocator: str = "pinned", overrides: tuple[tuple[str, object], ...] = (), tell: Callable[[str], None] = print,
-) -> Finding:  # fmt: skip
-    """Run the probes through the real runner, `trials` times.
+    allocator: str = "pinned", overrides: tuple[tuple[str, object], ...] = (), progress: Callable[[str], None] = print,
+) -> Sensitivity:  # fmt: skip
+    """Run the layers of known behaviour with the real runner.
+
+    Args:
+        device: the device's name.
+        protocol: the protocol to test.
+        trials: number of comparisons of identical arms, each with its own seed.
+        threads: CPU threads; empty: all that this process may use.
+        allocator: the allocator to use on a CPU.
+        overrides: numbers that replace the protocol's.
+        progress: called with one line after each trial.
 
     Raises:
         AttnbenchError: the device cannot be used.
@@ -80,21 +93,21 @@ def selftest(
         )  # fmt: skip
         pairs.append(_records(sweep))
         b = pairs[-1]["probe_b"].values
-        tell(
+        progress(
             f"trial {number + 1} of {trials}: identical arms {b['ratio_to_reference']:.3f} "
             f"[{b['ratio_low']:.3f}, {b['ratio_high']:.3f}]"
         )
-    return judge(pairs, _known(shared), _alone(shared))
+    return summarize_trials(pairs, _known(shared), _alone(shared))
 
 
-def judge(
+def summarize_trials(
     pairs: Sequence[dict[str, Record]], known: tuple[tuple[float, float], tuple[float, float]], alone: float
-) -> Finding:
-    """What the trials amount to. Pure."""
+) -> Sensitivity:
+    """Summarize the records of the trials, by variant; `known` holds allocation and delay, each (measured, true)."""
     same = [p["probe_b"].values for p in pairs]
     double = [p["probe_twice"].values for p in pairs]
     excluding = sum(not v["ratio_low"] <= 1 <= v["ratio_high"] for v in same)
-    return Finding(
+    return Sensitivity(
         trials=len(pairs),
         excluding=excluding,
         rate=wilson(excluding, len(pairs)),
@@ -123,13 +136,13 @@ def _known(shared: dict[str, Any]) -> tuple[tuple[float, float], tuple[float, fl
         mechanism=("probe_allocation", "probe_delay"), reference="none", batch=(1,),
         measure=("memory", "latency"), **shared,
     )  # fmt: skip
-    found = _records(sweep)
-    grown = found["probe_allocation"].values["peak_growth_bytes"]
-    return (grown, KNOWN_BYTES), (found["probe_delay"].values["latency_s"], KNOWN_DELAY_S)
+    records = _records(sweep)
+    growth = records["probe_allocation"].values["peak_growth_bytes"]
+    return (growth, KNOWN_BYTES), (records["probe_delay"].values["latency_s"], KNOWN_DELAY_S)
 
 
 def _alone(shared: dict[str, Any]) -> float:
-    """Time of a layer alone in its rounds, over its time between larger ones."""
+    """Time of a layer alone in its rounds, divided by its time among larger layers."""
     numbers = {**shared, "dim": (768,), "heads": (12,)}
     among = Sweep(
         mechanism=("probe_a", "msa", "hilo"), reference="none", batch=(4,), measure=("latency",), **numbers,

@@ -1,1 +1,1 @@
-"""Looks inside a model: the spectrum of what HiLo's two branches make."""
+"""Studies of a model's inner outputs: the spectrum of HiLo's two branches."""

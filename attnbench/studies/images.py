@@ -1,6 +1,6 @@
-"""Images for a look inside a model: synthetic scenes, made here and the same everywhere, or a user's files.
+"""Images for the studies: synthetic ones, identical on every machine, or a user's files.
 
-An image is float64 [H,W,3] between 0 and 1. No torch is imported before a file is resized.
+An image is a float64 array [H,W,3] between 0 and 1. torch is imported only to resize a file.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SKY, SAND, LEAF, NIGHT, RUST = (0.45, 0.65, 0.9), (0.9, 0.8, 0.6), (0.2, 0.5, 0.
 DISKS = ((0.3, 0.3, 0.22), (0.7, 0.35, 0.12), (0.55, 0.75, 0.18), (0.15, 0.8, 0.07), (0.85, 0.8, 0.05))  # y, x, radius
 
 
-def _places(H: int, W: int) -> tuple[Array, Array]:
-    """The middle of every pixel, y [H,1] and x [1,W], between 0 and 1."""
+def _coordinates(H: int, W: int) -> tuple[Array, Array]:
+    """The centres of the pixels: y [H,1] and x [1,W], between 0 and 1."""
     return (np.arange(H)[:, None] + 0.5) / H, (np.arange(W)[None] + 0.5) / W
 
 
 def _stripes(cycles: float, degrees: float) -> Callable[[int, int], Array]:
     def mask(H: int, W: int) -> Array:
-        y, x = _places(H, W)
+        y, x = _coordinates(H, W)
         across = x * np.cos(np.deg2rad(degrees)) + y * np.sin(np.deg2rad(degrees))
         return 0.5 + 0.5 * np.sin(2 * np.pi * cycles * across)
 
@@ -36,22 +36,22 @@ def _stripes(cycles: float, degrees: float) -> Callable[[int, int], Array]:
 
 
 def _gradient(H: int, W: int) -> Array:
-    y, x = _places(H, W)
+    y, x = _coordinates(H, W)
     return 0.3 * x + 0.7 * y
 
 
 def _checks(H: int, W: int) -> Array:
-    y, x = _places(H, W)
+    y, x = _coordinates(H, W)
     return (np.floor(9 * y) + np.floor(9 * x)) % 2
 
 
 def _disks(H: int, W: int) -> Array:
-    y, x = _places(H, W)
+    y, x = _coordinates(H, W)
     return np.max([np.hypot(y - a, x - b) < radius for a, b, radius in DISKS], axis=0).astype(np.float64)
 
 
 def _noise(seed: int) -> Callable[[int, int], Array]:
-    """Random phases whose amplitude falls as 1 / frequency, as in photographs."""
+    """Noise with random phases and an amplitude proportional to 1 / frequency, as in photographs."""
 
     def mask(H: int, W: int) -> Array:
         radius = np.hypot(np.fft.fftfreq(H)[:, None] * H, np.fft.fftfreq(W)[None] * W)
@@ -62,7 +62,7 @@ def _noise(seed: int) -> Callable[[int, int], Array]:
     return mask
 
 
-SCENES: Mapping[str, tuple[Callable[[int, int], Array], Color, Color]] = {
+SYNTHETIC: Mapping[str, tuple[Callable[[int, int], Array], Color, Color]] = {
     "gradient": (_gradient, SKY, SAND),
     "stripes, 3 cycles": (_stripes(3, 0), NIGHT, SAND),
     "stripes, 10 cycles": (_stripes(10, 60), LEAF, SKY),
@@ -74,41 +74,45 @@ SCENES: Mapping[str, tuple[Callable[[int, int], Array], Color, Color]] = {
 }
 
 
-def samples(H: int, W: int) -> Iterator[Array]:
-    """The project's own scenes, in the order of SCENES."""
-    for mask, low, high in SCENES.values():
+def synthetic_images(H: int, W: int) -> Iterator[Array]:
+    """Make the synthetic images [H,W,3], in the order of SYNTHETIC: a mask blends two colours."""
+    for mask, low, high in SYNTHETIC.values():
         m = mask(H, W)[..., None]
         yield (1 - m) * np.array(low) + m * np.array(high)
 
 
-def load(paths: Sequence[Path], H: int, W: int) -> Iterator[Array]:
-    """The images in files: the largest middle part of the shape wanted, resized to it."""
-    for path in paths:
-        yield _resized(read(path), H, W)
-
-
-def read(path: Path) -> Array:
-    """The image in a file: RGB, its transparency left out.
+def load_images(paths: Sequence[Path], H: int, W: int) -> Iterator[Array]:
+    """Read image files as [H,W,3]: the largest centre crop with the aspect ratio W / H, resized.
 
     Raises:
-        AttnbenchError: the file cannot be read as an image.
+        AttnbenchError: a file cannot be read as an image with 8 bits per channel.
+    """
+    for path in paths:
+        yield _resized(read_image(path), H, W)
+
+
+def read_image(path: Path) -> Array:
+    """Read an image file as RGB [h,w,3] in its own size; transparency is ignored.
+
+    Raises:
+        AttnbenchError: the file cannot be read as an image with 8 bits per channel.
     """
     from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as held:
-                mode = held.mode
-                pixels = np.asarray(ImageOps.exif_transpose(held).convert("RGB"), dtype=np.float64)
+            with Image.open(path) as image:
+                mode = image.mode
+                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.float64)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise AttnbenchError(
-            f"an image is a PNG or JPEG file that can be read; got {str(path)!r}: {why}; name another, or save it anew"
+            f"an image must be a PNG or JPEG file that can be read; got {str(path)!r}: {why}; use another file"
         ) from error
     if mode[0] in "IF":
         raise AttnbenchError(
-            f"an image has 8 bits a channel; got {str(path)!r} of mode {mode}; save it as 8-bit PNG or JPEG"
+            f"an image must have 8 bits per channel; got {str(path)!r} of mode {mode}; save it as 8-bit PNG or JPEG"
         )
     return pixels / 255
 

@@ -137,7 +137,7 @@ def test_a_forgotten_bias_fails_against_the_original(tmp_path):
         ("reach", "outside", "reach=lambda size, y, x: [(y, x)]", "pass",
          "return self.line(x) + x.mean(1, keepdim=True)"),
         ("macs", "the formula gives 7", "macs=lambda size: 7", "pass", "return self.line(x)"),
-        ("macs", "no counter knows aten::_fft", "", "pass", "return self.line(torch.fft.fft2(x).real)"),
+        ("macs", "no FLOP formula for aten::_fft", "", "pass", "return self.line(torch.fft.fft2(x).real)"),
         ("macs", "meta device", "", "pass", "return self.line(x) * (1 if x.sum().item() > 0 else 2)"),
         ("memory", "declared linear", "growth='linear'", "pass",
          "f = x.flatten(1, 2); return self.line((f @ f.transpose(1, 2) @ f).view(x.shape) / f.shape[1])"),

@@ -1,4 +1,4 @@
-"""What only a real GPU can prove. Without one every test here is skipped, and says so."""
+"""Tests that need a real GPU; without one, all are skipped with the reason."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_peak_of_a_known_allocation_is_found(device):
     assert found["peak_reserved_bytes"] >= found["peak_growth_bytes"]
 
 
-def test_a_lack_of_memory_is_recognised_and_leaves_the_gpu_usable(device):
+def test_out_of_memory_is_recognised_and_leaves_the_gpu_usable(device):
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50, dtype=torch.uint8, device=device.torch_device())
     assert device.is_out_of_memory(caught.value)

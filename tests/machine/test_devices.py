@@ -193,7 +193,7 @@ def test_the_resident_peak_agrees_with_the_allocators_trace(environment):
         assert each["peak_growth_bytes"] == pytest.approx(each["allocator_peak_bytes"], rel=0.02), name
 
 
-def test_where_the_resident_peak_cannot_be_read_the_allocators_stands_for_it_and_a_note_says_so(monkeypatch):
+def test_where_the_resident_peak_cannot_be_read_the_allocators_peak_is_used_with_a_note(monkeypatch):
     monkeypatch.setattr(cpu, "_reset_peak", lambda: False)
     device = cpu.Cpu()
     found = device.measure_memory(lambda: torch.ones(1 << 18))
@@ -243,7 +243,7 @@ def wrapped() -> None:
     [lambda: torch.empty(1 << 55), lambda: bytearray(1 << 55), wrapped],
     ids=["allocator", "python", "wrapped"],
 )
-def test_a_real_lack_of_memory_is_recognised(make):
+def test_a_real_out_of_memory_error_is_recognised(make):
     assert cpu.Cpu().is_out_of_memory(raised(make))
 
 
@@ -256,17 +256,17 @@ def test_a_real_lack_of_memory_is_recognised(make):
         "std::bad_alloc",
     ],
 )
-def test_a_librarys_lack_of_memory_is_recognised(words):
+def test_a_librarys_out_of_memory_error_is_recognised(words):
     assert shared.out_of_memory(RuntimeError(words))
     assert not cpu.Cpu().is_sticky(RuntimeError(words))
 
 
 @pytest.mark.parametrize("error", [ValueError("heads must divide dim"), RuntimeError("shape '[3]' is invalid")])
-def test_another_error_is_no_lack_of_memory(error):
+def test_another_error_is_not_out_of_memory(error):
     assert not shared.out_of_memory(error)
 
 
-def test_an_error_chain_that_bites_its_tail_ends():
+def test_a_cyclic_error_chain_ends():
     error = RuntimeError("one")
     error.__cause__ = RuntimeError("two")
     error.__cause__.__cause__ = error
@@ -463,7 +463,7 @@ def test_an_error_that_destroys_the_context_is_sticky(stream, words):
     assert stream.synchronized == 0
 
 
-def test_an_unclear_cuda_error_is_sticky_when_the_gpu_says_it_again(stream, monkeypatch):
+def test_an_unclear_cuda_error_is_sticky_when_the_gpu_returns_it_again(stream, monkeypatch):
     device = cuda.Cuda(0)
     assert not device.is_sticky(RuntimeError("CUDA error: invalid configuration argument"))
     assert stream.synchronized == 1
@@ -482,7 +482,7 @@ def test_an_error_of_shapes_asks_nothing_of_the_gpu(stream):
 
 
 @pytest.mark.usefixtures("stream")
-def test_torchs_own_lack_of_memory_on_the_gpu_is_recognised_and_not_sticky():
+def test_torchs_own_out_of_memory_error_on_the_gpu_is_recognised_and_not_sticky():
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     assert cuda.Cuda(0).is_out_of_memory(error)
     assert not cuda.Cuda(0).is_sticky(error)
@@ -523,7 +523,7 @@ class Nvml:
         return 600_000
 
 
-def test_nvml_tells_what_it_can_and_leaves_the_rest_out():
+def test_nvml_gives_what_the_driver_provides_and_omits_the_rest():
     gpu = nvml.Gpu(Nvml(pids=(7, 8, 9), bits=0x24), "11-22")
     assert gpu.state(frozenset({7, 8})) == {
         "sm_clock_mhz": 1980.0, "temperature_c": 61.0, "throttle_bits": 36.0, "other_gpu_processes": 1.0,
@@ -552,7 +552,7 @@ def test_throttle_bits_are_named_and_an_unknown_one_stays_unknown(bits, names):
     assert nvml.reasons(bits) == names
 
 
-def test_a_gpu_that_nvml_does_not_show_tells_nothing(monkeypatch):
+def test_a_gpu_that_nvml_does_not_list_cannot_be_opened(monkeypatch):
     monkeypatch.setattr(nvml, "library", lambda: Nvml())
     assert nvml.open_gpu("11-22") is not None
     assert nvml.open_gpu("33-44") is None

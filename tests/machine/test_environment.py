@@ -39,7 +39,7 @@ def test_the_threads_are_the_cpus_that_affinity_and_quota_allow(monkeypatch, quo
     assert environment.default_threads() == threads
 
 
-def test_the_description_is_plain_and_says_what_figures_depend_on():
+def test_the_description_is_plain_and_holds_what_figures_depend_on():
     found = environment.describe(["cpu"])
     assert json.loads(json.dumps(found)) == found
     assert found["versions"]["torch"] == torch.__version__
@@ -65,7 +65,7 @@ def test_the_description_names_no_user_no_host_and_no_path(monkeypatch):
     assert getpass.getuser() not in texts
 
 
-def test_the_host_is_told_apart_by_a_hash(monkeypatch):
+def test_hosts_differ_by_a_hash(monkeypatch):
     hashes = set()
     for node in ("one", "two", "one"):
         monkeypatch.setattr(platform, "node", lambda node=node: node)
@@ -112,12 +112,12 @@ def git(folder: Path, *words: str) -> str:
 
 
 def test_the_code_is_named_by_its_commit_and_whether_it_was_changed(monkeypatch, tmp_path):
-    house = tmp_path / "attnbench"
-    house.mkdir()
+    package = tmp_path / "attnbench"
+    package.mkdir()
     (tmp_path / "mechanisms").mkdir()
-    (house / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("")
     (tmp_path / "mechanisms" / "msa.py").write_text("")
-    monkeypatch.setattr(environment, "PACKAGE_DIR", house)
+    monkeypatch.setattr(environment, "PACKAGE_DIR", package)
     assert environment.code_version() == {}  # no checkout
     git(tmp_path, "init", "-q")
     (tmp_path / "other.txt").write_text("")
@@ -168,7 +168,7 @@ def test_a_calm_machine_has_no_disturbance():
         ({"load_1min": 2.5}, "load average of the last minute is 2.50 on 4 CPUs; wait"),
     ],
 )
-def test_load_is_told_with_its_remedy(calm, change, says):
+def test_load_is_reported_with_its_remedy(calm, change, says):
     calm |= change
     (line,) = disturbances.disturbances()
     assert says in line
@@ -183,21 +183,21 @@ def test_load_is_told_with_its_remedy(calm, change, says):
         ("memory_free", 1 << 30, "1.0 GiB of memory are free, below 2"),
     ],
 )
-def test_a_condition_of_the_host_is_told_with_its_remedy(monkeypatch, name, value, says):
+def test_a_condition_of_the_host_is_reported_with_its_remedy(monkeypatch, name, value, says):
     monkeypatch.setattr(linux, name, lambda: value)
     (line,) = disturbances.disturbances()
     assert re.search(says, line)
 
 
 @pytest.mark.usefixtures("calm")
-def test_hardware_threads_that_share_cores_are_told(monkeypatch):
+def test_hardware_threads_that_share_cores_are_reported(monkeypatch):
     monkeypatch.setattr(linux, "physical_cores", lambda cpus: 2)
     (line,) = disturbances.disturbances()
     assert "4 hardware threads share 2 cores; use --threads 2" in line
 
 
 @pytest.mark.usefixtures("calm")
-def test_another_malloc_is_told(monkeypatch):
+def test_another_malloc_is_reported(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     (line,) = disturbances.disturbances()
     assert "--allocator pinned has no effect" in line
@@ -214,16 +214,16 @@ def gpu(calm, monkeypatch):
     return state
 
 
-def test_a_gpus_cap_heat_and_guests_are_told(gpu):
+def test_power_cap_throttling_and_other_processes_of_a_gpu_are_reported(gpu):
     gpu |= {"throttle_bits": float(0x40), "other_gpu_processes": 2.0}
-    guests, heat, cap = disturbances.disturbances()
-    assert "2 other processes compute on cuda:0" in guests
-    assert "thermal_hardware" in heat
+    others, throttling, cap = disturbances.disturbances()
+    assert "2 other processes compute on cuda:0" in others
+    assert "thermal_hardware" in throttling
     assert "capped at 600 W of 700 W" in cap
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_gpu_without_nvml_is_told(monkeypatch):
+def test_a_gpu_without_nvml_is_reported(monkeypatch):
     monkeypatch.setattr(nvml, "library", lambda: None)
     monkeypatch.setattr(nvml, "why_not", lambda: "nvidia-ml-py is not installed")
     (line,) = disturbances.disturbances()
@@ -242,7 +242,7 @@ def test_the_doctor_prints_the_machine_its_devices_and_what_disturbs(monkeypatch
     assert "! the room is too hot; open a window" in done.output
 
 
-def test_the_doctor_says_the_same_as_json(monkeypatch):
+def test_the_doctor_prints_the_same_as_json(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(disturbances, "disturbances", list)
     done = CliRunner().invoke(doctor.command, ["--json"])
@@ -255,7 +255,7 @@ def test_the_doctor_says_the_same_as_json(monkeypatch):
     assert report["disturbances"] == []
 
 
-def test_the_doctor_says_of_a_broken_device_that_it_does_not_work(monkeypatch):
+def test_the_doctor_reports_a_broken_device(monkeypatch):
     def broken(precision: str) -> torch.dtype:
         raise RuntimeError("CUDA error: no kernel image is available\nmore")
 

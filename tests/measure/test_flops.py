@@ -90,7 +90,7 @@ def test_fvcore_counts_layer_norm_with_five_per_element():
         ("aten::dot", lambda x, w: x + torch.dot(x[0, 0], x[0, 1])),
     ],
 )
-def test_an_operator_that_no_counter_knows_makes_a_lower_bound(operator, function):
+def test_an_operator_without_a_formula_makes_a_lower_bound(operator, function):
     counts = count(Call(function), torch.empty(1, 5, 6))
     assert counts.lower_bound
     assert operator in counts.unknown
@@ -110,12 +110,12 @@ def test_an_operator_that_no_counter_knows_makes_a_lower_bound(operator, functio
         lambda x, w: torch.stack([F.dropout(x), F.gelu(x)], 1).mean(1).masked_fill(x > 0, 0.0).to(torch.bfloat16),
     ],
 )
-def test_what_is_no_product_is_negligible(function):
+def test_an_operator_without_products_is_negligible(function):
     counts = count(Call(function), torch.empty(1, 4, 6, 6))
     assert (counts.macs, counts.unknown) == (0, {})
 
 
-def test_a_formula_for_an_own_operator_counts():
+def test_a_formula_for_a_custom_operator_counts():
     with torch.library._scoped_library("attnbench_test", "FRAGMENT") as library:
         library.define("scan(Tensor x) -> Tensor")
         library.impl("scan", lambda x: torch.empty_like(x), "Meta")

@@ -44,7 +44,7 @@ def test_a_list_with_a_gap_or_an_open_bracket_is_refused(text):
         split_list(text)
 
 
-def test_values_are_read_by_their_looks():
+def test_the_type_of_a_value_follows_from_its_text():
     assert [parse_value(t) for t in ("true", "False", "4", "0.5", "1e-3", "word")] == [
         True,
         False,
@@ -75,7 +75,7 @@ def test_a_cell_survives_json(known):
     assert Cell.from_dict(cell.as_dict()).id == cell.id
 
 
-def test_the_reference_is_added_and_said(known):
+def test_the_reference_is_added_with_a_note(known):
     made = plan(Sweep(mechanism=("hilo",)), known)
     assert [c.variant for c in made.cells] == ["msa", "hilo"]
     assert made.notes == ("msa was added as the reference; to omit it, use --reference none",)
@@ -108,7 +108,7 @@ def test_a_sweep_in_which_every_cell_declines_is_refused(known):
         plan(Sweep(mechanism=("hilo[alpha=7]",), reference="none"), known)
 
 
-def test_the_hash_tells_plans_apart(known):
+def test_different_plans_have_different_hashes(known):
     def of(**words):
         return plan(Sweep(mechanism=("msa",), **words), known).hash
 

@@ -1,4 +1,4 @@
-"""The spectrum of HiLo's branches: known waves, the branches parted rightly, files, refusals."""
+"""The spectrum of HiLo's branches: known waves, the split into branches, files, refusals."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_the_branches_are_what_the_layer_itself_computes(settings):
     layer = spectrum.hilo_layers(model)[-1]
     given = []
     layer.register_forward_pre_hook(lambda _module, args: given.append(args[0]))
-    high, low = zip(*spectrum.branches(model, layer, images.samples(64, 64)), strict=True)
-    assert len(high) == len(low) == len(images.SCENES)
+    high, low = zip(*spectrum.branches(model, layer, images.synthetic_images(64, 64)), strict=True)
+    assert len(high) == len(low) == len(images.SYNTHETIC)
     with torch.inference_mode():
         x = pad_to(given[2], layer.window_size)
         truth = [branch(x)[0, :4, :4].double().numpy() for branch in (layer._high, layer._low)]
@@ -86,7 +86,7 @@ def test_even_attention_leaves_lo_fi_one_frequency_and_hi_fi_the_means_of_window
         layer.h_qkv.bias[: layer.h_proj.in_features].zero_()
     high, low = (
         spectrum.average(map(spectrum.transform, maps))
-        for maps in zip(*spectrum.branches(model, layer, images.samples(96, 96)), strict=True)
+        for maps in zip(*spectrum.branches(model, layer, images.synthetic_images(96, 96)), strict=True)
     )
     shares = [spectrum.shares(y.energy, spectrum.rings(6, 6)[1]) for y in (high, low)]
     assert shares[1][0] == pytest.approx(1, abs=1e-9)
@@ -108,7 +108,7 @@ def test_hi_fi_keeps_more_of_what_is_fine_than_lo_fi():
         assert line[-1] == pytest.approx(0, abs=1e-8)
 
 
-def test_the_caption_tells_random_weights_from_a_file_s(tmp_path):
+def test_the_caption_distinguishes_random_weights_from_a_checkpoint(tmp_path):
     state = tmp_path / "w.pth"
     torch.manual_seed(5)
     from attnbench import build
@@ -153,18 +153,18 @@ def test_an_image_file_is_the_middle_of_itself_at_the_wanted_shape(tmp_path):
     pixels = np.zeros((20, 60, 3), dtype=np.uint8)
     pixels[:, 20:40] = (255, 51, 0)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    (image,) = images.load([tmp_path / "a.png"], 8, 8)
+    (image,) = images.load_images([tmp_path / "a.png"], 8, 8)
     np.testing.assert_allclose(image, np.broadcast_to([1, 0.2, 0], (8, 8, 3)), atol=1e-9)
     Image.new("RGB", (1, 300), (51, 0, 0)).save(tmp_path / "thin.png")
-    (thin,) = images.load([tmp_path / "thin.png"], 8, 12)
+    (thin,) = images.load_images([tmp_path / "thin.png"], 8, 12)
     np.testing.assert_allclose(thin[..., 0], 0.2, atol=1e-9)
     assert thin.shape == (8, 12, 3)
 
 
-def test_scenes_are_images_and_differ():
-    made = list(images.samples(40, 56))
+def test_synthetic_images_are_images_and_differ():
+    made = list(images.synthetic_images(40, 56))
     assert all(image.shape == (40, 56, 3) and image.min() >= 0 and image.max() <= 1 for image in made)
-    assert len({image.tobytes() for image in made}) == len(images.SCENES)
+    assert len({image.tobytes() for image in made}) == len(images.SYNTHETIC)
     slow, fast = made[1], made[3]
     assert np.abs(np.diff(fast, axis=1)).mean() > 2 * np.abs(np.diff(slow, axis=1)).mean()
 
@@ -184,14 +184,14 @@ REFUSED = {
     "no such image": (["--image", "nowhere.png"], "can be read; got 'nowhere.png'"),
     "no image": (["--image", "text.png"], "can be read; got 'text.png'"),
     "half an image": (["--image", "half.png"], "can be read; got 'half.png'"),
-    "sixteen bits": (["--image", "deep.png"], "8 bits a channel; got 'deep.png'"),
+    "sixteen bits": (["--image", "deep.png"], "8 bits per channel; got 'deep.png'"),
     "no such weights": (["--weights", "nowhere.pth"], "got 'nowhere.pth', which is not there"),
     "out is a file": (["--out", "text.png"], "text.png cannot be written"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=list(REFUSED))
-def test_refusals_tell_the_rule_and_the_values(case, tmp_path, monkeypatch):
+def test_refusals_name_the_rule_and_the_values(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("text.png").write_text("no image")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save("whole.png")
@@ -204,15 +204,15 @@ def test_refusals_tell_the_rule_and_the_values(case, tmp_path, monkeypatch):
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize(("value", "told"), [(0.0, "gives zeros"), (float("nan"), "not finite")])
-def test_an_output_without_a_spectrum_is_refused(value, told, tmp_path):
+@pytest.mark.parametrize(("value", "reason"), [(0.0, "gives zeros"), (float("nan"), "not finite")])
+def test_an_output_without_a_spectrum_is_refused(value, reason, tmp_path):
     from attnbench import build
 
     model = build("litv2_s", resolution=(64, 64))
     for part in (model.layers[2].blocks[5].attn.h_proj.weight, model.layers[2].blocks[5].attn.h_proj.bias):
         torch.nn.init.constant_(part, value)
     torch.save(model.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(AttnbenchError, match=rf"Hi-Fi of layer 6 of litv2_s .*{told}"):
+    with pytest.raises(AttnbenchError, match=rf"Hi-Fi of layer 6 of litv2_s .*{reason}"):
         spectrum.measure("litv2_s", resolution=(64, 64), weights=tmp_path / "w.pth")
 
 

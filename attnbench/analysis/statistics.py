@@ -270,26 +270,33 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
 def power_law(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Interval:
     """The exponent b of y = a x^b: least squares on logarithms, Student's interval of the slope.
 
-    Two points give an exponent without an interval.
+    Two points give an exponent without an interval. Sums are math.fsum's, exact before one rounding: published
+    exponents do not depend on the order in which a linear-algebra library adds.
 
     Raises:
         ValueError: fewer than two different x, unequal lengths, a value that is not finite and positive.
     """
-    a, b = _pairs(x, y, at_least=2)
-    if min(a.min(), b.min()) <= 0:
-        raise ValueError(f"a power law needs positive values; got {float(min(a.min(), b.min()))!r}")
-    u, v = np.log(a), np.log(b)
-    u -= u.mean()
-    square = float(u @ u)
+    a, b = (v.tolist() for v in _pairs(x, y, at_least=2))
+    if min(*a, *b) <= 0:
+        raise ValueError(f"a power law needs positive values; got {min(*a, *b)!r}")
+    u, v = _centred_logs(a), _centred_logs(b)
+    square = math.fsum(p * p for p in u)
     if square <= 1e-24:
-        raise ValueError(f"a power law needs two different x; got {float(a[0])!r} alone")
-    slope = float(u @ v) / square
+        raise ValueError(f"a power law needs two different x; got {a[0]!r} alone")
+    slope = math.fsum(p * q for p, q in zip(u, v, strict=True)) / square
     if len(a) == 2:
         return Interval(slope, -math.inf, math.inf)
-    left = v - v.mean() - slope * u
-    error = math.sqrt(float(left @ left) / (len(a) - 2) / square)
+    left = math.fsum((q - slope * p) ** 2 for p, q in zip(u, v, strict=True))
+    error = math.sqrt(left / (len(a) - 2) / square)
     reach = student_quantile(0.5 + _level(level) / 2, len(a) - 2) * error
     return Interval(slope, slope - reach, slope + reach)
+
+
+def _centred_logs(values: Sequence[float]) -> list[float]:
+    """Logarithms minus their mean."""
+    logs = [math.log(value) for value in values]
+    mean = math.fsum(logs) / len(logs)
+    return [log - mean for log in logs]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import click
 
 from attnbench.errors import AttnbenchError
 from attnbench.planning import protocol
+from attnbench.planning.sizes import size_bytes
 from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, PASSES, PRECISIONS, Sweep
 from attnbench.registry.variant import parse_value, split_list
 
@@ -103,7 +104,6 @@ _READ: dict[str, Callable[[str], Any]] = {
 _FIELD = {"pass": "pass_"}
 _NUMBERS = {"rounds": int, "processes": int, "calls": int, "target": float, "budget": float, "timeout": float}
 _NUMBER_FIELD = {"budget": "budget_s", "timeout": "timeout_s"}
-_SIZES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 def options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,22 +219,6 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
     made["overrides"] = tuple(numbers)
     protocol.get(made.get("protocol", "standard"), numbers)
     return Sweep(**made)
-
-
-def size_bytes(text: str) -> int:
-    """Read `2GiB` or a number of bytes.
-
-    Raises:
-        AttnbenchError: it is neither.
-    """
-    unit = next((u for u in _SIZES if text.endswith(u)), "")
-    try:
-        value = float(text.removesuffix(unit)) * _SIZES.get(unit, 1)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise AttnbenchError(f"a size is a number with {', '.join(_SIZES)}, or bytes; got {text!r}")
-    return int(value)
 
 
 def _setting(text: str) -> tuple[str, tuple[Any, ...]]:

@@ -34,6 +34,7 @@ def command(
     """
     from attnbench.commands.options import resolutions
     from attnbench.errors import AttnbenchError
+    from attnbench.planning.sizes import size_bytes
     from attnbench.report import recommend
     from attnbench.report.evidence import gather, stored
 
@@ -47,23 +48,3 @@ def command(
     for answer in recommend.recommend(gather(runs or stored()), question):
         for line in recommend.words(answer):
             click.echo(line)
-
-
-def size_bytes(text: str) -> int:
-    """Read `4GiB`, `512MiB` or a number of bytes.
-
-    Raises:
-        AttnbenchError: another form.
-    """
-    from attnbench.errors import AttnbenchError
-
-    for unit, shift in (("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("", 0)):
-        if text.endswith(unit):
-            try:
-                value = float(text.removesuffix(unit)) * 2**shift
-            except ValueError:
-                break
-            if 1 <= value < 2**63:
-                return int(value)
-            break
-    raise AttnbenchError(f"memory is a size such as 4GiB or 512MiB, at least one byte; got {text!r}")

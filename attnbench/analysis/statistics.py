@@ -2,6 +2,9 @@
 
 An interval that the values are too few for is infinite, (-inf, inf) or for a speed ratio (0, inf): five
 rounds cannot carry a 95 % rank interval, and their minimum and maximum would claim it.
+
+scipy.special is imported when a value is asked for: it takes 0.1 s, and most commands need none
+(docs/decisions/0006-scipy-for-distributions.md).
 """
 
 from __future__ import annotations
@@ -9,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, correlation
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnbench.analysis.distributions import f_tail, signed_rank, student_quantile, student_tail
+from attnbench.analysis.distributions import signed_rank
 
 Floats = NDArray[np.float64]
 Unit = Literal["round", "process"]
@@ -168,7 +171,7 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     mean = float(x.mean())
     if len(x) == 1:
         return Interval(mean, -math.inf, math.inf)
-    reach = student_quantile(0.5 + level / 2, len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    reach = _student_quantile(0.5 + level / 2, len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
     return Interval(mean, mean - reach, mean + reach)
 
 
@@ -189,7 +192,7 @@ class Difference:
 
     def interval(self, level: float = 0.95) -> Interval:
         """Student's interval; infinite where there are no degrees of freedom."""
-        reach = student_quantile(0.5 + _level(level) / 2, self.df) * self.error if self.df else math.inf
+        reach = _student_quantile(0.5 + _level(level) / 2, self.df) * self.error if self.df else math.inf
         return Interval(self.estimate, self.estimate - reach, self.estimate + reach)
 
     def p(self, centre: float = 0.0) -> float:
@@ -219,7 +222,7 @@ def t_p(difference: float, error: float, df: float) -> float:
         return 1.0
     if error == 0:
         return 1.0 if difference == 0 else 0.0
-    return 2 * student_tail(abs(difference) / error, df)
+    return 2 * _student_tail(abs(difference) / error, df)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -254,6 +257,16 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     return Interval(share, low, 1.0 if successes == trials else min(1.0, middle + reach))
 
 
+def spearman_rho(x: Sequence[float], y: Sequence[float]) -> float:
+    """Spearman's rho of two rankings of the same things; nan where one of them ranks nothing.
+
+    Raises:
+        ValueError: fewer than two pairs, unequal lengths, a value that is not finite.
+    """
+    a, b = (_doubled_ranks(v).tolist() for v in _pairs(x, y, at_least=2))
+    return correlation(a, b) if len(set(a)) > 1 and len(set(b)) > 1 else math.nan
+
+
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     """Kendall's tau-b of two rankings of the same things; nan where one of them ranks nothing.
 
@@ -270,26 +283,33 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
 def power_law(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Interval:
     """The exponent b of y = a x^b: least squares on logarithms, Student's interval of the slope.
 
-    Two points give an exponent without an interval.
+    Two points give an exponent without an interval. Sums are math.fsum's, exact before one rounding: published
+    exponents do not depend on the order in which a linear-algebra library adds.
 
     Raises:
         ValueError: fewer than two different x, unequal lengths, a value that is not finite and positive.
     """
-    a, b = _pairs(x, y, at_least=2)
-    if min(a.min(), b.min()) <= 0:
-        raise ValueError(f"a power law needs positive values; got {float(min(a.min(), b.min()))!r}")
-    u, v = np.log(a), np.log(b)
-    u -= u.mean()
-    square = float(u @ u)
+    a, b = (v.tolist() for v in _pairs(x, y, at_least=2))
+    if min(*a, *b) <= 0:
+        raise ValueError(f"a power law needs positive values; got {min(*a, *b)!r}")
+    u, v = _centred_logs(a), _centred_logs(b)
+    square = math.fsum(p * p for p in u)
     if square <= 1e-24:
-        raise ValueError(f"a power law needs two different x; got {float(a[0])!r} alone")
-    slope = float(u @ v) / square
+        raise ValueError(f"a power law needs two different x; got {a[0]!r} alone")
+    slope = math.fsum(p * q for p, q in zip(u, v, strict=True)) / square
     if len(a) == 2:
         return Interval(slope, -math.inf, math.inf)
-    left = v - v.mean() - slope * u
-    error = math.sqrt(float(left @ left) / (len(a) - 2) / square)
-    reach = student_quantile(0.5 + _level(level) / 2, len(a) - 2) * error
+    left = math.fsum((q - slope * p) ** 2 for p, q in zip(u, v, strict=True))
+    error = math.sqrt(left / (len(a) - 2) / square)
+    reach = _student_quantile(0.5 + _level(level) / 2, len(a) - 2) * error
     return Interval(slope, slope - reach, slope + reach)
+
+
+def _centred_logs(values: Sequence[float]) -> list[float]:
+    """Logarithms minus their mean."""
+    logs = [math.log(value) for value in values]
+    mean = math.fsum(logs) / len(logs)
+    return [log - mean for log in logs]
 
 
 @dataclass(frozen=True)
@@ -315,7 +335,28 @@ def _spread(groups: Sequence[Floats]) -> _Spread:
         return _Spread(math.sqrt(within), 0.0, 1.0)
     n0 = (total - float((sizes**2).sum()) / total) / (k - 1)
     f = between / within if within > rounding else math.inf
-    return _Spread(math.sqrt(within), math.sqrt(max(0.0, (between - within) / n0)), f_tail(f, k - 1, within_df))
+    return _Spread(math.sqrt(within), math.sqrt(max(0.0, (between - within) / n0)), _f_tail(f, k - 1, within_df))
+
+
+def _student_quantile(chance: float, df: float) -> float:
+    """The t below which Student's distribution has this chance."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, chance))
+
+
+def _student_tail(t: float, df: float) -> float:
+    """P(T > t)."""
+    from scipy.special import stdtr
+
+    return float(stdtr(df, -t))
+
+
+def _f_tail(f: float, df1: float, df2: float) -> float:
+    """P(F > f)."""
+    from scipy.special import fdtrc
+
+    return float(fdtrc(df1, df2, f))
 
 
 def _walsh(x: Floats) -> Floats:

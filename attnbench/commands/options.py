@@ -14,6 +14,7 @@ import click
 
 from attnbench.errors import AttnbenchError
 from attnbench.planning import protocol
+from attnbench.planning.sizes import size_bytes
 from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, PASSES, PRECISIONS, Sweep
 from attnbench.registry.variant import parse_value, split_list
 
@@ -103,7 +104,6 @@ _READ: dict[str, Callable[[str], Any]] = {
 _FIELD = {"pass": "pass_"}
 _NUMBERS = {"rounds": int, "processes": int, "calls": int, "target": float, "budget": float, "timeout": float}
 _NUMBER_FIELD = {"budget": "budget_s", "timeout": "timeout_s"}
-_SIZES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 _OPTIONS = (
@@ -221,22 +221,6 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
     axes["overrides"] = tuple(overrides)
     protocol.get(axes.get("protocol", "standard"), overrides)
     return Sweep(**axes)
-
-
-def size_bytes(text: str) -> int:
-    """Read `2GiB`, `512MiB` or a number of bytes, as bytes.
-
-    Raises:
-        AttnbenchError: another form, less than one byte, or 2**63 bytes or more.
-    """
-    unit = next((u for u in _SIZES if text.endswith(u)), "")
-    try:
-        value = float(text.removesuffix(unit)) * _SIZES.get(unit, 1)
-    except ValueError:
-        value = 0
-    if not 1 <= value < 1 << 63:  # false for nan too
-        raise AttnbenchError(f"memory must be a size such as 4GiB or 512MiB, at least one byte; got {text!r}")
-    return int(value)
 
 
 def _setting(text: str) -> tuple[str, tuple[Any, ...]]:

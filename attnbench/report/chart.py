@@ -300,8 +300,10 @@ def log_axes(axes: Axes) -> None:
     """Logarithmic both ways, with ticks at 1, 2 and 5 and room for labels."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    from attnbench.report.log_scale import LogScale
+
+    axes.set_xscale(LogScale(axes.xaxis))
+    axes.set_yscale(LogScale(axes.yaxis))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))

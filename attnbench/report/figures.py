@@ -96,9 +96,11 @@ def _log(axes: object, xs: Sequence[float]) -> None:
     from matplotlib.axes import Axes
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+    from attnbench.report.log_scale import LogScale
+
     assert isinstance(axes, Axes)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_xscale(LogScale(axes.xaxis))
+    axes.set_yscale(LogScale(axes.yaxis))
     axes.xaxis.set_major_locator(FixedLocator(list(xs)))
     axes.xaxis.set_minor_locator(FixedLocator([]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))

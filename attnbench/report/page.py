@@ -8,7 +8,7 @@ from typing import Any
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Estimate
 from attnbench.report.style import INK, PALETTE
-from attnbench.report.tables import Column, Table, Value, cell_text, heading_groups
+from attnbench.report.tables import Column, Table, Value, cell_text, data_number, heading_groups
 
 
 def render(
@@ -54,5 +54,5 @@ def theme_color(color: str) -> str:
 
 
 def sort_key(value: Value, column: Column) -> str:
-    """What the page sorts a cell by: the number itself, or the text."""
-    return repr(value.value) if isinstance(value, Estimate) else cell_text(value, column)
+    """What the page sorts a cell by: the number as CSV has it, or the text."""
+    return data_number(value.value) if isinstance(value, Estimate) else cell_text(value, column)

@@ -24,6 +24,8 @@ BRANCHES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
 
 def complexity(evidence: Evidence) -> Chart:
     """Figure 2: MACs by the closed formulas over resolution, window and alpha, and what was counted."""
+    from attnbench.report.log_scale import LogScale
+
     chart = Chart("fig2-complexity", "Figure 2: what a layer costs by its formula", size=(11.5, 4.0), panels=(1, 3))
     chart.caption = (
         f"Multiply-accumulates per image by closed formula at dim {DIM}, {HEADS} heads, stride 16. Left: window "
@@ -40,7 +42,7 @@ def complexity(evidence: Evidence) -> Chart:
             line.set_dashes(dashes)
         chart.mark(line, key if key in ("msa", "hilo") else "hilo", name)
         first.annotate(name, (SIDES[-1], ys[-1]), xytext=(4, 0), textcoords="offset points", va="center", color=color)
-    first.set_yscale("log")
+    first.set_yscale(LogScale(first.yaxis))
     first.set_xlim(200, 1180)
     _plain(first)
     first.set_title("over resolution")

@@ -1,4 +1,10 @@
-"""A table as data, and the same table as Markdown, CSV and LaTeX."""
+"""A table as data, and the same table as Markdown, CSV and LaTeX.
+
+How many digits a number has is decided here alone. A whole number, such as a count, is written in full. Any other
+number is computed: it has `Column.digits` significant digits (4 if not set) in Markdown, LaTeX and on the page, and
+`DATA_DIGITS` in CSV. That is ten times finer than any interval that we measure, and coarse enough that the last bits
+of a result, which depend on the CPU and on the version of a library, never reach a file.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from attnbench.report.evidence import Estimate
+
+DATA_DIGITS = 6
 
 Value = str | Estimate | None
 
@@ -58,6 +66,16 @@ def number(x: float, digits: int = 4) -> str:
     return f"{round(x, places):.{max(places, 0)}f}"
 
 
+def data_number(x: float | None) -> str:
+    """A number as CSV has it: see the module for its digits; empty for None."""
+    if x is None:
+        return ""
+    if not math.isfinite(x):
+        return repr(x)
+    rounded = x if float(x).is_integer() else float(f"{x:.{DATA_DIGITS}g}")
+    return str(int(rounded)) if float(rounded).is_integer() and abs(rounded) < 1e18 else repr(float(rounded))
+
+
 def cell_text(value: Value, column: Column) -> str:
     """A value as it is printed: `12.3 [12.1, 12.6]`."""
     if value is None:
@@ -105,7 +123,7 @@ def comma_separated(table: Table) -> str:
         for value, three in zip(row, wide, strict=True):
             if isinstance(value, Estimate):
                 ends = [value.low, value.high] if three else []
-                line += [_plain(x) for x in (value.value, *ends)]
+                line += [data_number(x) for x in (value.value, *ends)]
             else:
                 line += [_inert(value or ""), *([""] * 2 if three else [])]
         writer.writerow(line)
@@ -204,12 +222,6 @@ def heading_groups(table: Table) -> list[tuple[str, int]]:
 
 def _headed(column: Column) -> str:
     return f"{column.group}: {column.title}" if column.group else column.title
-
-
-def _plain(x: float | None) -> str:
-    if x is None:
-        return ""
-    return str(int(x)) if float(x).is_integer() and abs(x) < 1e18 else repr(float(x))
 
 
 def _inert(text: str) -> str:

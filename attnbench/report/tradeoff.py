@@ -15,10 +15,10 @@ from attnbench.report.tables import Column, Table, Value
 
 
 def rank_correlation(points: Sequence[Point]) -> tuple[float, float]:
-    """Spearman's rho and Kendall's tau of MACs and time per image."""
-    macs = [value(p, "macs") for p in points]
+    """Spearman's rho and Kendall's tau of MACs and time per image; nan where one of the two is the same for all."""
+    counts = [value(p, "macs") for p in points]
     times = [1 / value(p, SPEED) for p in points]
-    return _pearson(_ranks(macs), _ranks(times)), statistics.kendall_tau(macs, times)
+    return statistics.spearman_rho(counts, times), statistics.kendall_tau(counts, times)
 
 
 def at_the_papers_size(evidence: Evidence, machine: str) -> list[Point]:
@@ -46,17 +46,6 @@ def fewest(points: Sequence[Point]) -> Point:
     """The point with the fewest MACs; of those whose count is whole, where there are any."""
     whole = [p for p in points if "lower_bound" not in p.flags]
     return min(whole or points, key=lambda p: (macs(p), p.cell.variant))
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
-
-
-def _pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    mx, my = sum(x) / len(x), sum(y) / len(y)
-    top = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True))
-    under = math.sqrt(sum((a - mx) ** 2 for a in x) * sum((b - my) ** 2 for b in y))
-    return top / under if under else math.nan
 
 
 def flops_table(evidence: Evidence) -> Table:

@@ -18,7 +18,7 @@ from attnbench.report import (
     page,
     papers_figures,
     scaling,
-    spectrum,
+    spectrum_figure,
     tradeoff,
 )
 from attnbench.report import published as papers
@@ -97,7 +97,7 @@ def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterato
     drawn = [
         papers_figures.complexity(evidence),
         papers_figures.alpha(evidence),
-        *spectrum.charts(evidence),
+        *spectrum_figure.charts(evidence),
         *papers_figures.bars(evidence),
     ]
     yield "papers", "The papers' tables and figures beside these runs", papers.tables(evidence), drawn

@@ -168,7 +168,7 @@ def write(data: dict[str, Any], out: Path) -> list[Path]:
     Raises:
         AttnbenchError: `out` cannot be written.
     """
-    from attnbench.report import spectrum as figure
+    from attnbench.report import spectrum_figure as figure
     from attnbench.report.evidence import Evidence
     from attnbench.report.style import charts
     from attnbench.results.store import Run

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated import disturbed, processes
 
-from attnbench.analysis.distributions import f_tail, signed_rank, student_quantile, student_tail
+from attnbench.analysis.distributions import signed_rank
 from attnbench.analysis.statistics import (
     Interval,
     holm,
@@ -24,6 +26,7 @@ from attnbench.analysis.statistics import (
     ratio_p,
     signed_rank_interval,
     signed_rank_p,
+    spearman_rho,
     student_interval,
     student_p,
     welch,
@@ -35,19 +38,7 @@ NOISE = np.random.default_rng(0).normal(0.01, 0.02, 40)
 TRIALS = 3000
 
 
-# --- distributions ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("df", [1, 2.5, 3, 15, 200])
-@pytest.mark.parametrize("chance", [0.6, 0.95, 0.975, 0.9999])
-def test_students_quantile_equals_scipys(df, chance):
-    assert student_quantile(chance, df) == pytest.approx(scipy.stats.t.ppf(chance, df), rel=1e-9)
-    assert student_tail(1.7, df) == pytest.approx(scipy.stats.t.sf(1.7, df), rel=1e-9)
-
-
-@pytest.mark.parametrize(("df1", "df2", "f"), [(3, 12, 0.5), (3, 12, 4), (1, 5, 30), (23, 72, 1.3), (2, 1, 1e-3)])
-def test_the_f_tail_equals_scipys(df1, df2, f):
-    assert f_tail(f, df1, df2) == pytest.approx(scipy.stats.f.sf(f, df1, df2), rel=1e-9)
+# --- the distribution ----------------------------------------------------------------------------------------
 
 
 def test_the_signed_rank_distribution_is_exact_for_many_rounds():
@@ -56,6 +47,12 @@ def test_the_signed_rank_distribution_is_exact_for_many_rounds():
     assert chances.sum() == pytest.approx(1, abs=1e-12)
     assert chances @ s == pytest.approx(200 * 201 / 4)
     assert chances @ (s - 200 * 201 / 4) ** 2 == pytest.approx(200 * 201 * 401 / 24)
+
+
+def test_scipy_is_not_loaded_until_a_value_is_asked_for():
+    names = "attnbench, attnbench.cli, attnbench.report.write, attnbench.execution.runner, attnbench.execution.worker"
+    code = f"import sys, {names}; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 # --- intervals of one sample ------------------------------------------------------------------------------
@@ -163,7 +160,7 @@ def test_without_process_effects_the_round_is_the_unit():
 
 
 def test_processes_that_differ_become_the_unit():
-    data = [[luck + x for x in NOISE[4 * i : 4 * i + 4]] for i, luck in enumerate((0.0, 0.2, -0.3, 0.1))]
+    data = [[bias + x for x in NOISE[4 * i : 4 * i + 4]] for i, bias in enumerate((0.0, 0.2, -0.3, 0.1))]
     found = ratio(data)
     assert (found.unit, found.processes_differ) == ("process", True)
     t = scipy.stats.ttest_1samp([np.mean(d) for d in data], 0).confidence_interval()
@@ -173,7 +170,7 @@ def test_processes_that_differ_become_the_unit():
 
 
 def test_the_test_between_processes_is_scipys_one_way_analysis():
-    data = [[luck + x for x in NOISE[i : i + n]] for i, n, luck in ((0, 3, 0.0), (3, 4, 0.01), (7, 6, 0.0))]
+    data = [[bias + x for x in NOISE[i : i + n]] for i, n, bias in ((0, 3, 0.0), (3, 4, 0.01), (7, 6, 0.0))]
     p = scipy.stats.f_oneway(*data).pvalue
     assert 0.05 < p < 0.30
     found = ratio(data)
@@ -181,9 +178,9 @@ def test_the_test_between_processes_is_scipys_one_way_analysis():
 
 
 def test_unequal_rounds_estimate_the_same_variances():
-    dice = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     found = [
-        ratio([luck + dice.normal(0, 0.01, n) for n, luck in zip((2, 4, 8), dice.normal(0, 0.03, 3), strict=True)])
+        ratio([bias + rng.normal(0, 0.01, n) for n, bias in zip((2, 4, 8), rng.normal(0, 0.03, 3), strict=True)])
         for _ in range(800)
     ]
     assert np.mean([f.process_sd**2 for f in found]) == pytest.approx(0.03**2, rel=0.15)
@@ -315,11 +312,13 @@ def test_a_share_needs_trials():
         wilson(3, 2)
 
 
-def test_kendalls_tau_equals_scipys_with_ties():
+def test_rank_correlations_equal_scipys_with_ties():
     x, y = [1, 2, 2, 3, 5, 4, 4], [1, 3, 2, 2, 6, 6, 1]
+    assert spearman_rho(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
     assert kendall_tau(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
-    assert kendall_tau([1, 2, 3], [3, 2, 1]) == -1
-    assert math.isnan(kendall_tau([1, 1, 1], [1, 2, 3]))
+    for correlation in (spearman_rho, kendall_tau):
+        assert correlation([1, 2, 3], [3, 2, 1]) == -1
+        assert math.isnan(correlation([1, 1, 1], [1, 2, 3]))
 
 
 def test_the_exponent_of_a_power_law_equals_scipys_slope():

@@ -1,36 +1,69 @@
-"""The committed tables are what the committed runs give, to the byte."""
+"""The committed tables are what the committed runs give, to the byte, and no byte depends on the CPU."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-
-from attnbench.report import write
 
 REPORTS = Path(__file__).parents[2] / "reports"
 RUNS = sorted(path.parent for path in (REPORTS / "runs").glob("*/run.json"))
 
 
+def old_cpu() -> dict[str, str]:
+    """Variables with which the libraries of a process compute as they would on the oldest CPU that they serve."""
+    extensions = np.show_config("dicts")["SIMD Extensions"].get("found", [])
+    return {
+        "OPENBLAS_CORETYPE": "Prescott",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NPY_DISABLE_CPU_FEATURES": " ".join(extensions),
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX2_Usable,-FMA_Usable",
+    }
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
+    """Two folders that `attnbench report` wrote at the same time: as on this CPU, and as on an old one."""
     assert RUNS, "the repository holds reference runs"
-    folder = tmp_path_factory.mktemp("reports")
-    write(RUNS, folder)
-    return folder
+    folders = [tmp_path_factory.mktemp(name) for name in ("this", "old")]
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "attnbench", "report", *map(str, RUNS), "--out", str(folder)],
+            env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for folder, variables in zip(folders, ({}, old_cpu()), strict=True)
+    ]  # fmt: skip
+    said = [child.communicate()[1] for child in children]
+    assert [child.returncode for child in children] == [0, 0], said
+    return folders
+
+
+def different(one: Path, other: Path, *names: str) -> list[str]:
+    """The files under folders of these names that are not in both with the same bytes."""
+    found = [
+        {str(p.relative_to(root)): p.read_bytes() for name in names for p in (root / name).iterdir()}
+        for root in (one, other)
+    ]
+    return sorted(name for name in found[0].keys() | found[1].keys() if found[0].get(name) != found[1].get(name))
 
 
 def test_the_committed_tables_are_what_the_records_give(made):
-    ours = {p.name: p.read_bytes() for p in (REPORTS / "tables").iterdir()}
-    fresh = {p.name: p.read_bytes() for p in (made / "tables").iterdir()}
-    differ = sorted(name for name in ours.keys() | fresh.keys() if ours.get(name) != fresh.get(name))
-    assert differ == [], "run `make report` and commit what it changes"
+    assert different(REPORTS, made[0], "tables") == [], "run `make report` and commit what it changes"
+
+
+def test_tables_and_figures_have_the_same_bytes_on_an_old_cpu(made):
+    assert different(*made, "tables", "figures") == []
+    assert (made[0] / "index.html").read_bytes() == (made[1] / "index.html").read_bytes()
 
 
 def test_every_figure_is_committed_in_its_three_forms(made):
-    wanted = {p.name for p in (made / "figures").iterdir()}
+    wanted = {p.name for p in (made[0] / "figures").iterdir()}
     assert {p.name for p in (REPORTS / "figures").iterdir()} == wanted
 
 
 def test_the_captions_of_the_committed_figures_are_what_the_records_give(made):
-    assert (REPORTS / "figures" / "README.md").read_text() == (made / "figures" / "README.md").read_text()
+    assert (REPORTS / "figures" / "README.md").read_text() == (made[0] / "figures" / "README.md").read_text()

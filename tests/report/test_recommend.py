@@ -6,9 +6,7 @@ import pytest
 import synthetic as made
 from click.testing import CliRunner
 
-from attnbench.commands.options import size_bytes
 from attnbench.commands.recommend import command
-from attnbench.errors import AttnbenchError
 from attnbench.report.evidence import gather
 from attnbench.report.recommend import Question, recommend, words
 
@@ -75,17 +73,6 @@ def test_what_was_not_measured_is_said_with_the_command_that_measures_it(folder:
         "Nothing was measured at 1024 pixels, batch 8, training on cuda. The nearest that was: 512x512"
     )
     assert text.endswith("attnbench run --res 1024 --device cuda --batch 8 --pass train")
-
-
-@pytest.mark.parametrize(("text", "size"), [("4GiB", 4 * GIB), ("1.5MiB", 3 * 2**19), ("100", 100)])
-def test_a_size_is_read(text: str, size: int) -> None:
-    assert size_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["4GB", "", "-1GiB", "nanMiB", "1e30TiB", "0"])
-def test_another_size_is_refused(text: str) -> None:
-    with pytest.raises(AttnbenchError, match="memory must be a size"):
-        size_bytes(text)
 
 
 def test_the_command_answers(folder: Path) -> None:

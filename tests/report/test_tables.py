@@ -11,7 +11,7 @@ import synthetic as made
 
 from attnbench.report import write
 from attnbench.report.evidence import Estimate
-from attnbench.report.tables import Column, Table, comma_separated, latex, markdown, number
+from attnbench.report.tables import Column, Table, comma_separated, data_number, latex, markdown, number
 
 HOSTILE = r"<b>x</b>|`$a_b^c%&#{}~\end{tabular}"
 
@@ -83,3 +83,14 @@ def test_every_table_of_a_report_compiles(tmp_path: Path, monkeypatch: pytest.Mo
         timeout=200,
     )
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-1500:]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (28089760.0, "28089760"), (0.912057704507362, "0.912058"), (17066.302407939776, "17066.3"),
+        (1.0000000000000002, "1"), (-0.25, "-0.25"), (None, ""), (1234567.8, "1234570"),
+    ],
+)  # fmt: skip
+def test_csv_has_counts_in_full_and_six_digits_of_what_is_computed(value: float | None, text: str) -> None:
+    assert data_number(value) == text

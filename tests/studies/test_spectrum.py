@@ -15,7 +15,7 @@ from PIL import Image
 
 from attnbench.commands.spectrum import command
 from attnbench.errors import AttnbenchError
-from attnbench.report import spectrum as figure
+from attnbench.report import spectrum_figure as figure
 from attnbench.report.evidence import Evidence
 from attnbench.results.store import Run
 from attnbench.studies import images, spectrum

@@ -29,7 +29,8 @@ class LogScale(MatplotlibLogScale):
 class _Logarithm(LogTransform):
     def transform_non_affine(self, values: Any) -> NDArray[np.float64]:
         """Decades, of an array of any shape."""
-        return np.round(super().transform_non_affine(values), DECIMALS)
+        decades: Any = super().transform_non_affine(values)
+        return np.round(np.asarray(decades, dtype=float), DECIMALS)
 
     def inverted(self) -> InvertedLogTransform:
         return _Power(10)

@@ -29,7 +29,7 @@ class LogScale(MatplotlibLogScale):
 class _Logarithm(LogTransform):
     def transform_non_affine(self, values: Any) -> NDArray[np.float64]:
         """Decades, of an array of any shape."""
-        return np.round(super().transform_non_affine(values), DECIMALS)
+        return np.round(np.asarray(super().transform_non_affine(values), dtype=float), DECIMALS)
 
     def inverted(self) -> InvertedLogTransform:
         return _Power(10)

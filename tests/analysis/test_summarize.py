@@ -21,17 +21,17 @@ def cells():
 
 
 def invented(cells, *, hilo=0.5, noise=0.01, processes=4, rounds=4, process_noise=0.0, seed=0):
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     found = Found()
     for cell in cells:
         found.trials[cell.id] = {"values": {"weights_bytes": 1}, "kernel_ran": "eager", "device_name": "a machine"}
     for process in range(processes):
-        luck = dice.gauss(0, process_noise)
+        bias = rng.gauss(0, process_noise)
         for _ in range(rounds):
-            drift = math.exp(dice.gauss(0, 0.3))  # of the whole round: cancels in the ratio
+            drift = math.exp(rng.gauss(0, 0.3))  # of the whole round: cancels in the ratio
             times = {
-                cells[0].id: [0.1 * drift * math.exp(dice.gauss(0, noise))] * 3,
-                cells[1].id: [0.1 * hilo * drift * math.exp(dice.gauss(luck, noise))] * 3,
+                cells[0].id: [0.1 * drift * math.exp(rng.gauss(0, noise))] * 3,
+                cells[1].id: [0.1 * hilo * drift * math.exp(rng.gauss(bias, noise))] * 3,
             }
             host = {key: value[0] for key, value in times.items()}
             found.rounds.append({"process": process, "samples": times, "host": host, "conditions": {}, "seconds": 1.0})

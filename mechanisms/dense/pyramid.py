@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attnbench.errors import AttnbenchError
 from attnbench.registry.declaration import Size
 from attnbench.registry.variant import parse_variant
-from mechanisms.backbones.rivals import FLAT
+from mechanisms.backbones.library_models import FLAT
 from mechanisms.backbones.swap import registered
 
 WIDTH = 256  # channels of every level

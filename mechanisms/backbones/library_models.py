@@ -2,7 +2,7 @@
 
 Paper   one for each family, named in the model's notes
 Agrees  with the parameters and the counts of the authors' code, or says what differs
-        (tests/backbones/test_rivals.py)
+        (tests/backbones/test_library_models.py)
 Differs the libraries are imported when a model is built, not when it is declared. `eager` switches timm's fused
         attention off in every layer that has it, since counters do not see inside of it; `sdpa` switches it on in
         all of them, also where timm's own default leaves it off (Swin, XCiT). Weights are random.

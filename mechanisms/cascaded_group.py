@@ -30,15 +30,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 
 
-def refusal(dim: int, heads: int, key_dim: int, kernel_size: int, window_size: int) -> str | None:
+def refuses(key_dim: int, kernel_size: int, window_size: int) -> str | None:
     """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
     if key_dim < 1:
         return f"key_dim must be at least 1; got key_dim={key_dim}"
     if kernel_size < 1 or kernel_size % 2 == 0:
@@ -51,11 +49,6 @@ def refusal(dim: int, heads: int, key_dim: int, kernel_size: int, window_size: i
 def _settings(size: Size) -> tuple[int, int, int]:
     key_dim, kernel_size, window_size = (int(size.settings[k]) for k in ("key_dim", "kernel_size", "window_size"))
     return key_dim, kernel_size, window_size
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
 
 
 def macs(size: Size) -> int:
@@ -102,7 +95,7 @@ def tokens(image: Tensor) -> Tensor:
     repository="microsoft/Cream",
     defaults={"key_dim": 16, "kernel_size": 5, "window_size": 0},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa"),
     reach=reach,
     growth="quadratic",
@@ -113,18 +106,13 @@ def tokens(image: Tensor) -> Tensor:
         "windows": "the authors' models use window_size=7, whose memory grows linearly; the default is the whole map",
     },
 )
-class CascadedGroupAttention(nn.Module):
+class CascadedGroupAttention(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(
         self, dim: int, heads: int, *, grid: tuple[int, int], key_dim: int, kernel_size: int, window_size: int
     ) -> None:
         super().__init__()
-        reason = refusal(dim, heads, key_dim, kernel_size, window_size)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.key_dim, self.window_size = heads, key_dim, window_size
         self.window = (window_size, window_size) if window_size else grid
         H, W = self.window

@@ -27,7 +27,7 @@ def widths(dim: int, order: int) -> list[int]:
     return [dim // 2**i for i in range(order - 1, -1, -1)]
 
 
-def refusal(dim: int, order: int, s: float) -> str | None:
+def refuses(dim: int, order: int, s: float) -> str | None:
     """Why gnConv cannot be built so, or None."""
     if order < 1:
         return f"order must be at least 1; got order={order}"
@@ -36,11 +36,6 @@ def refusal(dim: int, order: int, s: float) -> str | None:
     if s <= 0:
         return f"s must be positive; got s={s}"
     return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, int(size.settings["order"]), float(size.settings["s"]))
 
 
 def macs(size: Size) -> int:
@@ -65,7 +60,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     defaults={"order": 4, "s": 1 / 3},
     per_stride={4: {"order": 2}, 8: {"order": 3}, 16: {"order": 4}, 32: {"order": 5}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach=reach,
     growth="linear",
 )
@@ -74,9 +69,6 @@ class HorNet(nn.Module):
 
     def __init__(self, dim: int, *, order: int, s: float) -> None:
         super().__init__()
-        reason = refusal(dim, order, s)
-        if reason:
-            raise ValueError(reason)
         self.scale = s
         self.dims = widths(dim, order)
         wide = sum(self.dims)

@@ -24,26 +24,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 from mechanisms.window import relative_position_index
 
 
-def refusal(dim: int, heads: int, num_tokens: int, window_size: int) -> str | None:
+def refuses(num_tokens: int, window_size: int) -> str | None:
     """Why LightViT's attention cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     if num_tokens < 1:
         return f"num_tokens must be at least 1; got num_tokens={num_tokens}"
     return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["num_tokens"]), int(size.settings["window_size"]))
 
 
 def macs(size: Size) -> int:
@@ -59,17 +52,13 @@ def stand_in(num_tokens: int, dim: int) -> Tensor:
     return torch.randn(1, num_tokens, dim, generator=torch.Generator().manual_seed(0)) * 0.02
 
 
-class GlobalTokenAttention(nn.Module):
+class GlobalTokenAttention(ReadsKernel, nn.Module):
     """The attention of one block; `exchange` maps global tokens and map to global tokens and map."""
 
-    kernel = "eager"
     relative_position_index: Tensor
 
     def __init__(self, dim: int, heads: int, *, window_size: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, 1, window_size)
-        if reason:
-            raise ValueError(reason)
         self.heads = heads
         self.window_size = window_size
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
@@ -117,7 +106,7 @@ class GlobalTokenAttention(nn.Module):
     repository="hunto/LightViT",
     defaults={"num_tokens": 8, "window_size": 7},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
@@ -130,9 +119,6 @@ class LightViT(GlobalTokenAttention):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
     def __init__(self, dim: int, heads: int, *, num_tokens: int, window_size: int) -> None:
-        reason = refusal(dim, heads, num_tokens, window_size)
-        if reason:
-            raise ValueError(reason)
         super().__init__(dim, heads, window_size=window_size)
         self.register_buffer("global_token", stand_in(num_tokens, dim), persistent=False)
 

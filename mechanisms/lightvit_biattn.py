@@ -25,18 +25,13 @@ from attnbench.registry.declaration import Size, mechanism
 from mechanisms.lightvit import stand_in
 
 
-def refusal(dim: int, num_tokens: int, act_ratio: float) -> str | None:
+def refuses(dim: int, num_tokens: int, act_ratio: float) -> str | None:
     """Why the gate cannot be built so, or None."""
     if int(act_ratio * dim) < 1:
         return f"act_ratio must leave at least one channel; got act_ratio={act_ratio}, dim={dim}"
     if num_tokens < 1:
         return f"num_tokens must be at least 1; got num_tokens={num_tokens}"
     return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, int(size.settings["num_tokens"]), float(size.settings["act_ratio"]))
 
 
 def macs(size: Size) -> int:
@@ -50,9 +45,6 @@ class BiAttention(nn.Module):
 
     def __init__(self, dim: int, *, act_ratio: float) -> None:
         super().__init__()
-        reason = refusal(dim, 1, act_ratio)
-        if reason:
-            raise ValueError(reason)
         reduced = int(act_ratio * dim)
         self.norm = nn.LayerNorm(dim)
         self.global_reduce = nn.Linear(dim, reduced)
@@ -94,7 +86,7 @@ class BiAttentionFFN(nn.Module):
     repository="hunto/LightViT",
     defaults={"num_tokens": 8, "act_ratio": 0.25},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach="global",
     growth="linear",
     notes={"params": "the global tokens (num_tokens x dim) are the model's parameters, not the gate's"},
@@ -103,9 +95,6 @@ class LightViTBiAttention(BiAttention):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
     def __init__(self, dim: int, *, num_tokens: int, act_ratio: float) -> None:
-        reason = refusal(dim, num_tokens, act_ratio)
-        if reason:
-            raise ValueError(reason)
         super().__init__(dim, act_ratio=act_ratio)
         self.register_buffer("global_token", stand_in(num_tokens, dim), persistent=False)
 

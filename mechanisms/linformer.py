@@ -17,22 +17,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 
-def refusal(dim: int, heads: int, k: int) -> str | None:
+def refuses(k: int) -> str | None:
     """Why Linformer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
     if k < 1:
         return f"k must be at least 1; got k={k}"
     return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["k"]))
 
 
 def macs(size: Size) -> int:
@@ -49,22 +42,17 @@ def macs(size: Size) -> int:
     repository="lucidrains/linformer",
     defaults={"k": 256},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
     notes={"published": "2.46 M and 616.56 M are k=256; fvcore's total there is 672 less, as it rounds each einsum"},
 )
-class Linformer(nn.Module):
+class Linformer(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C], for one H x W."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, grid: tuple[int, int], k: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, k)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.grid = heads, grid
         self.query = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)

@@ -19,16 +19,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import mechanism
+from attnbench.registry.declaration import ReadsKernel, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 from mechanisms.window import (
     NOTE_SDPA,
-    declines,
     from_windows,
     macs,
     reach,
-    refusal,
+    refuses,
     relative_position_bias,
     relative_position_index,
     windows,
@@ -57,22 +56,17 @@ class OffsetBias(nn.Module):
     repository="google-research/maxvit",
     defaults={"window_size": 7, "use_rel_pos": True},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
     notes={"sdpa": NOTE_SDPA},
 )
-class MaxViTBlock(nn.Module):
+class MaxViTBlock(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, window_size: int, use_rel_pos: bool) -> None:
         super().__init__()
-        reason = refusal(dim, heads, window_size)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.window_size = heads, window_size
         self.qkv = nn.Linear(dim, 3 * dim)
         self.rel_pos = OffsetBias(window_size, heads) if use_rel_pos else None

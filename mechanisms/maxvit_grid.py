@@ -21,25 +21,18 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 from mechanisms.maxvit_block import OffsetBias
 from mechanisms.window import NOTE_SDPA
 
 
-def refusal(dim: int, heads: int, grid_size: int) -> str | None:
+def refuses(grid_size: int) -> str | None:
     """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
     if grid_size < 1:
         return f"grid_size must be at least 1; got grid_size={grid_size}"
     return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["grid_size"]))
 
 
 def macs(size: Size) -> int:
@@ -64,22 +57,17 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     repository="google-research/maxvit",
     defaults={"grid_size": 7, "use_rel_pos": True},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
     notes={"sdpa": NOTE_SDPA},
 )
-class MaxViTGrid(nn.Module):
+class MaxViTGrid(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, grid_size: int, use_rel_pos: bool) -> None:
         super().__init__()
-        reason = refusal(dim, heads, grid_size)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.grid_size = heads, grid_size
         self.qkv = nn.Linear(dim, 3 * dim)
         self.rel_pos = OffsetBias(grid_size, heads) if use_rel_pos else None

@@ -29,17 +29,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 INIT_OPTIONS = ("exact", "original")
 ROUNDS = 6  # of the iteration towards the pseudo-inverse
 
 
-def refusal(dim: int, heads: int, num_landmarks: int, conv_kernel_size: int, init_option: str) -> str | None:
+def refuses(num_landmarks: int, conv_kernel_size: int, init_option: str) -> str | None:
     """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
     if num_landmarks < 1:
         return f"num_landmarks must be at least 1; got num_landmarks={num_landmarks}"
     if conv_kernel_size and (conv_kernel_size < 0 or conv_kernel_size % 2 == 0):
@@ -47,12 +45,6 @@ def refusal(dim: int, heads: int, num_landmarks: int, conv_kernel_size: int, ini
     if init_option not in INIT_OPTIONS:
         return f"init_option must be {' or '.join(INIT_OPTIONS)}; got init_option={init_option}"
     return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    at = size.settings
-    return refusal(size.dim, size.heads, int(at["num_landmarks"]), int(at["conv_kernel_size"]), str(at["init_option"]))
 
 
 def macs(size: Size) -> int:
@@ -102,7 +94,7 @@ def pseudo_inverse(a: Tensor, init_option: str) -> Tensor:
     defaults={"num_landmarks": 49, "conv_kernel_size": 0, "init_option": "exact"},
     per_stride={4: {"num_landmarks": 64}, 8: {"num_landmarks": 64}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
@@ -113,16 +105,11 @@ def pseudo_inverse(a: Tensor, init_option: str) -> Tensor:
         "init_option": "original is the authors' language model's and makes an image depend on its batch",
     },
 )
-class Nystrom(nn.Module):
+class Nystrom(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, num_landmarks: int, conv_kernel_size: int, init_option: str) -> None:
         super().__init__()
-        reason = refusal(dim, heads, num_landmarks, conv_kernel_size, init_option)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.num_landmarks, self.init_option = heads, num_landmarks, init_option
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 
@@ -58,18 +58,11 @@ def relative_position_bias(table: Tensor, index: Tensor) -> Tensor:
     return table[index].permute(2, 0, 1).contiguous()[None]
 
 
-def refusal(dim: int, heads: int, window_size: int) -> str | None:
+def refuses(window_size: int) -> str | None:
     """Why windows cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["window_size"]))
 
 
 def macs(size: Size) -> int:
@@ -86,7 +79,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     return ((i, j) for i in range(top, min(top + s, H)) for j in range(left, min(left + s, W)))
 
 
-class Windowed(nn.Module):
+class Windowed(ReadsKernel, nn.Module):
     """What plain and shifted windows share: the projections and, where it is wanted, the table of biases.
 
     Args:
@@ -96,9 +89,7 @@ class Windowed(nn.Module):
         use_rel_pos: whether a bias per head and offset is learned.
     """
 
-    kernel = "eager"
-
-    def __init__(self, dim: int, heads: int, window_size: int, use_rel_pos: bool) -> None:
+    def __init__(self, dim: int, heads: int, *, window_size: int, use_rel_pos: bool) -> None:
         super().__init__()
         self.heads, self.window_size, self.use_rel_pos = heads, window_size, use_rel_pos
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -129,7 +120,7 @@ class Windowed(nn.Module):
     repository="microsoft/Swin-Transformer",
     defaults={"window_size": 7, "use_rel_pos": False},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
@@ -140,12 +131,6 @@ class Windowed(nn.Module):
 )
 class WindowAttention(Windowed):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    def __init__(self, dim: int, heads: int, *, window_size: int, use_rel_pos: bool) -> None:
-        reason = refusal(dim, heads, window_size)
-        if reason:
-            raise ValueError(reason)
-        super().__init__(dim, heads, window_size, use_rel_pos)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend inside each window of the padded map."""

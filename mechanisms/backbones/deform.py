@@ -4,7 +4,7 @@ Paper   Pan et al.: Less is More: Pay Less Attention in Vision Transformers, AAA
         https://arxiv.org/abs/2105.14217; the operator: Dai et al., https://arxiv.org/abs/1703.06211
 Agrees  with a loop over pixels and with torchvision's operator (tests/backbones/test_deform.py); with the
         authors' LITv2-S, weights included (tests/backbones/test_litv2.py)
-Differs sampling positions of half-precision maps are computed in float32: bfloat16 knows no 56.3
+Differs sampling positions of half-precision maps are computed in float32: bfloat16 cannot represent 56.3
 
 Shapes  B images, a map H x W of C channels, h = H // 2, w = W // 2 (a last odd row or column is not read):
         offsets  b h w (t 2): dy, dx of the four taps t (row-major), from a plain 2x2 convolution
@@ -24,8 +24,8 @@ from mechanisms.grid import per_grid
 OPERATORS = ("torch", "torchvision")
 
 
-def refusal(deform: str) -> str | None:
-    """Why the operator cannot be had, or None."""
+def refuses(deform: str) -> str | None:
+    """Why the operator is not available, or None."""
     if deform not in OPERATORS:
         return f"deform must be {' or '.join(OPERATORS)}; got deform={deform}"
     if deform == "torchvision":
@@ -81,9 +81,6 @@ class DeformableConv(nn.Conv2d):
     """2x2 convolution of stride 2 from [B,H,W,C] to [B,h,w,2C] whose taps are moved by learned offsets."""
 
     def __init__(self, dim: int, *, deform: str) -> None:
-        reason = refusal(deform)
-        if reason:
-            raise ValueError(reason)
         super().__init__(dim, 2 * dim, kernel_size=2, stride=2)
         self.deform = deform
         # channels last: the kernel as a matrix over (tap, channel) is then a view

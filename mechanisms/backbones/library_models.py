@@ -1,4 +1,4 @@
-"""The published tables' rivals: classifiers that timm and transformers carry, under this project's names.
+"""Library models: classifiers of the published tables that timm and transformers have, under this project's names.
 
 Paper   one for each family, named in the model's notes
 Agrees  with the parameters and the counts of the authors' code, or says what differs
@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.errors import AttnbenchError
-from attnbench.registry.declaration import Growth, Size, mechanism
+from attnbench.registry.declaration import Growth, ReadsKernel, Resolution, mechanism
+from mechanisms.backbones import parts
 from mechanisms.backbones.names import rename
 
 Maps = Callable[[nn.Module, Tensor], list[Tensor]]
@@ -52,6 +53,7 @@ class Family:
         kernels: `sdpa` where at least one layer has a fused path.
         pyramid: whether there are maps at strides 4 to 32.
         norm_maps: whether dense tasks put a LayerNorm on each of those maps.
+        dense_resolution: what dense tasks build it for, from the image's size, where that is another.
         growth: of a call's memory with the number of pixels.
         notes: what a reader of the counts must know.
     """
@@ -69,6 +71,7 @@ class Family:
     kernels: tuple[str, ...] = ("eager", "sdpa")
     pyramid: bool = False
     norm_maps: bool = False
+    dense_resolution: Callable[[Resolution], Resolution] | None = None
     growth: Growth = "linear"
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -181,6 +184,7 @@ FAMILIES = (
             "pvt_large": {"depths": [3, 8, 27, 3]},
         },
         library="transformers", kind="Pvt", step=32, kernels=("eager",), pyramid=True, growth="quadratic",
+        dense_resolution=lambda image: (224, 224),  # the classifier's position embeddings, resized at every call
         notes={
             "fvcore": "0.8 M above the authors' code, of a resize of the position embeddings at each call",
             "params": "depend on the resolution: a position embedding with a row per token at each stage",
@@ -191,8 +195,6 @@ FAMILIES = (
         models={"cvt_13": {}}, library="transformers", kind="Cvt", kernels=("eager",), growth="quadratic",
     ),
 )  # fmt: skip
-
-FLAT = frozenset(name for family in FAMILIES if not family.pyramid for name in family.models)  # no maps for dense tasks
 
 
 def absent(library: str) -> str | None:
@@ -232,11 +234,12 @@ def _importing(library: str) -> Iterator[None]:
         ) from error
 
 
-def declines(family: Family, size: Size) -> str | None:
-    """Refuse images that the model cannot take, and a machine without its library."""
-    (h, w), classes = size.grid, size.settings["num_classes"]
-    if classes < 1:  # type: ignore[operator]  # an int by declaration
-        return f"num_classes must be at least 1; got num_classes={classes}"
+def refuses(family: Family, resolution: tuple[int, int], num_classes: int) -> str | None:
+    """Why the model cannot be built, or None: the image's size, the classes, or a library that is not installed."""
+    reason = parts.refuses(num_classes)
+    if reason:
+        return reason
+    h, w = resolution
     least = max(family.least, family.step)
     if min(h, w) < least:
         return f"resolution must be at least {least}x{least}; got {h}x{w}"
@@ -245,7 +248,7 @@ def declines(family: Family, size: Size) -> str | None:
     return absent(family.library)
 
 
-class Rival(nn.Module):
+class LibraryModel(ReadsKernel, nn.Module):
     """Map images [B,3,h,w] to logits [B,classes].
 
     Args:
@@ -273,18 +276,17 @@ class Rival(nn.Module):
         if dims is not None:
             self.dims = dims
         rename(self, "model.", "")
-        self.kernel = kernels[0]
+        self.use_kernel(kernels[0])
 
-    @property
-    def kernel(self) -> str:
-        """The attention kernel of every layer inside that has a choice."""
-        return self._kernel
+    def use_kernel(self, kernel: str) -> None:
+        """Switch the fused attention of every layer inside that has one on (`sdpa`) or off (`eager`).
 
-    @kernel.setter
-    def kernel(self, kernel: str) -> None:
+        Raises:
+            ValueError: a kernel that the model does not have.
+        """
         if kernel not in self.kernels:
             raise ValueError(f"this model runs with kernel {' or '.join(self.kernels)}; got kernel={kernel}")
-        self._kernel = kernel
+        super().use_kernel(kernel)
         for part in self.model.modules():
             if hasattr(part, "fused_attn"):
                 part.fused_attn = kernel == "sdpa"  # type: ignore[assignment]  # a plain attribute
@@ -303,14 +305,14 @@ class Rival(nn.Module):
         self._prune(self.model)
 
 
-def from_timm(family: Family, name: str, resolution: tuple[int, int], num_classes: int) -> Rival:
+def from_timm(family: Family, name: str, resolution: tuple[int, int], num_classes: int) -> LibraryModel:
     """A model of timm."""
     timm = imported("timm")
     words = {"img_size": resolution} if family.sized else {}
     model = timm.create_model(name, pretrained=False, num_classes=num_classes, **words)
     stages = {stage["reduction"]: i for i, stage in enumerate(model.feature_info)}
     last = [stages[stride] for stride in STRIDES] if family.pyramid else []
-    return Rival(
+    return LibraryModel(
         model,
         kernels=family.kernels,
         dims=[int(model.feature_info[i]["num_chs"]) for i in last] if family.pyramid else None,
@@ -320,7 +322,9 @@ def from_timm(family: Family, name: str, resolution: tuple[int, int], num_classe
     )
 
 
-def from_transformers(family: Family, words: Mapping[str, Any], resolution: tuple[int, int], num_classes: int) -> Rival:
+def from_transformers(
+    family: Family, words: Mapping[str, Any], resolution: tuple[int, int], num_classes: int
+) -> LibraryModel:
     """A model of transformers."""
     library = imported("transformers")
     with _importing("transformers"):  # the model's own module, and what that imports
@@ -329,7 +333,7 @@ def from_transformers(family: Family, words: Mapping[str, Any], resolution: tupl
     model = classifier(settings)
     if family.pyramid:
         fit(model, resolution)
-    return Rival(
+    return LibraryModel(
         model,
         kernels=family.kernels,
         dims=list(settings.hidden_sizes) if family.pyramid else None,
@@ -384,16 +388,18 @@ def _declare(family: Family, name: str, theirs: Any) -> None:
         repository=family.repository,
         scope="backbone",
         defaults={"num_classes": 1000},
-        declines=partial(declines, family),
+        refuses=partial(refuses, family),
         kernels=family.kernels,
         growth=family.growth,
+        pyramid=STRIDES if family.pyramid else (),
+        dense_resolution=family.dense_resolution,
         notes={
             "library": f"{family.library}'s {inside}, built without weights",
             "paper": ", code: ".join(filter(None, (f"{family.paper}, {family.year}", family.repository))),
             **family.notes,
         },
     )
-    def build(resolution: tuple[int, int], *, num_classes: int) -> Rival:
+    def build(resolution: tuple[int, int], *, num_classes: int) -> LibraryModel:
         return build_with(family, theirs, resolution, num_classes)
 
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size, mechanism
 from mechanisms import lightvit, lightvit_biattn
+from mechanisms.backbones import parts
 from mechanisms.backbones.parts import DropPath, drop_rates, init_linear
 from mechanisms.grid import pad_to
 
@@ -230,15 +231,9 @@ def lightvit_macs(shape: Shape, size: Size) -> int:
     return total + (H * W + T) * shape.dims[-1] * NECK + NECK * int(size.settings["num_classes"])
 
 
-def declines(shape: Shape, size: Size) -> str | None:
-    """Refuse settings that no model has."""
-    settings = size.settings
-    if settings["num_classes"] < 1:  # type: ignore[operator]  # an int by declaration
-        return f"num_classes must be at least 1; got num_classes={settings['num_classes']}"
-    if not 0 <= settings["drop_path_rate"] < 1:  # type: ignore[operator]  # a float by declaration
-        return f"drop_path_rate must lie in [0, 1); got drop_path_rate={settings['drop_path_rate']}"
-    dim = shape.dims[0]
-    return lightvit.refusal(dim, dim // 32, int(settings["num_tokens"]), int(settings["window_size"]))
+def refuses(num_classes: int, num_tokens: int, window_size: int, drop_path_rate: float) -> str | None:
+    """Why the model cannot be built with these values, or None."""
+    return parts.refuses(num_classes, drop_path_rate) or lightvit.refuses(num_tokens, window_size)
 
 
 def _declare(letter: str, shape: Shape) -> None:
@@ -256,9 +251,10 @@ def _declare(letter: str, shape: Shape) -> None:
             "drop_path_rate": shape.drop_path_rate,
         },
         macs=partial(lightvit_macs, shape),
-        declines=partial(declines, shape),
+        refuses=refuses,
         kernels=KERNELS,
         growth="linear",
+        pyramid=(8, 16, 32),
         notes={"published": "0.7, 1.7, 3.9 G by a formula that leaves some 5 % of the products out"},
     )
     def build(

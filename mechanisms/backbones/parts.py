@@ -1,4 +1,4 @@
-"""What the LIT classifiers share: patch embedding, feed-forward networks, stochastic depth, initial weights."""
+"""What the classifiers share: patch embedding, feed-forward networks, stochastic depth, initial weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PATCH = 4
+
+
+def refuses(num_classes: int, drop_path_rate: float = 0.0) -> str | None:
+    """Why no classifier can be built with these values, or None."""
+    if num_classes < 1:
+        return f"num_classes must be at least 1; got num_classes={num_classes}"
+    if not 0 <= drop_path_rate < 1:
+        return f"drop_path_rate must lie in [0, 1); got drop_path_rate={drop_path_rate}"
+    return None
 
 
 class PatchEmbed(nn.Module):

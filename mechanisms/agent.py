@@ -30,7 +30,7 @@ TABLE = 7  # side of the bias tables, whatever agent_num is
 
 
 def refuses(agent_num: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if agent_num < 1 or isqrt(agent_num) ** 2 != agent_num:
         return f"agent_num must be the square of a whole number; got agent_num={agent_num}"
     return None

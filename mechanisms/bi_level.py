@@ -29,7 +29,7 @@ from mechanisms.grid import crop, pad_to
 
 
 def refuses(n_win: int, topk: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if n_win < 1:
         return f"n_win must be at least 1; got n_win={n_win}"
     if not 1 <= topk <= n_win**2:

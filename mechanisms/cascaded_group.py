@@ -36,7 +36,7 @@ from mechanisms.grid import crop, pad_to
 
 
 def refuses(key_dim: int, kernel_size: int, window_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if key_dim < 1:
         return f"key_dim must be at least 1; got key_dim={key_dim}"
     if kernel_size < 1 or kernel_size % 2 == 0:

@@ -33,7 +33,7 @@ def one_branch(grid: tuple[int, int], stride: int, split_size: int) -> bool:
 
 
 def refuses(heads: int, grid: tuple[int, int], stride: int, split_size: int) -> str | None:
-    """Why CSWin cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if split_size < 1:
         return f"split_size must be at least 1; got split_size={split_size}"
     if heads % 2 and not one_branch(grid, stride, split_size):

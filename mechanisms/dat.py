@@ -39,7 +39,7 @@ def refuses(
     offset_range_factor: float,
     geometry: int,
 ) -> str | None:
-    """Why DAT cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if n_groups < 1 or heads % n_groups:
         return f"n_groups must divide heads; got n_groups={n_groups}, heads={heads}"
     if ksize < 1 or ksize % 2 == 0:

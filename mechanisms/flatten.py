@@ -30,7 +30,7 @@ from mechanisms.precision import wide
 
 
 def refuses(focusing_factor: int, kernel_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if focusing_factor < 1:
         return f"focusing_factor must be at least 1; got focusing_factor={focusing_factor}"
     if kernel_size < 1 or kernel_size % 2 == 0:

@@ -39,7 +39,7 @@ def ring(w: int, e: int) -> list[tuple[int, Place]]:
 
 
 def refuses(window_size: int, expand_size: int, focal_window: int, focal_level: int) -> str | None:
-    """Why Focal cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     if not 0 <= expand_size <= window_size:

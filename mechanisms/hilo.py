@@ -36,7 +36,7 @@ def split(dim: int, heads: int, window_size: int, alpha: float) -> tuple[int, in
 
 
 def refuses(window_size: int, alpha: float) -> str | None:
-    """Why HiLo cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     if not 0 <= alpha <= 1:

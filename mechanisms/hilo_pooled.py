@@ -30,7 +30,7 @@ from mechanisms.grid import pool_mean
 
 
 def refuses(window_size: int, alpha: float, projection: str) -> str | None:
-    """Why it cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if projection not in ("before", "after"):
         return f"projection must be before or after (the enlargement); got projection={projection}"
     return hilo.refuses(window_size, alpha)

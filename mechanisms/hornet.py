@@ -28,7 +28,7 @@ def widths(dim: int, order: int) -> list[int]:
 
 
 def refuses(dim: int, order: int, s: float) -> str | None:
-    """Why gnConv cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if order < 1:
         return f"order must be at least 1; got order={order}"
     if dim % 2 ** (order - 1):

@@ -31,7 +31,7 @@ from mechanisms.window import relative_position_index
 
 
 def refuses(num_tokens: int, window_size: int) -> str | None:
-    """Why LightViT's attention cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     if num_tokens < 1:

@@ -26,7 +26,7 @@ from mechanisms.lightvit import stand_in
 
 
 def refuses(dim: int, num_tokens: int, act_ratio: float) -> str | None:
-    """Why the gate cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if int(act_ratio * dim) < 1:
         return f"act_ratio must leave at least one channel; got act_ratio={act_ratio}, dim={dim}"
     if num_tokens < 1:

@@ -21,7 +21,7 @@ from mechanisms.sra import cross
 
 
 def refuses(pool_size: int) -> str | None:
-    """Why linear SRA cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if pool_size < 1:
         return f"pool_size must be at least 1; got pool_size={pool_size}"
     return None

@@ -22,7 +22,7 @@ from mechanisms.attend import attend
 
 
 def refuses(k: int) -> str | None:
-    """Why Linformer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if k < 1:
         return f"k must be at least 1; got k={k}"
     return None

@@ -29,7 +29,7 @@ EPSILON = 1e-5  # a query whose features all vanish gets zero
 
 
 def refuses(dim_head: int, scales: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if dim_head < 1:
         return f"dim_head must be at least 1; got dim_head={dim_head}"
     if scales < 1 or scales % 2 == 0:

@@ -58,7 +58,7 @@ def neighbors(H: int, W: int, kernel_size: int, dilation: int, device: torch.dev
 
 
 def refuses(kernel_size: int, dilation: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if kernel_size < 1 or kernel_size % 2 == 0:
         return f"kernel_size must be odd and at least 1; got kernel_size={kernel_size}"
     if dilation < 1:

@@ -37,7 +37,7 @@ ROUNDS = 6  # of the iteration towards the pseudo-inverse
 
 
 def refuses(num_landmarks: int, conv_kernel_size: int, init_option: str) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if num_landmarks < 1:
         return f"num_landmarks must be at least 1; got num_landmarks={num_landmarks}"
     if conv_kernel_size and (conv_kernel_size < 0 or conv_kernel_size % 2 == 0):

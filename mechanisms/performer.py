@@ -36,7 +36,7 @@ def random_features(m: int, d: int) -> Tensor:
 
 
 def refuses(nb_features: int, stabiliser: str) -> str | None:
-    """Why Performer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if nb_features < 1:
         return f"nb_features must be at least 1; got nb_features={nb_features}"
     if stabiliser not in STABILISERS:

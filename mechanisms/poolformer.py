@@ -21,7 +21,7 @@ from attnbench.registry.declaration import Size, mechanism
 
 
 def refuses(pool_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if pool_size < 3 or pool_size % 2 == 0:
         return f"pool_size must be odd and at least 3; got pool_size={pool_size}"
     return None

@@ -30,7 +30,7 @@ from mechanisms.grid import crop, pad_to
 
 
 def refuses(sr_ratio: int, topk: int) -> str | None:
-    """Why QuadTree attention cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if sr_ratio < 1:
         return f"sr_ratio must be at least 1; got sr_ratio={sr_ratio}"
     if topk < 1:

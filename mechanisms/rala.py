@@ -28,7 +28,7 @@ from mechanisms.precision import wide
 
 
 def refuses(dim: int, heads: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if dim % (4 * heads):
         return f"dim must be a multiple of 4 times heads; got dim={dim}, heads={heads}"
     return None

@@ -26,7 +26,7 @@ from attnbench.registry.declaration import Size, mechanism
 
 
 def refuses(patch_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     return None if patch_size >= 1 else f"patch_size must be at least 1; got patch_size={patch_size}"
 
 

@@ -49,7 +49,7 @@ def shift_mask(
 
 
 def refuses(window_size: int, shift_size: int) -> str | None:
-    """Why shifted windows cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if not 0 <= shift_size < max(window_size, 1):
         return f"shift_size must lie between 0 and window_size - 1; got {shift_size=}, {window_size=}"
     return window.refuses(window_size)

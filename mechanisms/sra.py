@@ -42,7 +42,7 @@ def reduced(x: Tensor, convolution: nn.Conv2d) -> Tensor:
 
 
 def refuses(sr_ratio: int) -> str | None:
-    """Why SRA cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if sr_ratio < 1:
         return f"sr_ratio must be at least 1; got sr_ratio={sr_ratio}"
     return None

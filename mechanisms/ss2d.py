@@ -32,7 +32,7 @@ SHORTEST, LONGEST = 0.001, 0.1  # steps dt at the start of training
 
 
 def refuses(dim: int, ssm_ratio: float, d_state: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if int(ssm_ratio * dim) < 1:
         return f"ssm_ratio must leave at least one channel; got ssm_ratio={ssm_ratio}, dim={dim}"
     if d_state < 1:

@@ -21,7 +21,7 @@ from mechanisms.twins_gsa import twins_gsa
 
 
 def refuses(window_size: int, sr_ratio: int) -> str | None:
-    """Why one of the layers cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     return window.refuses(window_size) or sra.refuses(sr_ratio)
 
 

@@ -59,17 +59,21 @@ def relative_position_bias(table: Tensor, index: Tensor) -> Tensor:
 
 
 def refuses(window_size: int) -> str | None:
-    """Why windows cannot be built so, or None."""
+    """Why it cannot be built with these values, or None."""
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     return None
 
 
+def attention_macs(size: Size, side: int) -> int:
+    """Of the projections and the two products, where every token of the padded map attends to side x side tokens."""
+    H, W = size.padded(side)
+    return 4 * H * W * size.dim**2 + 2 * H * W * side**2 * size.dim
+
+
 def macs(size: Size) -> int:
     """Of the projections and the two products, on the padded map."""
-    s, C = int(size.settings["window_size"]), size.dim
-    H, W = size.padded(s)
-    return 4 * H * W * C**2 + 2 * H * W * s**2 * C
+    return attention_macs(size, int(size.settings["window_size"]))
 
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:

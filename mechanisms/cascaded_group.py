@@ -4,12 +4,12 @@ Paper   Liu et al.: EfficientViT: Memory Efficient Vision Transformer with Casca
         https://arxiv.org/abs/2305.07027
 Agrees  with timm's layer with the same weights, on the whole map and in windows, checked where timm is installed, and
         with a loop over heads and pairs of tokens (tests/mechanisms/test_cascaded_group.py). Parameters and buffers
-        bear the names in the authors' code, which was not run.
+        have the names in the authors' code, which was not run.
 Differs window_size=0, the default here, attends over the whole map, for the one grid that the layer is built for;
         the authors' models cut it into windows of 7 (window_size=7). A map that the window does not divide is
         padded with zeros at the right and the bottom, smaller ones too (padded tokens are attended to, unmasked).
         The width of the values is C / n, as the cascade needs it: there is no attn_ratio, which is that over
-        key_dim. One kernel_size serves all heads, where some of the authors' models have 7, 5, 3, 3. Biases are read
+        key_dim. All heads have one kernel_size, where some of the authors' models have 7, 5, 3, 3. Biases are read
         from their table on every call; the authors keep them in eval mode. The last normalisation starts at 1; in the
         authors' code at 0, so that their residual block starts as the identity.
 

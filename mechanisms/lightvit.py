@@ -4,7 +4,7 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
         https://arxiv.org/abs/2207.05557
 Agrees  with the attention of hunto/LightViT's detection code, weights included, and with the classification
         code where the window divides the grid (tests/mechanisms/test_lightvit.py)
-Differs as a layer it owns its global tokens: a fixed buffer (`global_token`) that stands for the parameter of
+Differs as a layer it owns its global tokens: a fixed buffer (`global_token`) in place of the parameter of
         the authors' model, so that the layer's parameters are those of their attention; what it makes of the
         tokens is counted and dropped. A backbone builds `GlobalTokenAttention` and passes its own tokens
         through `exchange`.
@@ -69,7 +69,7 @@ class GlobalTokenAttention(ReadsKernel, nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def exchange(self, tokens: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map global tokens [B,T,C] and a map [B,H,W,C] to the same shapes; each hears from the other."""
+        """Map global tokens [B,T,C] and a map [B,H,W,C] to the same shapes; each attends to the other."""
         B, H, W, C = x.shape
         n = self.heads
         padded = self.qkv(pad_to(x, self.window_size))

@@ -4,7 +4,7 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
         https://arxiv.org/abs/2207.05557
 Agrees  with the gate in the FFN of hunto/LightViT, weights included (tests/mechanisms/test_lightvit_biattn.py)
 Differs in the authors' model the gate ends an FFN that global tokens pass together with the map. As a layer it is
-        the gate alone and owns its global tokens (`global_token`, a buffer that stands for their parameter): they
+        the gate alone and owns its global tokens (`global_token`, a buffer in place of their parameter): they
         take part in the mean and in the count, and what becomes of them is dropped; joining them to the map is a
         copy that the model spares. A backbone builds `BiAttentionFFN` and passes its own tokens through
         `exchange`. There are no heads.
@@ -71,7 +71,7 @@ class BiAttentionFFN(nn.Module):
         self.attn = BiAttention(dim, act_ratio=act_ratio)
 
     def exchange(self, tokens: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map global tokens [B,T,C] and a map [B,H,W,C] to the same shapes; the gate hears from both."""
+        """Map global tokens [B,T,C] and a map [B,H,W,C] to the same shapes; the gate reads both."""
         B, H, W, C = x.shape
         both = torch.cat([tokens, x.reshape(B, H * W, C)], dim=1)
         y = self.attn.gated(self.fc2(F.gelu(self.fc1(both))))

@@ -4,7 +4,7 @@ Paper   Wang et al.: Linformer, 2020, https://arxiv.org/abs/2006.04768
 Agrees  with the layer that the LITv2 authors' benchmark times and, weights renamed, with lucidrains/linformer
         (tests/mechanisms/test_linformer.py)
 Differs nothing; the benchmark's script says k = 128, the published figures were made with k = 256, the default here.
-        The layer serves the one grid for which it is built.
+        The layer works for the one grid that it is built for.
 
 Shapes  B images, N = H W tokens, C channels, n heads, D = C / n, k projected tokens:
         q       b h w (n d)   -> b n (h w) d

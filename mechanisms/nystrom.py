@@ -100,7 +100,7 @@ def pseudo_inverse(a: Tensor, init_option: str) -> Tensor:
     growth="linear",
     batch_coupled=coupling,
     notes={
-        "kernels": "sdpa and flex serve softmax(q' k^T) v alone; the other two maps are multiplied with a matrix that "
+        "kernels": "sdpa and flex run softmax(q' k^T) v only; the other two maps are multiplied with a matrix that "
         "is no value",
         "init_option": "original is the authors' language model's and makes an image depend on its batch",
     },

@@ -110,7 +110,7 @@ class ShiftedWindowAttention(Windowed):
     def _masked(self, qkv: Tensor) -> Tensor:
         B, H, W, _ = qkv.shape
         s, n = self.window_size, self.heads
-        # images stand where attention expects heads, so that one mask serves them all
+        # images take the place of heads, so that one mask is enough for all of them
         qkv = qkv.view(B, H // s, s, W // s, s, 3, n, -1).permute(5, 1, 3, 6, 0, 2, 4, 7)
         q, k, v = qkv.reshape(3, (H // s) * (W // s) * n, B, s * s, -1)
         mask, table = shift_mask(H, W, s, self.shift_size, n, q.device, q.dtype), self.bias()

@@ -79,7 +79,7 @@ def scan(a: Tensor, b: Tensor) -> Tensor:
     refuses=refuses,
     reach="global",
     growth="linear",
-    notes={"scan": "no counter sees the scan; the authors book 9 x 4 N D S + 4 N D FLOPs for it"},
+    notes={"scan": "no counter sees the scan; the authors count 9 x 4 N D S + 4 N D FLOPs for it"},
 )
 class SS2D(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""

@@ -1,4 +1,4 @@
-"""What `attnbench check` demands of a mechanism, built-in or a stranger's, and what each demand found."""
+"""The checks of `attnbench check` for any mechanism, built-in or from a plugin, and their findings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnbench.conformance import behaviour, structure
 from attnbench.conformance.subject import CheckError, Finding, Note, Subject, attempt
 from attnbench.errors import AttnbenchError
 
-# In the order of a beginner's mistakes; a failure of the first leaves the others without a meaning.
+# The most frequent mistakes first; where the first check fails, the others would mean nothing.
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "shape": behaviour.form,
     "strides": behaviour.strides,
@@ -54,7 +54,7 @@ class Report:
 
 
 def examine(subject: Subject, *, only: tuple[str, ...] = ()) -> Report:
-    """Run the checks (all, or those named in `only`) and gather what they found."""
+    """Run the checks (all, or those named in `only`) and collect their findings."""
     findings = tuple(_findings(subject, only or tuple(CHECKS)))
     return Report(str(subject.variant), subject.declaration.source, subject.dim, subject.heads, findings)
 

@@ -1,4 +1,4 @@
-"""What a mechanism says of itself: the `@mechanism` decorator and the `Declaration` it makes.
+"""How a mechanism is described: the `@mechanism` decorator and the `Declaration` it makes.
 
 This is the only part of the harness that a mechanism's file imports. No torch here.
 """
@@ -77,7 +77,7 @@ class Description:
         paper: a link or identifier; `year` of publication.
         repository: the authors' code, as owner/name; empty when there is none.
         scope: a layer, a whole backbone or a task model.
-        defaults: the settings' default values, the only place where they stand.
+        defaults: the settings' default values; the constructor has none.
         per_stride: the authors' settings where a stride's differ from `defaults`.
         macs: closed formula: multiply-accumulates of linear layers, convolutions and matrix products per
             image; `None` when the author gives none.
@@ -100,7 +100,7 @@ class Description:
             `None` where the declaration does not say.
         dense_resolution: the image size in pixels that dense tasks build a backbone for, from the task's own image
             size; `None` for the latter itself.
-        notes: what a reader of the counts must know (a published figure that is counted otherwise, say).
+        notes: what qualifies the counts (for example a published figure that is counted in another way).
     """
 
     name: str
@@ -129,7 +129,7 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration(Description):
-    """All that the harness knows of a mechanism: its author's description, what builds it, and where it stands.
+    """A registered mechanism: its author's description, what builds it, and where it was declared.
 
     Attributes:
         build: the `nn.Module` class (or a function that returns a module).

@@ -1,4 +1,4 @@
-"""Deformable token merging: each kernel tap of a 2x2, stride-2 convolution reads where the image tells it to.
+"""Deformable token merging: each kernel tap of a 2x2, stride-2 convolution reads at offsets computed from the image.
 
 Paper   Pan et al.: Less is More: Pay Less Attention in Vision Transformers, AAAI 2022,
         https://arxiv.org/abs/2105.14217; the operator: Dai et al., https://arxiv.org/abs/1703.06211

@@ -55,7 +55,7 @@ class Family:
         norm_maps: whether dense tasks put a LayerNorm on each of those maps.
         dense_resolution: what dense tasks build it for, from the image's size, where that is another.
         growth: of a call's memory with the number of pixels.
-        notes: what a reader of the counts must know.
+        notes: what qualifies the counts.
     """
 
     title: str
@@ -113,7 +113,7 @@ FAMILIES = (
         sized=True, step=16, growth="quadratic",
         notes={
             "params": "depend on the resolution: the position embedding has a row per token",
-            "sdpa": "serves the two class-attention layers; the 24 talking-heads layers have no fused path",
+            "sdpa": "runs in the two class-attention layers; the 24 talking-heads layers have no fused path",
         },
     ),
     Family(
@@ -198,7 +198,7 @@ FAMILIES = (
 
 
 def absent(library: str) -> str | None:
-    """Why a library cannot be imported, as far as a look at what is installed tells; quick."""
+    """Why a library is missing, by the list of installed packages; nothing is imported."""
     for package in NEEDS[library]:
         if find_spec(package) is None:
             needed = library if package == library else f"{library}, which needs {package}"
@@ -253,7 +253,7 @@ class LibraryModel(ReadsKernel, nn.Module):
 
     Args:
         model: the library's.
-        kernels: what its attention runs with.
+        kernels: the kernels of its attention.
         dims: channels of the maps that dense tasks read; None for a model without a pyramid.
         maps: from the model and images to these maps [B,C,H,W].
         prune: takes out what the maps do not need.
@@ -344,7 +344,7 @@ def from_transformers(
 
 
 def fit(model: Any, resolution: tuple[int, int]) -> None:
-    """Give PVT position embeddings for a map that need not be square; its own configuration knows squares alone."""
+    """Give PVT position embeddings for a map that need not be square; its own configuration has squares only."""
     h, w = resolution
     for stride, stage in zip(STRIDES, model.pvt.encoder.patch_embeddings, strict=True):
         table = stage.position_embeddings

@@ -183,7 +183,7 @@ class LightViT(nn.Module):
         Each is what its stage's last block gives, before the merge, without a norm and without the global
         tokens: the detectors put a LayerNorm of their own on each map. As in the authors' detection code the
         very last network does not see the global tokens. The maps are views of [B,H,W,C] tensors
-        (channels_last memory). Any image size serves.
+        (channels_last memory). Any image size is accepted.
         """
         return [apart(z, grid)[1].permute(0, 3, 1, 2) for z, grid in self._run(x, keep_tokens=False)]
 
@@ -193,7 +193,7 @@ class LightViT(nn.Module):
         return self.head(self.neck(self.norm(z)).mean(dim=1))
 
     def _run(self, x: Tensor, *, keep_tokens: bool) -> list[tuple[Tensor, tuple[int, int]]]:
-        """Each stage's sequence and its map's size; `keep_tokens`: also through the very last network."""
+        """Each stage's sequence and its map's size; `keep_tokens`: also through the last network."""
         x = self.patch_embed(x)
         grid = (x.shape[1], x.shape[2])
         z = torch.cat((self.global_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)), dim=1)

@@ -36,7 +36,7 @@ class PatchEmbed(nn.Module):
 
 
 class FFN(nn.Module):
-    """Linear, GELU, linear; each token for itself."""
+    """Linear, GELU, linear; each token on its own."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Depthwise(nn.Module):
 
 
 class ConvFFN(nn.Module):
-    """Linear, depthwise 3x3, GELU, linear: it tells positions apart by the map's zero border."""
+    """Linear, depthwise 3x3, GELU, linear: the map's zero border lets it distinguish positions."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()

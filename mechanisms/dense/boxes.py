@@ -40,7 +40,7 @@ def refusal(setting: str, value: str, allowed: Sequence[str]) -> str | None:
 
 
 def resolved(nms: str) -> str:
-    """What `auto` stands for on this machine."""
+    """What `auto` means on this machine."""
     if nms == "auto":
         return "none" if torchvision_error() else "torchvision"
     return nms

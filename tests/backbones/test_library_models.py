@@ -1,4 +1,4 @@
-"""The rivals of timm and transformers: counts of the authors' code, kernels, maps, refusals, and lazy imports.
+"""The library models of timm and transformers: counts of the authors' code, kernels, maps, refusals, and lazy imports.
 
 What needs the libraries runs in one process of its own, since the stand-in for torchvision must not be seen by
 other tests. Integers are of timm 1.0.31 and transformers 5.23; newer versions may count otherwise.
@@ -287,7 +287,7 @@ def test_state_dicts_have_the_librarys_names(child, name):
     assert child.submit(names_and_reload, name).result() == (set(), True)
 
 
-def test_every_published_rival_has_a_partner_but_three():
+def test_every_published_model_has_a_library_model_but_three():
     wanted = {variants[0] for table in (BACKBONES, AT_384) for _, variants in table.values()}
     known = set(registry.load(entry_points=False).names("backbone"))
     assert wanted - known == UNCARRIED
@@ -337,7 +337,7 @@ def test_without_its_library_a_model_declines_with_the_remedy(monkeypatch, name,
         model(name)
 
 
-def test_a_library_that_cannot_be_imported_is_told_in_one_sentence(monkeypatch, tmp_path):
+def test_a_library_that_cannot_be_imported_is_reported_in_one_sentence(monkeypatch, tmp_path):
     (tmp_path / "timm.py").write_text(
         "try:\n    raise RuntimeError('no nms\\nmore')\nexcept RuntimeError as error:\n"
         "    raise ImportError from error\n"
@@ -355,7 +355,7 @@ def test_a_library_that_cannot_be_imported_is_told_in_one_sentence(monkeypatch, 
 
 
 @pytest.mark.parametrize("name", ["swin_tiny", "cvt_13"])
-def test_a_torchvision_of_another_torch_is_told_in_one_sentence(name):
+def test_a_torchvision_of_another_torch_is_reported_in_one_sentence(name):
     absent = torchvision_stand_in.missing()
     if absent:
         pytest.skip(f"not installed: {absent}")

@@ -151,9 +151,7 @@ def test_an_exception_in_refuses_is_a_reason_and_not_a_crash(tmp_path):
 
 
 def test_refuses_cannot_ask_for_what_the_constructor_does_not_take():
-    with pytest.raises(
-        AttnbenchError, match=r"refuses takes what the constructor takes: dim, .*, k; got window"
-    ):
+    with pytest.raises(AttnbenchError, match=r"refuses takes what the constructor takes: dim, .*, k; got window"):
 
         @mechanism(name="bad", defaults={"k": 1}, refuses=lambda k, window: None)
         class Bad:

@@ -37,7 +37,7 @@ def refuses(agent_num: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the four products and the depthwise convolution."""
+    """MACs of the projections, the four products and the depthwise convolution."""
     N, C, a = size.tokens, size.dim, int(size.settings["agent_num"])
     return 4 * N * C**2 + 4 * a * N * C + 9 * N * C
 

@@ -42,7 +42,7 @@ def _settings(size: Size) -> tuple[int, int]:
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the depthwise convolution, the routing and the two products, on the padded map."""
+    """MACs of the projections, the depthwise convolution, the routing and the two products, on the padded map."""
     r, t = _settings(size)
     C, everything = size.dim, t == r**2
     H, W = size.grid if everything else size.padded(r)
@@ -81,7 +81,7 @@ class BiLevelRouting(ReadsKernel, nn.Module):
         self.wo = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend to the chosen regions, add what stands around each token."""
+        """Attend to the chosen regions, add the surroundings of each token."""
         H, W, C = x.shape[1:]
         routed = self.topk < self.n_win**2
         if routed:

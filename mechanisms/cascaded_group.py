@@ -52,7 +52,7 @@ def _settings(size: Size) -> tuple[int, int, int]:
 
 
 def macs(size: Size) -> int:
-    """Of the convolutions and of each head's two products, on the padded map."""
+    """MACs of the convolutions and of each head's two products, on the padded map."""
     (k, kernel_size, s), C, n = _settings(size), size.dim, size.heads
     H, W = size.padded(s) if s else size.grid
     N, M, d = H * W, s**2 if s else H * W, C // n

@@ -45,7 +45,7 @@ def refuses(heads: int, grid: tuple[int, int], stride: int, split_size: int) -> 
 
 
 def macs(size: Size) -> int:
-    """Of the linear layers, the convolutions and the two products, on each branch's padded map."""
+    """MACs of the linear layers, the convolutions and the two products, on each branch's padded map."""
     s, C, N, (H, W) = int(size.settings["split_size"]), size.dim, size.tokens, size.grid
     if one_branch(size.grid, size.stride, s):
         return 4 * N * C**2 + 9 * N * C + 2 * N**2 * C

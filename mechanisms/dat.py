@@ -62,7 +62,7 @@ def sampling_map(grid: tuple[int, int], offset_stride: int) -> tuple[int, int]:
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the offsets and the two products."""
+    """MACs of the projections, the offsets and the two products."""
     N, C, k = size.tokens, size.dim, int(size.settings["ksize"])
     h, w = sampling_map(size.grid, int(size.settings["offset_stride"]))
     return 2 * N * C**2 + 2 * h * w * C**2 + (k**2 + 2) * h * w * C + 2 * N * h * w * C

@@ -39,7 +39,7 @@ def refuses(focusing_factor: int, kernel_size: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Those of linear attention and of the convolution."""
+    """MACs of linear attention and of the convolution."""
     return linear_attention_macs(size) + int(size.settings["kernel_size"]) ** 2 * size.tokens * size.dim
 
 
@@ -69,7 +69,7 @@ class Flatten(nn.Module):
         self.positional_encoding = nn.Parameter(torch.zeros(1, grid[0] * grid[1], dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sum sharpened keys and values up, read the sums with every query, add what lies around each value."""
+        """Sum sharpened keys and values up, read the sums with every query, add the surroundings of each value."""
         B, H, W, C = x.shape
         if self.grid != (H, W):
             built = "x".join(map(str, self.grid))

@@ -59,7 +59,7 @@ def _settings(size: Size) -> tuple[int, int, int, int]:
 
 
 def macs(size: Size) -> int:
-    """Of the linear layers, the summaries and the two products, on the padded map."""
+    """MACs of the linear layers, the summaries and the two products, on the padded map."""
     w, e, f, level = _settings(size)
     (H, W), C = size.padded(w), size.dim
     keys = w**2 + (4 * w**2 - 4 * (w - e) ** 2) + (f**2 if level == 2 else 0)
@@ -83,7 +83,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[Place]:
 
 @per_grid
 def _keys(rows: int, columns: int, w: int, e: int, f: int, wrap: bool, device: torch.device) -> Tensor:
-    """Each window's keys [2,P,m]: places among windows of w^2 tokens (and a summary, if f > 0); 1 if out of play."""
+    """Each window's keys [2,P,m]: places among windows of w^2 tokens (and a summary, if f > 0); 1 where masked."""
     size, step = torch.tensor((rows, columns), device=device), w * w + (f > 0)
     offsets = [(i, j) for i in range(w) for j in range(w)] + [place for _, place in ring(w, e)]
     windows = torch.cartesian_prod(torch.arange(rows, device=device), torch.arange(columns, device=device))[:, None]

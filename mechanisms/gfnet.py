@@ -23,7 +23,7 @@ from attnbench.registry.declaration import Size, mechanism
 
 
 def macs(size: Size) -> int:
-    """Of linear layers, convolutions and matrix products: there are none."""
+    """0 MACs: there are no linear layers, convolutions or matrix products."""
     return 0
 
 

@@ -49,7 +49,7 @@ def _settings(size: Size) -> tuple[int, float]:
 
 
 def macs(size: Size) -> int:
-    """Of both branches, on the padded map."""
+    """MACs of both branches, on the padded map."""
     s, alpha = _settings(size)
     low, high = split(size.dim, size.heads, s, alpha)
     H, W = size.padded(s)
@@ -61,7 +61,7 @@ def macs(size: Size) -> int:
 
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
-    """Everything, while a Lo-Fi head is there; else the window of (y, x)."""
+    """Everything, if there is a Lo-Fi head; else the window of (y, x)."""
     s, alpha = _settings(size)
     (H, W), everywhere = size.grid, split(size.dim, size.heads, s, alpha)[0] > 0
     return ((i, j) for i in range(H) for j in range(W) if everywhere or (i // s == y // s and j // s == x // s))

@@ -42,7 +42,7 @@ def _settings(size: Size) -> tuple[int, float, str]:
 
 
 def macs(size: Size) -> int:
-    """Of both branches, on the padded map."""
+    """MACs of both branches, on the padded map."""
     s, alpha, projection = _settings(size)
     low, high = hilo.split(size.dim, size.heads, s, alpha)
     H, W = size.padded(s)

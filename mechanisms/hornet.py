@@ -39,7 +39,7 @@ def refuses(dim: int, order: int, s: float) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the 1x1 convolutions and of 49 taps for each of S channels."""
+    """MACs of the 1x1 convolutions and of 49 taps for each of S channels."""
     d = widths(size.dim, int(size.settings["order"]))
     steps = sum(a * b for a, b in pairwise(d))
     return size.tokens * (3 * size.dim**2 + 49 * sum(d) + steps)

@@ -40,7 +40,7 @@ def refuses(num_tokens: int, window_size: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the linear layers and the three attentions."""
+    """MACs of the linear layers and the three attentions."""
     s, T = int(size.settings["window_size"]), int(size.settings["num_tokens"])
     (H, W), N, C = size.padded(s), size.tokens, size.dim
     inside = 3 * (H * W + T) * C**2 + 2 * H * W * s**2 * C
@@ -48,7 +48,7 @@ def macs(size: Size) -> int:
 
 
 def stand_in(num_tokens: int, dim: int) -> Tensor:
-    """Global tokens for a layer without its model: the same ones every time, spread as the authors start theirs."""
+    """Global tokens for a layer without its model: always the same, with the authors' initial deviation."""
     return torch.randn(1, num_tokens, dim, generator=torch.Generator().manual_seed(0)) * 0.02
 
 

@@ -35,7 +35,7 @@ def refuses(dim: int, num_tokens: int, act_ratio: float) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the four linear layers."""
+    """MACs of the four linear layers."""
     r, L = int(float(size.settings["act_ratio"]) * size.dim), int(size.settings["num_tokens"]) + size.tokens
     return 2 * size.dim * r + L * size.dim * r + 2 * L * r
 
@@ -62,7 +62,7 @@ class BiAttention(nn.Module):
 
 
 class BiAttentionFFN(nn.Module):
-    """The FFN that the gate ends; `exchange` maps global tokens and map to global tokens and map."""
+    """The FFN with the gate at its end; `exchange` maps global tokens and map to global tokens and map."""
 
     def __init__(self, dim: int, hidden: int, *, act_ratio: float) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ EPSILON = 1e-6  # keeps a query whose features all vanish from dividing by zero
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the two products and the normaliser."""
+    """MACs of the projections, the two products and the normaliser."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + 2 * N * C * (C // size.heads) + N * C
 

@@ -28,7 +28,7 @@ def refuses(pool_size: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the convolution and the two products."""
+    """MACs of the projections, the convolution and the two products."""
     N, M, C = size.tokens, int(size.settings["pool_size"]) ** 2, size.dim
     return 2 * N * C**2 + 3 * M * C**2 + 2 * N * M * C
 

@@ -29,7 +29,7 @@ def refuses(k: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the linear layers, the projections along the tokens and the two products."""
+    """MACs of the linear layers, the projections along the tokens and the two products."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + 4 * N * int(size.settings["k"]) * C
 

@@ -47,7 +47,7 @@ def width(dim: int, dim_head: int) -> int:
 
 
 def macs(size: Size) -> int:
-    """Of the convolutions and of the products of both branches."""
+    """MACs of the convolutions and of the products of both branches."""
     d, scales = _settings(size)
     N, C, T = size.tokens, size.dim, width(size.dim, d)
     return N * (5 * C * T + 3 * scales**2 * T + 3 * T * d) + 4 * N * T * (d + 1)

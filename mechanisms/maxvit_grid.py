@@ -32,12 +32,12 @@ def refuses(grid_size: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the two products, on the padded map."""
+    """MACs of the projections and the two products, on the padded map."""
     return attention_macs(size, int(size.settings["grid_size"]))
 
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
-    """The tokens that stand in their cells where (y, x) stands in its own."""
+    """The tokens at the same place of their cells as (y, x) of its own."""
     g, (H, W) = int(size.settings["grid_size"]), size.grid
     down, right = (side // g for side in size.padded(g))
     return ((i, j) for i in range(y % down, H, down) for j in range(x % right, W, right))

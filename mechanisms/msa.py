@@ -18,7 +18,7 @@ from mechanisms.attend import attend
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the two products."""
+    """MACs of the projections and the two products."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + 2 * N**2 * C
 

@@ -38,7 +38,7 @@ def nearest(place: int, side: int, kernel_size: int, dilation: int) -> range:
 
 
 def fitting(side: int, kernel_size: int, dilation: int) -> int:
-    """How many keys there are along an axis: kernel_size, or what the shortest run has."""
+    """How many keys there are along an axis: kernel_size, or as many as the shortest run has."""
     return min(kernel_size, max(side // dilation, 1))
 
 
@@ -71,7 +71,7 @@ def _settings(size: Size) -> tuple[int, int]:
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the two products."""
+    """MACs of the projections and the two products."""
     k, dilation = _settings(size)
     kh, kw = (fitting(side, k, dilation) for side in size.grid)
     N, C = size.tokens, size.dim

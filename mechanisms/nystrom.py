@@ -48,7 +48,7 @@ def refuses(num_landmarks: int, conv_kernel_size: int, init_option: str) -> str 
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the three maps, the pseudo-inverse, the products and the convolution."""
+    """MACs of the projections, the three maps, the pseudo-inverse, the products and the convolution."""
     N, C, n, m = size.tokens, size.dim, size.heads, int(size.settings["num_landmarks"])
     around = 4 * N * C**2 + int(size.settings["conv_kernel_size"]) * N * C
     if m >= N:
@@ -57,7 +57,7 @@ def macs(size: Size) -> int:
 
 
 def coupling(size: Size) -> str:
-    """The published start is one norm over all images of a batch."""
+    """Why images are coupled: the published start is one norm over all images of a batch."""
     if size.settings["init_option"] == "original" and size.tokens > int(size.settings["num_landmarks"]):
         return "the pseudo-inverse starts from the largest column sum of the batch"
     return ""
@@ -120,7 +120,7 @@ class Nystrom(ReadsKernel, nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Let the landmarks gather the values, and every token read what they hold."""
+        """Let the landmarks gather the values, and every token read from the landmarks."""
         B, H, W, C = x.shape
         qkv = self.qkv(x).view(B, H * W, 3, self.heads, C // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b n (h w) d

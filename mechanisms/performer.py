@@ -45,12 +45,12 @@ def refuses(nb_features: int, stabiliser: str) -> str | None:
 
 
 def coupling(size: Size) -> str:
-    """The published stabiliser is one maximum over all images of a batch."""
+    """Why images are coupled: the published stabiliser is one maximum over all images of a batch."""
     return "the stabiliser is the largest key feature of the batch" if size.settings["stabiliser"] == "batch" else ""
 
 
 def macs(size: Size) -> int:
-    """Of the linear layers, the features, the normaliser and the two products."""
+    """MACs of the linear layers, the features, the normaliser and the two products."""
     N, C, n, m = size.tokens, size.dim, size.heads, int(size.settings["nb_features"])
     products = ((C // n, 2 * N * m * C), (m, N * m * n), (N, N * m * C), (m, N * m * C))
     # einsum multiplies element by element, which no counter counts, where it has one term to sum

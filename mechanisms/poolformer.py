@@ -28,7 +28,7 @@ def refuses(pool_size: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """None: the mean is made of additions."""
+    """0 MACs: the mean is made of additions."""
     return 0
 
 

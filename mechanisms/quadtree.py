@@ -43,7 +43,7 @@ def _settings(size: Size) -> tuple[int, int]:
 
 
 def macs(size: Size) -> int:
-    """Of projections, value pyramid, position convolutions and the products of every level, on the padded map."""
+    """MACs of projections, value pyramid, position convolutions and the products of every level, on the padded map."""
     (levels, topk), C = _settings(size), size.dim
     H, W = size.padded(2 ** (levels - 1))
     N = [H * W // 4**i for i in range(levels)]

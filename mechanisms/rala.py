@@ -35,7 +35,7 @@ def refuses(dim: int, heads: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the convolution, the two products, the weights of the keys and the normaliser."""
+    """MACs of the projections, the convolution, the two products, the weights of the keys and the normaliser."""
     N, C = size.tokens, size.dim
     return 5 * N * C**2 + 25 * N * C + 2 * N * C * (C // size.heads) + 2 * N * C
 

@@ -31,7 +31,7 @@ def refuses(patch_size: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of the two projections."""
+    """MACs of the two projections."""
     return size.tokens * (3 * size.dim**2 + size.dim)
 
 

@@ -55,7 +55,7 @@ def keys(size: Size) -> tuple[int, int]:
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the convolution and the two products."""
+    """MACs of the projections, the convolution and the two products."""
     r, N, C = int(size.settings["sr_ratio"]), size.tokens, size.dim
     M = keys(size)[0] * keys(size)[1]
     return 2 * N * C**2 + 2 * M * C**2 + 2 * N * M * C + (M * r**2 * C**2 if r > 1 else 0)

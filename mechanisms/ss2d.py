@@ -45,7 +45,7 @@ def _settings(size: Size) -> tuple[float, int]:
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the depthwise convolution."""
+    """MACs of the projections and the depthwise convolution."""
     ratio, S = _settings(size)
     C, D, R = size.dim, int(ratio * size.dim), -(-size.dim // 16)
     return size.tokens * (2 * C * D + 9 * D + PATHS * D * (2 * R + 2 * S))

@@ -32,7 +32,7 @@ def unit(x: Tensor, axis: int) -> Tensor:
 
 
 def macs(size: Size) -> int:
-    """Of the four projections and the scores."""
+    """MACs of the four projections and the scores."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + N * C
 

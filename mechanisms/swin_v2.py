@@ -44,7 +44,7 @@ LARGEST_SCALE = 100.0
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the two products and the network that makes the biases (counted for one image)."""
+    """MACs of the projections, the two products and the network that makes the biases (counted for one image)."""
     s = int(size.settings["window_size"])
     return window_macs(size) + (2 * s - 1) ** 2 * HIDDEN * (2 + size.heads)
 

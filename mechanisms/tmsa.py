@@ -26,7 +26,7 @@ def refuses(window_size: int, sr_ratio: int) -> str | None:
 
 
 def macs(size: Size) -> int:
-    """Of both layers."""
+    """MACs of both layers."""
     return twins_lsa.macs(size) + sra.macs(size)
 
 

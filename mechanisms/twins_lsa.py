@@ -34,7 +34,7 @@ def key_mask(H: int, W: int, window_size: int, device: torch.device, dtype: torc
 
 
 def macs(size: Size) -> int:
-    """Of qkv and the two products on the padded map, of the projection on the map itself."""
+    """MACs of qkv and the two products on the padded map, of the projection on the map itself."""
     s, C = int(size.settings["window_size"]), size.dim
     H, W = size.padded(s)
     return 3 * H * W * C**2 + 2 * H * W * s**2 * C + size.tokens * C**2
@@ -64,7 +64,7 @@ class TwinsLSA(ReadsKernel, nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend inside each window to the tokens that are no padding."""
+        """Attend inside each window to the tokens that are not padding."""
         H, W = x.shape[1:3]
         qkv = self.qkv(pad_to(x, self.window_size))
         y = self._plain(qkv) if qkv.shape[1:3] == (H, W) else self._masked(qkv, H, W)

@@ -66,13 +66,13 @@ def refuses(window_size: int) -> str | None:
 
 
 def attention_macs(size: Size, side: int) -> int:
-    """Of the projections and the two products, where every token of the padded map attends to side x side tokens."""
+    """MACs of the projections and the two products; each token of the padded map attends to side x side tokens."""
     H, W = size.padded(side)
     return 4 * H * W * size.dim**2 + 2 * H * W * side**2 * size.dim
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the two products, on the padded map."""
+    """MACs of the projections and the two products, on the padded map."""
     return attention_macs(size, int(size.settings["window_size"]))
 
 
@@ -84,7 +84,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 
 class Windowed(ReadsKernel, nn.Module):
-    """What plain and shifted windows share: the projections and, where it is wanted, the table of biases.
+    """What plain and shifted windows share: the projections and, with use_rel_pos, the table of biases.
 
     Args:
         dim: channels.
@@ -110,7 +110,7 @@ class Windowed(ReadsKernel, nn.Module):
         return from_windows(y, self.window_size, *qkv.shape[1:3])
 
     def bias(self) -> Tensor | None:
-        """The biases [1, heads, s s, s s], if there are any."""
+        """The biases [1, heads, s s, s s], or None without a table."""
         if not self.use_rel_pos:
             return None
         return relative_position_bias(self.relative_position_bias_table, self.get_buffer("relative_position_index"))

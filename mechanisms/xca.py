@@ -22,13 +22,13 @@ from mechanisms.attend import attend
 
 
 def inverse_length(x: Tensor) -> Tensor:
-    """One over the Euclidean length along the last axis, which stays with one element."""
+    """One over the Euclidean length along the last axis, which is kept with one element."""
     least = max(1e-12, torch.finfo(x.dtype).tiny)
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(least).reciprocal()
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the two products."""
+    """MACs of the projections and the two products."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + 2 * N * C * (C // size.heads)
 

@@ -37,13 +37,13 @@ def refuses(deform: str) -> str | None:
 
 
 def merge_macs(dim: int, H: int, W: int) -> int:
-    """Of one merge that halves an H x W map of `dim` channels."""
+    """MACs of one merge that halves an H x W map of `dim` channels."""
     return (H // 2) * (W // 2) * (8 * dim**2 + 32 * dim)
 
 
 @per_grid
 def taps(h: int, w: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Where the undisturbed kernel reads: [h,w,4,2], row and column."""
+    """Where the kernel reads without offsets: [h,w,4,2], row and column."""
     rows = (2 * torch.arange(h, device=device)).view(h, 1, 1) + torch.arange(2, device=device).view(2, 1)  # h 2 1
     columns = (2 * torch.arange(w, device=device)).view(w, 1, 1) + torch.arange(2, device=device)  # w 1 2
     places = torch.stack((rows[:, None].expand(h, w, 2, 2), columns.expand(h, w, 2, 2)), dim=-1)

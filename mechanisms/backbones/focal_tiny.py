@@ -4,10 +4,10 @@ Paper   Yang et al.: Focal Self-attention for Local-Global Interactions in Visio
         https://arxiv.org/abs/2107.00641
 Agrees  with the parameters, their names and the counts of the classifier in microsoft/Focal-Transformer
         (tests/backbones/test_focal_tiny.py)
-Differs images of any size are taken: broken patches, windows and merges are filled with zeros. As in the authors'
+Differs images of any size are taken: incomplete patches, windows and merges are filled with zeros. As in the authors'
         code a stage whose map is no larger than a window has no ring around it, so that the parameters depend on
-        the resolution; a smaller map is filled up where the authors shrink the window. What differs inside the
-        attention stands in mechanisms/focal.py.
+        the resolution; a smaller map is filled up where the authors shrink the window. For the attention itself
+        see mechanisms/focal.py.
 
 Shapes  images [B,3,h,w] -> maps [B,H,W,C] at strides 4, 8, 16, 32 with 96, 192, 384, 768 channels -> [B,classes]
         stage   blocks of attention and linear to 4 C, GELU, linear; heads of 32 channels; windows of 7,
@@ -38,7 +38,7 @@ WINDOW, EXPAND, LEVELS = 7, 3, 2
 
 
 def grids(resolution: tuple[int, int]) -> list[tuple[int, int]]:
-    """Token maps of the four stages; a broken patch counts."""
+    """Token maps of the four stages; an incomplete patch counts."""
     h, w = resolution
     return [(-(-h // (PATCH << i)), -(-w // (PATCH << i))) for i in range(4)]
 
@@ -56,7 +56,7 @@ def layer(stage: int, grid: tuple[int, int], wrap: bool) -> Size:
 
 
 def macs(size: Size) -> int:
-    """Of the whole classifier, for an image of size.grid pixels."""
+    """MACs of the whole classifier, for an image of size.grid pixels."""
     total = 0
     for stage, (dim, depth, (H, W)) in enumerate(zip(DIMS, DEPTHS, grids(size.grid), strict=True)):
         total += H * W * (2 * dim**2 if stage else 3 * PATCH**2 * dim)  # from half the channels, four tokens each

@@ -207,7 +207,7 @@ def absent(library: str) -> str | None:
 
 
 def imported(library: str) -> Any:
-    """The library.
+    """Import a library.
 
     Raises:
         AttnbenchError: it is not installed, or cannot be imported.

@@ -59,7 +59,7 @@ SHAPES = {
 
 
 def halved(grid: tuple[int, int], times: int = 1) -> tuple[int, int]:
-    """A map after convolutions of stride 2, or merges; a broken half counts."""
+    """A map after convolutions of stride 2, or merges; an incomplete pair counts."""
     H, W = grid
     return -(-H // 2**times), -(-W // 2**times)
 
@@ -212,7 +212,7 @@ class LightViT(nn.Module):
 
 
 def block_macs(dim: int, ratio: int, layer: Size) -> int:
-    """Of one block: attention, network, gate."""
+    """MACs of one block: attention, network, gate."""
     L = layer.tokens + int(layer.settings["num_tokens"])
     return lightvit.macs(layer) + 2 * L * ratio * dim**2 + lightvit_biattn.macs(layer)
 

@@ -60,12 +60,12 @@ def refuses(resolution: tuple[int, int], num_classes: int, drop_path_rate: float
 
 
 def ffn_macs(dim: int) -> int:
-    """Of a feed-forward network, per token."""
+    """MACs of a feed-forward network, per token."""
     return 2 * RATIO * dim**2
 
 
 def conv_ffn_macs(dim: int) -> int:
-    """Of a ConvFFN, per token."""
+    """MACs of a ConvFFN, per token."""
     return ffn_macs(dim) + 9 * RATIO * dim
 
 

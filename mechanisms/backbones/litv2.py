@@ -3,7 +3,7 @@
 Paper   Pan, Cai, Zhuang: Fast Vision Transformers with HiLo Attention, NeurIPS 2022,
         https://arxiv.org/abs/2205.13213
 Agrees  with the classifier of ziplab/LITv2: logits, parameter names, counts (tests/backbones/test_litv2.py)
-Differs images of any size from 29x29 on are taken: broken patches and windows are filled with zeros, as in the
+Differs images of any size from 29x29 on are taken: incomplete patches and windows are filled with zeros, as in the
         authors' detection code; an odd map loses its last row or column in a merge, as there. The other
         attentions of the paper's comparison, and pooled queries, are settings; the authors have
         published no code for those.

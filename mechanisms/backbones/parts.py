@@ -20,7 +20,7 @@ def refuses(num_classes: int, drop_path_rate: float = 0.0) -> str | None:
 
 
 class PatchEmbed(nn.Module):
-    """Map images [B,3,h,w] to [B,H,W,C], one token per 4x4 pixels; a last broken patch is filled with zeros."""
+    """Map images [B,3,h,w] to [B,H,W,C], one token per 4x4 pixels; a last incomplete patch is filled with zeros."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def drop_rates(depth: int, top: float) -> list[float]:
 
 
 def init_linear(model: nn.Module) -> None:
-    """Weights of every linear layer normal with deviation 0.02 (truncated at a hundred of them), biases 0."""
+    """Weights of every linear layer normal with deviation 0.02 (truncated at a hundred deviations), biases 0."""
     for part in model.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=0.02)

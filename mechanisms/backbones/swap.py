@@ -53,7 +53,7 @@ class Stage3Attention:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """What all of them can run with."""
+        """The kernels that all of them can run with."""
         offered = [self.known.kernels(*turn) for turn in zip(self.variants, self.sizes, strict=True)]
         return tuple(kernel for kernel in offered[0] if all(kernel in other for other in offered))
 
@@ -80,7 +80,7 @@ class Stage3Attention:
 
 
 def registered() -> Registry:
-    """The mechanisms known to this process: built-ins, installed plugins and plugin files that were loaded."""
+    """All mechanisms of this process: built-ins, installed plugins and plugin files that were loaded."""
     from attnbench import registry
 
     return registry.loaded()

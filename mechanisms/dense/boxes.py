@@ -23,7 +23,7 @@ _SAMPLES = 2  # per bin and axis
 
 
 def torchvision_error() -> str | None:
-    """Why torchvision's operators cannot be had, or None."""
+    """Why torchvision's operators are not available, or None."""
     try:
         import torchvision.ops  # noqa: F401  asked whether it works, not only whether it is there
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
@@ -32,7 +32,7 @@ def torchvision_error() -> str | None:
 
 
 def refusal(setting: str, value: str, allowed: Sequence[str]) -> str | None:
-    """Why an operator cannot be had, or None."""
+    """Why an operator is not available, or None."""
     if value not in allowed:
         return f"{setting} must be {', '.join(allowed[:-1])} or {allowed[-1]}; got {setting}={value}"
     error = torchvision_error() if value == "torchvision" else None
@@ -91,7 +91,7 @@ def pick(x: Tensor, places: Tensor) -> Tensor:
 def keep(
     boxes: Tensor, scores: Tensor, groups: Tensor, *, overlap: float, count: int, nms: str
 ) -> tuple[Tensor, Tensor]:
-    """Choose `count` of [B,N] boxes by score, suppressing doubles inside a group: places [B,count], survived.
+    """Choose `count` of [B,N] boxes by score, suppressing duplicates inside a group: places [B,count], survived.
 
     The count is fixed: the best of the suppressed follow the survivors, and where N is smaller than count all
     follow once more. On the meta device, where no box has a value, nothing is suppressed.

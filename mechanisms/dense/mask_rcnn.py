@@ -56,7 +56,7 @@ def refuses(resolution: tuple[int, int], backbone: str, num_classes: int, nms: s
 
 
 class Proposer(nn.Module):
-    """Choose 1000 boxes that may hold something."""
+    """Choose 1000 boxes that may hold an object."""
 
     def __init__(self, nms: str) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def refuses(resolution: tuple[int, int], backbone: str, num_classes: int) -> str
 
 
 def kernels_at(size: Size) -> tuple[str, ...]:
-    """What the backbone's attention runs with."""
+    """The kernels of the backbone's attention."""
     known = registered()
     variant = known.check(parse_variant(str(size.settings["backbone"])))
     return known.kernels(variant, known.size(variant, grid=size.grid))

@@ -55,8 +55,9 @@ def command(
 
     if bool(names) == every:
         raise AttnbenchError("check takes names or --all; for example: attnbench check hilo")
-    if (dim is None) != (heads is None) or (dim and heads and dim % heads):
-        raise AttnbenchError(f"--dim and --heads go together and heads must divide dim; got {dim} and {heads}")
+    if (dim is None) != (heads is None):
+        given, missing = ("--dim", "--heads") if heads is None else ("--heads", "--dim")
+        raise AttnbenchError(f"--dim and --heads go together; got {given} alone; give {missing} too")
     files = [m["path"] for m in map(_FILE.fullmatch, names) if m]
     known = registry.load([*plugins, *dict.fromkeys(files)])
     for problem in known.problems:

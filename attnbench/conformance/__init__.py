@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attnbench.conformance import behaviour, structure
-from attnbench.conformance.subject import CheckError, Finding, Note, Subject, attempt
+from attnbench.conformance.subject import CheckError, CheckResult, Note, Subject, attempt
 from attnbench.errors import AttnbenchError
 
 # The most frequent mistakes first; where the first check fails, the others would mean nothing.
@@ -41,7 +41,7 @@ class Report:
     source: str
     dim: int
     heads: int
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
     @property
     def passed(self) -> bool:
@@ -59,7 +59,7 @@ def examine(subject: Subject, *, only: tuple[str, ...] = ()) -> Report:
     return Report(str(subject.variant), subject.declaration.source, subject.dim, subject.heads, findings)
 
 
-def _findings(subject: Subject, names: tuple[str, ...]) -> Iterator[Finding]:
+def _findings(subject: Subject, names: tuple[str, ...]) -> Iterator[CheckResult]:
     for name, check in CHECKS.items():
         asked = (name != "against" or subject.against) and (name not in COMPILES or subject.backend)
         if name not in names or not asked:
@@ -70,14 +70,14 @@ def _findings(subject: Subject, names: tuple[str, ...]) -> Iterator[Finding]:
             return
 
 
-def _ask(name: str, check: Callable[[Subject], str], subject: Subject) -> Finding:
+def _ask(name: str, check: Callable[[Subject], str], subject: Subject) -> CheckResult:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with attempt("the check ended", "see the contract in docs/adding-a-mechanism.md"):
                 said = check(subject)
         except CheckError as error:
-            return Finding(name, "fail", str(error), error.remedy)
+            return CheckResult(name, "fail", str(error), error.remedy)
         except AttnbenchError as error:
-            return Finding(name, "fail", str(error), "see the contract in docs/adding-a-mechanism.md")
-    return Finding(name, "note" if isinstance(said, Note) else "pass", str(said))
+            return CheckResult(name, "fail", str(error), "see the contract in docs/adding-a-mechanism.md")
+    return CheckResult(name, "note" if isinstance(said, Note) else "pass", str(said))

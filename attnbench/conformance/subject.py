@@ -41,7 +41,7 @@ class Note(str):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found."""
 
     check: str

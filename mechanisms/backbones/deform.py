@@ -24,16 +24,21 @@ from mechanisms.grid import per_grid
 OPERATORS = ("torch", "torchvision")
 
 
+def torchvision_error() -> str | None:
+    """Why torchvision's operators are not available, or None."""
+    try:
+        import torchvision.ops  # noqa: F401  asked whether it works, not only whether it is there
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def refuses(deform: str) -> str | None:
     """Why the operator is not available, or None."""
     if deform not in OPERATORS:
         return f"deform must be {' or '.join(OPERATORS)}; got deform={deform}"
-    if deform == "torchvision":
-        try:
-            import torchvision.ops  # noqa: F401  asked whether it works, not only whether it is there
-        except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-            return f"deform=torchvision needs torchvision; got {type(error).__name__}: {error}"
-    return None
+    error = torchvision_error() if deform == "torchvision" else None
+    return f"deform=torchvision needs torchvision; got {error}" if error else None
 
 
 def merge_macs(dim: int, H: int, W: int) -> int:

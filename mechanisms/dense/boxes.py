@@ -1,6 +1,6 @@
-"""Anchors, box regression, suppression of doubles and reading a pyramid inside boxes; all with fixed counts.
+"""Anchors, box regression, suppression of duplicates and reading a pyramid inside boxes; all with fixed counts.
 
-Boxes are [x1,y1,x2,y2] in pixels, in float32 at least: bfloat16 cannot tell 1277 from 1280.
+Boxes are [x1,y1,x2,y2] in pixels, in float32 at least: bfloat16 rounds 1277 to 1280.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mechanisms.backbones.deform import torchvision_error
 from mechanisms.grid import per_grid
 
 SUPPRESSION = ("auto", "torchvision", "none")
@@ -20,15 +21,6 @@ RATIOS = (0.5, 1.0, 2.0)  # height by width
 NOTE_NMS = "auto: torchvision's suppression where torchvision works, else none; the module's `nms` says which"
 _WIDEST = math.log(1000 / 16)  # of a box by its anchor
 _SAMPLES = 2  # per bin and axis
-
-
-def torchvision_error() -> str | None:
-    """Why torchvision's operators are not available, or None."""
-    try:
-        import torchvision.ops  # noqa: F401  asked whether it works, not only whether it is there
-    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-        return f"{type(error).__name__}: {error}"
-    return None
 
 
 def refusal(setting: str, value: str, allowed: Sequence[str]) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,25 @@ def test_a_plan_and_the_check_give_the_same_reason(tmp_path):
     subject = Subject(known, known.check(parse_variant(f"{name}[window_size=20]")), backend=None)
     (shape,) = examine(subject, only=("shape",)).findings
     assert "window_size must fit into the grid; got window_size=20" in shape.reason
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--dim", "25", "--heads", "3"], 1, "heads must divide dim; got heads=3, dim=25"),
+        (["--dim", "24"], 2, "--dim and --heads go together; got --dim alone; give --heads too"),
+        (["--heads", "3"], 2, "--dim and --heads go together; got --heads alone; give --dim too"),
+    ],
+)
+def test_the_check_command_refuses_a_width_by_the_same_rule(words, code, message):
+    ended = subprocess.run(
+        [sys.executable, "-m", "attnbench", "check", "msa", "--json", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == code
+    assert message in ended.stdout + ended.stderr
 
 
 def test_heads_must_divide_dim_is_said_once_for_every_layer_that_takes_heads(tmp_path):

@@ -1,21 +1,17 @@
 """The declared defaults of the built-in mechanisms, for readers of records that must not import torch.
 
-`defaults.json` is a copy of what `@mechanism(defaults=..., per_stride=...)` declares, written by
-
-    python -m attnbench.registry.defaults
-
-A test compares the two.
+`defaults.json` is a copy of what `@mechanism(defaults=..., per_stride=...)` declares: `make docs` writes it, and a test
+compares the two.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
-from attnbench.registry.declaration import Setting
+from attnbench.registry.declaration import Declaration, Setting
 
 FILE = "defaults.json"
 Settings = Mapping[str, Setting]
@@ -35,20 +31,13 @@ def _stored() -> Mapping[str, Mapping[str, Settings]]:
     return stored
 
 
-def generate() -> str:
-    """The text that `defaults.json` should hold; imports torch with the mechanisms."""
-    from attnbench.registry.registry import BUILTIN, load
-
-    builtin = [d for d in load(entry_points=False) if d.build.__module__.split(".")[0] == BUILTIN]
+def text(declarations: Iterable[Declaration]) -> str:
+    """What `defaults.json` should hold for these mechanisms."""
     declared = {
         d.name: {
             "defaults": dict(d.defaults),
             **{f"stride {stride}": dict(settings) for stride, settings in sorted(d.per_stride.items())},
         }
-        for d in sorted(builtin, key=lambda d: d.name)
+        for d in sorted(declarations, key=lambda d: d.name)
     }
     return json.dumps(declared, indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    (Path(__file__).parent / FILE).write_text(generate(), encoding="utf-8")

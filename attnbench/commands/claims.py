@@ -25,13 +25,13 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     A claim is reproduced or contradicted only by evidence of its own kind: counts anywhere, a claim about
     GPUs by a GPU. What is open says why, and the command that would settle it.
     """
-    from attnbench import published
     from attnbench.errors import AttnbenchError
+    from attnbench.published.claims import claims as ledger
     from attnbench.report import claims
     from attnbench.report.evidence import gather, stored
     from attnbench.report.write import text_of
 
-    known = [str(c["id"]) for c in published.claims()]
+    known = [claim.id for claim in ledger()]
     if only and only not in known:
         import difflib
 
@@ -68,6 +68,6 @@ def _line(judgement: object, *, full: bool) -> str:
         words.append(j.reason)
     line = "; ".join(words)
     if full:
-        parts = (j.claim["statement"], details(j), j.command and f"settled by: {j.command}")
+        parts = (j.claim.statement, details(j), j.command and f"settled by: {j.command}")
         line += "".join(f"\n  {part}" for part in parts if part)
     return line

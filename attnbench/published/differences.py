@@ -41,7 +41,7 @@ class Reason:
     printed: str = "rounded"
 
     @property
-    def reckons(self) -> bool:
+    def has_arithmetic(self) -> bool:
         """Whether there is a sum that leads to the printed text."""
         return bool(self.terms) or self.gives is not None or self.printed != "rounded"
 

@@ -83,7 +83,7 @@ def test_each_reason_has_words_a_cause_and_a_way_of_printing() -> None:
         assert reason.why
         assert reason.cause in reasons.CAUSES
         assert reason.printed in reasons.WAYS
-        assert reason.cause != "inferred" or reason.reckons, "what no source says needs a sum that fits"
+        assert reason.cause != "inferred" or reason.has_arithmetic, "what no source says needs a sum that fits"
 
 
 def test_each_reason_is_of_a_cell_that_the_committed_runs_count_and_that_differs(stored: dict[Key, Counted]) -> None:
@@ -100,7 +100,7 @@ def unmet(found: dict[Key, Counted]) -> list[tuple[Key, str, str]]:
     wrong = []
     for key, reason in reasons.by_cell().items():
         ours, pair = found[key].exact, found[key].pair
-        if reason.reckons and ours is not None:
+        if reason.has_arithmetic and ours is not None:
             text = reason.prints(ours, pair.metric.scale, pair.printed)
             if text != pair.printed:
                 wrong.append((key, text, pair.printed))

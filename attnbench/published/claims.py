@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,14 @@ class Recomputed:
 
     what: str
     value: float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """A function of `arithmetic.py` by its name, with its arguments."""
+
+    name: str
+    arguments: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +53,8 @@ class Compare:
     pairs: tuple[tuple[str, ...], ...] = ()
     resolution_px: int = 0
     baseline_resolution_px: int = 0
-    formula: Mapping[str, Any] = field(default_factory=dict)
-    over: Mapping[str, Any] = field(default_factory=dict)
+    formula: Formula | None = None
+    over: Formula | None = None
     subject_setting: str = ""
     optional: bool = False
 
@@ -99,6 +107,12 @@ class Claim:
     note: str = ""
 
     @property
+    def resolution_px(self) -> int:
+        """The side of the claim's images; 224 where it states no one number."""
+        stated = self.setting.get("resolution_px")
+        return stated if isinstance(stated, int) else 224
+
+    @property
     def pairs(self) -> tuple[tuple[str, ...], ...]:
         """Each a subject and its baselines: subjects and baselines in step where they are as many, else each x all."""
         if isinstance(self.subject, str):
@@ -127,11 +141,25 @@ def _claim(table: Mapping[str, Any]) -> Claim:
     return build(Claim, {**table, **parts}, where)
 
 
+def _compare(table: Mapping[str, Any], where: str) -> Compare:
+    """One comparison; a formula is written `{ name = "msa", n = 196, d = 384 }`."""
+    formulas = {
+        key: build(
+            Formula, {"arguments": {k: v for k, v in call.items() if k != "name"}, "name": call.get("name", "")}, where
+        )
+        for key, call in table.items()
+        if key in ("formula", "over")
+    }
+    return build(Compare, {**table, **formulas}, where)
+
+
 def _test(table: Mapping[str, Any], where: str) -> ClaimTest:
-    compare = [build(Compare, entry, where) for entry in table.get("compare", ())]
+    compare = [_compare(entry, where) for entry in table.get("compare", ())]
     test = build(ClaimTest, {**table, "compare": compare}, where)
     for entry in compare:
         one_of(entry.relation, RELATIONS, f"{where}: relation")
+        if entry.formula and not entry.over:
+            raise ValueError(f"{where}: a formula is compared with another; {entry.formula.name} has no `over`")
     one_of(test.needed, NEEDED, f"{where}: needed")
     if bool(test.compare) == bool(test.why_not):
         raise ValueError(f"{where}: a claim has comparisons or a why_not; got {len(test.compare)} and {test.why_not!r}")

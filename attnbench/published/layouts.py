@@ -49,7 +49,7 @@ class Metric:
     starred: str = ""
     variants: tuple[str, ...] = ()
     resolution: tuple[int, int] | str = (224, 224)
-    why_not: str = "accuracy needs training and data; it stands as published"
+    why_not: str = ""
     over: str = ""
     over_label: str = ""
     published: bool = True

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from attnbench.published import arithmetic
-from attnbench.published.claims import Claim, Compare, claims
+from attnbench.published.claims import Claim, Compare, Formula, claims
 from attnbench.published.partners import NO_PARTNER, TABLES, Partner, around_task, partner
 from attnbench.published.toml_data import one_of
 
@@ -117,27 +116,29 @@ def _comparisons(claim: Claim) -> Iterator[ClaimComparison]:
     for task in claim.test.tasks or TASKS.get(claim.scope, ("",)):
         for side in (0, *claim.test.also_at_px):
             for compare in claim.test.compare:
-                if compare.formula:
-                    yield _arithmetic(claim, compare)
+                if compare.formula and compare.over:
+                    value = _value(claim, compare.formula) / _value(claim, compare.over)
+                    yield _arithmetic(compare, value)
                 else:
                     yield from _measured(claim, compare, task, side)
 
 
-def _arithmetic(claim: Claim, compare: Compare) -> ClaimComparison:
+def _arithmetic(compare: Compare, value: float) -> ClaimComparison:
     return ClaimComparison(
         what=compare.what,
-        value=_formula(claim, compare.formula) / _formula(claim, compare.over),
+        value=value,
         relation=compare.relation,
         bound=compare.bound,
         margin=compare.margin,
     )
 
 
-def _formula(claim: Claim, call: Mapping[str, Any]) -> float:
-    arguments = dict(call)
-    name = str(arguments.pop("name", ""))
-    one_of(name, tuple(FORMULAS), f"claims.toml, {claim.id}: formula")
-    return FORMULAS[name](**arguments)
+def _value(claim: Claim, formula: Formula) -> float:
+    one_of(formula.name, tuple(FORMULAS), f"claims.toml, {claim.id}: formula")
+    try:
+        return FORMULAS[formula.name](**formula.arguments)
+    except TypeError as error:
+        raise ValueError(f"claims.toml, {claim.id}: the arguments of a formula must be its own; {error}") from error
 
 
 def _measured(claim: Claim, compare: Compare, task: str, side: int) -> Iterator[ClaimComparison]:
@@ -163,7 +164,7 @@ def _measured(claim: Claim, compare: Compare, task: str, side: int) -> Iterator[
                 batch=1 if task else 64,
                 resolution=resolution,
                 baseline_resolution=(compare.baseline_resolution_px,) * 2 if compare.baseline_resolution_px else None,
-                value=_formula(claim, compare.over) if compare.over else None,
+                value=_value(claim, compare.over) if compare.over else None,
                 optional=compare.optional or bool(side),
             )
 
@@ -171,8 +172,7 @@ def _measured(claim: Claim, compare: Compare, task: str, side: int) -> Iterator[
 def _resolution(claim: Claim, compare: Compare, task: str, side: int) -> tuple[int, int]:
     if task:
         return ADE20K if task == "semantic_fpn" else COCO
-    stated = claim.setting.get("resolution_px")
-    pixels = side or compare.resolution_px or (stated if isinstance(stated, int) else 224)
+    pixels = side or compare.resolution_px or claim.resolution_px
     return pixels, pixels
 
 

@@ -62,7 +62,7 @@ def nearest_first(points: Sequence[Point], batch: int) -> list[Point]:
     return sorted(points, key=lambda p: (p.cell.batch != batch, p.cell.precision, -p.cell.batch, p.run_id))
 
 
-def conditions(point: Point) -> Conditions:
+def pairing_key(point: Point) -> Conditions:
     """What two points must share before one may be divided by the other."""
     cell = point.cell
     protocol = point.record.protocol if point.record else ""
@@ -74,7 +74,7 @@ def comparable(subjects: Sequence[Point], baselines: Sequence[Point], batch: int
 
     Best: the published batch, then fp32, then both of one run, then larger batches.
     """
-    pairs = [(s, b) for s in subjects for b in baselines if conditions(s) == conditions(b)]
+    pairs = [(s, b) for s in subjects for b in baselines if pairing_key(s) == pairing_key(b)]
     return sorted(
         pairs,
         key=lambda pair: (

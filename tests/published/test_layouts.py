@@ -69,6 +69,11 @@ def test_every_column_that_a_layout_names_is_in_its_file() -> None:
         assert named - {""} <= columns, table.file
 
 
+def test_a_column_that_nothing_of_ours_stands_beside_says_why() -> None:
+    silent = [(table.file, m.key) for table in LAYOUTS for m in table.metrics if not m.quantity and not m.why_not]
+    assert silent == []
+
+
 @pytest.mark.parametrize(
     ("group", "message"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 from attnbench.published import claims as ledger
 from attnbench.published import rules as made
-from attnbench.published.claims import Claim, ClaimTest, Compare, claims
+from attnbench.published.claims import Claim, ClaimTest, Compare, Formula, claims
 from attnbench.published.rules import ClaimComparison, rules
 
 KNOWN = Path(__file__).with_name("rules.csv")
@@ -34,6 +34,10 @@ def row(claim: str, c: ClaimComparison) -> tuple[str, ...]:
 def claim(test: ClaimTest, **changes: object) -> Claim:
     """The first claim of the ledger (HiLo over SRA on a CPU, 1.4), tested otherwise."""
     return replace(claims()[0], test=test, **changes)
+
+
+def formula(name: str, **arguments: float) -> Formula:
+    return Formula(name=name, arguments=arguments)
 
 
 def expand(test: ClaimTest, **changes: object) -> list[ClaimComparison]:
@@ -92,6 +96,7 @@ def test_all_most_or_one_of_the_comparisons_must_hold(needed: str, least: int) -
         ({"compare": [{"relation": "lower", "bounds": 2}]}, r"claims\.toml, c: Compare has no bounds; its keys: b"),
         ({"compare": [{"metric": "flops"}]}, r"claims\.toml, c: Compare needs relation"),
         ({"compare": [{"relation": "lower"}], "needed": "some"}, r"needed must be one of all, most, one; got 'some'"),
+        ({"compare": [{"relation": "lower", "formula": {"name": "msa"}}]}, r"c: a formula is .*; msa has no `over`"),
         ({}, r"claims\.toml, c: a claim has comparisons or a why_not; got 0 and ''"),
     ],
 )
@@ -108,7 +113,13 @@ def test_a_slip_in_a_test_is_refused(table: dict[str, object], message: str) -> 
         (Compare(relation="lower", metric="speed"), {}, {}, "metric must be one of throughput, .*; got 'speed'"),
         (Compare(relation="lower"), {}, {"device_class": "tpu"}, "device_class must be one of none, .*; got 'tpu'"),
         (Compare(relation="factor"), {}, {"claimed_value": None}, "a factor needs a claimed_value"),
-        (Compare(relation="lower", formula={"name": "cosine"}), {}, {}, "formula must be one of msa, .*; got 'cosine'"),
+        (Compare(relation="lower", over=formula("cosine")), {}, {}, "formula must be one of msa, .*; got 'cosine'"),
+        (
+            Compare(relation="lower", over=formula("msa", m=1)),
+            {},
+            {},
+            "the arguments of a formula must be its own; .*'m'",
+        ),
     ],
 )
 def test_a_name_that_nothing_knows_is_refused(

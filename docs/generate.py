@@ -1,4 +1,4 @@
-"""Write a page and a diagram for every mechanism, and the table of mechanisms in README.md, from the registry.
+"""Write a page and a diagram for every mechanism, their table in README.md and their defaults, from the registry.
 
     python docs/generate.py           write what differs
     python docs/generate.py --check   write nothing; end with 1 and name what differs
@@ -19,7 +19,7 @@ from attnbench import registry
 from attnbench.conformance.influence import influence
 from attnbench.conformance.subject import Grid, Subject, text
 from attnbench.measure.flops import Counts, count
-from attnbench.registry import Registry
+from attnbench.registry import Registry, defaults
 from attnbench.registry.declaration import Declaration
 from attnbench.registry.variant import Variant, value_text
 from attnbench.report.terminal import si
@@ -194,6 +194,7 @@ def wanted(known: Registry, readme: str) -> tuple[dict[Path, str], list[str]]:
     files: dict[Path, str] = {}
     for name in known.names("layer"):
         files[Path(f"docs/mechanisms/{name}.md")], files[Path(f"docs/mechanisms/{name}.svg")] = page(known, name)
+    files[Path("attnbench/registry/defaults.json")] = defaults.text(known)
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -43,7 +43,14 @@ def test_what_was_written_is_found_unchanged(call, tmp_path):
     assert call("--check") == 0
     assert call() == 0
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == first
-    assert {path.name for path in first} == {"README.md", "msa.md", "msa.svg", "window.md", "window.svg"}
+    assert {path.name for path in first} == {
+        "README.md",
+        "msa.md",
+        "msa.svg",
+        "window.md",
+        "window.svg",
+        "defaults.json",
+    }
 
 
 def test_the_table_stands_between_the_markers(call, tmp_path):
@@ -60,6 +67,7 @@ def test_the_table_stands_between_the_markers(call, tmp_path):
     [
         (lambda root: (root / "docs/mechanisms/msa.md").write_text("mine"), "msa.md differs"),
         (lambda root: (root / "docs/mechanisms/msa.svg").unlink(), "msa.svg differs"),
+        (lambda root: (root / "attnbench/registry/defaults.json").unlink(), "defaults.json differs"),
         (lambda root: (root / "docs/mechanisms/gone.md").write_text("old"), "no registered mechanism"),
         (lambda root: (root / "README.md").write_text(BETWEEN), "README.md differs"),
         (lambda root: (root / "README.md").write_text("no markers"), "lacks the markers"),

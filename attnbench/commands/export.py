@@ -15,7 +15,7 @@ from attnbench.errors import AttnbenchError
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", help="[csv]")
 @click.option("--out", type=click.Path(dir_okay=False), help="The file to write. [stdout]")
 def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
-    """Write the records of RUN... one row a cell, columns as docs/glossary.md lists them."""
+    """Write the records of RUN..., one row per cell; docs/records.md explains the columns."""
     from attnbench.results.store import load
 
     table = load(*runs)

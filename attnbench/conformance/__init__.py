@@ -1,4 +1,4 @@
-"""What `attnbench check` demands of a mechanism, built-in or a stranger's, and what each demand found."""
+"""What `attnbench check` demands of a mechanism, built-in or third-party, and the result of each check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The papers' numbers, as data: one CSV a table, the claims, and a small reader. `schema.md` tells each column.
+"""The papers' numbers, as data: one CSV a table, the claims, and a small reader. `schema.md` explains each column.
 
 Nothing here is measured by attnbench; nothing here needs torch.
 """

@@ -1,4 +1,4 @@
-"""The checks of `attnbench check` for any mechanism, built-in or from a plugin, and their findings."""
+"""What `attnbench check` demands of a mechanism, built-in or third-party, and the result of each check."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Paper   Pan et al.: Less is More: Pay Less Attention in Vision Transformers, AAAI 2022,
         https://arxiv.org/abs/2105.14217; the operator: Dai et al., https://arxiv.org/abs/1703.06211
-Agrees  with a loop over pixels and with torchvision's operator (tests/backbones/test_deform.py); with the
-        authors' LITv2-S, weights included (tests/backbones/test_litv2.py)
+Agrees  with a loop over pixels and with torchvision's operator (tests/backbones/test_deformable_merge.py);
+        with the authors' LITv2-S, weights included (tests/backbones/test_litv2.py)
 Differs sampling positions of half-precision maps are computed in float32: bfloat16 cannot represent 56.3
 
 Shapes  B images, a map H x W of C channels, h = H // 2, w = W // 2 (a last odd row or column is not read):

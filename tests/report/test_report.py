@@ -295,7 +295,7 @@ def test_a_stored_spectrum_is_drawn_and_a_damaged_one_ends_in_a_sentence(tmp_pat
 def test_the_gallery_shows_figures_that_a_report_draws(report: Path) -> None:
     gallery = (Path(__file__).parents[2] / "docs" / "gallery.md").read_text()
     shown = set(re.findall(r"reports/figures/([\w-]+\.png)", gallery))
-    assert len(shown) == 9
+    assert len(shown) == 8
     assert {name for name in shown if not (report / "figures" / name).exists()} == set()
     linked = set(re.findall(r"\]\(([\w-]+\.(?:png|pdf|svg))\)", (report / "figures" / "README.md").read_text()))
     assert linked == {p.name for p in (report / "figures").iterdir()} - {"README.md"}

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -25,17 +26,21 @@ from attnbench.errors import AttnbenchError
 from attnbench.execution import jobs
 from attnbench.execution.jobs import CeilingsJob, CountJob, TimingJob, TrialJob
 from attnbench.execution.status_file import StatusFile
+from attnbench.machine.counters import load_1min
 from attnbench.machine.devices import Device, open_device
 from attnbench.measure import latency, memory
 from attnbench.measure.arm import Arm, ContractError, make_inputs
+from attnbench.measure.canary import Canary
 from attnbench.measure.ceilings import measure_ceilings
 from attnbench.measure.kernels import kernel_that_ran
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
+from attnbench.results import flags
 from attnbench.results.events import ArmTurn, Ceilings, Count, Dropped, Event, Failure, Progress, Round, Trial
 
 Say = Callable[[Event], None]
 _SPARE_BYTES = 256 << 20
+RETAKES = 2  # of a disturbed turn, under --strict
 
 
 def do(line: Mapping[str, Any], status: int, say: Say) -> None:
@@ -136,6 +141,9 @@ class _Timing:
         self.arms: list[Arm] = []
         self.inputs: list[Tensor] = []
         self.forward_s = 0.0
+        self.canary = Canary(self.device)
+        self.last_canary_s = 0.0
+        self.canaries: list[float] = []
 
     def run(self) -> None:
         """Build, then give the rounds that the job asks for, unless the runner asks to stop."""
@@ -164,8 +172,9 @@ class _Timing:
 
     def _round(self, number: int) -> bool:
         """One round; False when the runner asked to stop."""
-        reading, started, primer_s = self.device.start_reading(), time.perf_counter(), 0.0
+        started, primer_s = time.perf_counter(), 0.0
         turns: list[ArmTurn] = []
+        self.last_canary_s = self.canary()
         for arm in spread(self.arms, self.job.reference, self.job.reference_turns, self.rng):
             if self.status.stop_requested():
                 return False
@@ -189,24 +198,43 @@ class _Timing:
                     seconds=time.perf_counter() - started,
                     forward_s=self.forward_s,
                     primer_s=primer_s,
-                    conditions=dict(reading.finish()),
+                    conditions={} if (load := load_1min()) is None else {"load_1min": load},
                 )
             )
             self.forward_s = 0.0
         return True
 
     def _turn(self, arm: Arm) -> tuple[ArmTurn, float]:
-        start, primers = time.perf_counter(), 0
+        """One turn, and the seconds of its untimed calls; under `strict` a disturbed one is taken again."""
+        turn, primer_s = self._take(arm)
+        for _ in range(RETAKES if self.job.strict else 0):
+            if not flags.disturbed(turn.conditions, canary_s=median(self.canaries)):
+                break
+            again, more_s = self._take(arm)
+            turn, primer_s = replace(again, retaken=turn.retaken + 1), primer_s + more_s
+        return turn, primer_s
+
+    def _take(self, arm: Arm) -> tuple[ArmTurn, float]:
+        reading, start, primers = self.device.start_reading(), time.perf_counter(), 0
         if self.job.prime_calls:
             primers = latency.prime(self.device, arm, self.job.prime_s, self.job.prime_calls)
         primer_s = time.perf_counter() - start
-        reading = self.device.start_reading()
         turn = latency.turn(self.device, arm, self.job.calls[arm.cell.id], cold=self.job.cold)
         conditions = dict(reading.finish())
-        return ArmTurn(
-            cell=arm.cell.id, calls_s=turn.device_s, host_s=turn.host_s, queue_s=turn.queue_s, primers=primers,
+        after = self.canary()
+        if after:
+            conditions |= {"canary_before_s": self.last_canary_s, "canary_after_s": after}
+            self.canaries.append(after)
+            self.last_canary_s = after
+        given = ArmTurn(
+            cell=arm.cell.id,
+            calls_s=turn.device_s,
+            host_s=turn.host_s,
+            queue_s=turn.queue_s,
+            primers=primers,
             conditions=conditions,
-        ), primer_s  # fmt: skip
+        )
+        return given, primer_s
 
     def _guarded(self, arm: Arm, work: Callable[[Arm], Any], *, check: bool = False) -> Any:
         """Let an arm work on inputs of its own; on an error it is dropped and None returned."""

@@ -87,7 +87,7 @@ class Workers:
             reference=reference, reference_turns=reference_turns, plugins=self._sweep.plugins,
             weights=self._sweep.weights, seed=self._sweep.seed, order_seed=self._sweep.seed + 7919 * process,
             inference=p.inference, memory_limit=p.memory_limit, prime_s=p.prime_s, prime_calls=p.prime_calls,
-            cold=p.cold,
+            cold=p.cold, strict=p.strict,
         )  # fmt: skip
         server = self.start(cells[0].allocator)
         lost: set[str] = set()

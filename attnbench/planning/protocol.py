@@ -30,6 +30,7 @@ class Protocol:
         inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
         batch: the default batch, if the procedure prescribes one; 0: none.
         cold: flush the caches before each timed call.
+        strict: take a turn again that other programs, steal or throttling disturbed.
         timeout_s: limit for the trial of one arm, and for any single turn.
         memory_limit: bytes that a worker process on the CPU may allocate; 0: the free memory.
     """
@@ -48,6 +49,7 @@ class Protocol:
     inference: bool = True
     batch: int = 0
     cold: bool = False
+    strict: bool = False
     timeout_s: float = 120.0
     memory_limit: int = 0
     few_arms: bool = True

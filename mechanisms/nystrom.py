@@ -106,6 +106,7 @@ def pseudo_inverse(a: Tensor, init_option: str) -> Tensor:
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
+    approximates="msa",
     batch_coupled=coupling,
     notes={
         "kernels": "sdpa and flex serve softmax(q' k^T) v alone; the other two maps are multiplied with a matrix that "

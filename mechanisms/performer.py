@@ -79,6 +79,7 @@ def macs(size: Size) -> int:
     declines=declines,
     reach="global",
     growth="linear",
+    approximates="msa",
     batch_coupled=coupling,
     notes={
         "published": "617.24 M is fvcore's total: it rounds einsums and counts an element-wise product",

@@ -17,6 +17,7 @@ Setting = bool | int | float | str
 Layout = Literal["grid", "tokens", "image"]
 Scope = Literal["layer", "backbone", "task"]
 Growth = Literal["linear", "quadratic"]
+Approximated = Literal["", "msa"]
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
@@ -70,6 +71,7 @@ class Declaration:
         reach: which tokens may influence the output at (y, x): "global" (all must), "data-dependent"
             (chosen by content) or a function of (size, y, x) that gives exactly them.
         growth: how the memory of one call grows with the number of tokens.
+        approximates: "msa" for one whose output approximates msa's with the same projections; empty: nothing.
         random: the output differs between two calls on the same input.
         batch_coupled: why an image's result may depend on the rest of its batch, or a function of size that says it;
             empty when it does not.
@@ -93,6 +95,7 @@ class Declaration:
     layout: Layout = "grid"
     reach: Literal["global", "data-dependent"] | Reach = "data-dependent"
     growth: Growth | None = None
+    approximates: Approximated = ""
     random: bool = False
     batch_coupled: str | Callable[[Size], str] = ""
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -128,6 +131,7 @@ def mechanism(
     layout: Layout = "grid",
     reach: Literal["global", "data-dependent"] | Reach = "data-dependent",
     growth: Growth | None = None,
+    approximates: Approximated = "",
     random: bool = False,
     batch_coupled: str | Callable[[Size], str] = "",
     notes: Mapping[str, str] = _EMPTY,
@@ -147,8 +151,9 @@ def mechanism(
         declaration = Declaration(
             name=name, build=build, title=title, paper=paper, year=year, repository=repository, scope=scope,
             defaults=dict(defaults), per_stride=dict(per_stride), macs=macs, declines=declines,
-            kernels=kernels, kernels_at=kernels_at, layout=layout, reach=reach, growth=growth, random=random,
-            batch_coupled=batch_coupled, notes=dict(notes), source=_where(build),
+            kernels=kernels, kernels_at=kernels_at, layout=layout, reach=reach, growth=growth,
+            approximates=approximates, random=random, batch_coupled=batch_coupled, notes=dict(notes),
+            source=_where(build),
         )  # fmt: skip
         _check(declaration)
         _declared.append(declaration)

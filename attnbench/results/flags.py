@@ -35,6 +35,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "no_interval": "one block of calls, as the papers time: no interval can be given",
         "lower_bound": "an operator is not counted, so the true MACs are at least these",
         "cpu_time_only": "the device has no clock of its own: times are the host's",
+        "fused_in_eager": "the eager kernel was asked for, and a fused attention operator ran; kernel_ran names it",
+        "above_roofline": "more MACs per second than the greatest measured ceiling: the ceiling or the time is wrong",
     }
 )
 
@@ -68,6 +70,16 @@ def flags(conditions: Sequence[Mapping[str, Any]], rounds: int | None = None) ->
         "foreign_gpu_process": ever(lambda c: _number(c, "other_gpu_processes") > 0),
     }
     return tuple(word for word in FLAGS if found.get(word))
+
+
+def ran_fused(kernel_ran: str) -> bool:
+    """Whether the word `kernel_ran` of a record names a fused operator, as in `sdpa:flash_for_cpu x1, math x1`.
+
+    Older runs hold the operators without counts, joined by a plus sign: `sdpa:flash_for_cpu+math`.
+    """
+    _, _, names = kernel_ran.partition("sdpa:")
+    operators = {part.partition(" x")[0] for part in names.replace("+", ", ").split(", ")}
+    return bool(operators - {"", "math"})
 
 
 def _throttled(c: Conditions) -> bool:

@@ -196,7 +196,7 @@ class Done:
 
 Event = Count | Trial | Probe | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
 _KINDS: Mapping[str, type[Any]] = {
-    c.kind: c for c in (Count, Trial, Probe, Round, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
+    c.kind: c for c in (Count, Trial, Round, Probe, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
 }  # fmt: skip
 
 

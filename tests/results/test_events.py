@@ -35,7 +35,6 @@ TURN = ArmTurn(cell="a", calls_s=(0.25, 0.5), host_s=0.375, queue_s=0.25, primer
 EVENTS = [
     Count(key="k", values={"macs": 3, "macs_fvcore": None}, lower_bound=True, notes="n"),
     Trial(cell="a", values={"weights_bytes": 1}, call_s=0.5, kernel_ran="eager", device_name="d", notes=("x",)),
-    Probe(cell="a", what="energy", values={"idle_power_w": 10.5}, words={"energy_source": "RAPL: package-0"}),
     Round(group="g", process=1, round=2, turns=(TURN,), seconds=1.0, forward_s=0.5, conditions={"reasons": "heat"}),
     Dropped(cell="a", outcome="oom", reason="r"),
     Failure(outcome="failed", reason="r"),
@@ -43,6 +42,7 @@ EVENTS = [
     SessionEnd(seconds=1.0, forward_s=0.5),
     Progress(stage="built"),
     Done(),
+    Probe(cell="a", what="energy", values={"idle_power_w": 10.5}, words={"energy_source": "RAPL: package-0"}),
 ]
 
 

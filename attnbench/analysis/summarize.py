@@ -12,7 +12,7 @@ from attnbench.analysis.stopping import Rule
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
 from attnbench.results import flags as validity
-from attnbench.results.events import Ceilings, Count, Dropped, Round, Trial
+from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial
 from attnbench.results.record import Record
 
 WIDE = 2.0  # times the median half-width of the comparison group
@@ -25,12 +25,13 @@ class GroupData:
     """All that is known of one comparison group.
 
     Attributes:
-        trials: by cell id. `counts`: by count key. `dropped`: by cell id.
+        trials: by cell id. `probes`: by cell id and what was looked at. `counts`: by count key. `dropped`: by cell id.
         rounds: in order. `ceilings`: of the device, as measured.
         resumed: some rounds are of an earlier session.
     """
 
     trials: dict[str, Trial] = field(default_factory=dict)
+    probes: dict[tuple[str, str], Probe] = field(default_factory=dict)
     counts: dict[str, Count] = field(default_factory=dict)
     dropped: dict[str, Dropped] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
@@ -118,6 +119,10 @@ def untimed(
     if trial:
         values = {**trial.values, **values}
         words = {**words, "kernel_ran": trial.kernel_ran, "device_name": trial.device_name}
+        flags += ["fused_in_eager"] if cell.kernel == "eager" and validity.ran_fused(trial.kernel_ran) else []
+    for (probed, _), probe in data.probes.items():
+        if probed == cell.id:
+            values, words = {**values, **probe.values}, {**words, **probe.words}
     return Record(
         cell=cell, outcome=outcome, reason=reason, values=values, flags=tuple(flags), words=words,
         protocol=protocol.name, run_id=run_id,
@@ -147,9 +152,10 @@ def _record(
     queued = [turn.queue_s for turn in turns if math.isfinite(turn.queue_s)]
     if cell.device != "cpu" and queued and median(queued) > LAUNCH_BOUND * values["latency_s"]:
         flags.append("launch_bound")
-    peak = data.ceilings.macs_per_s if data.ceilings else None
+    peak = data.ceilings.peak_macs_per_s if data.ceilings else None
     if peak and "macs" in values and cell.pass_ == "forward":
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
+        flags += ["above_roofline"] if values["roofline_share"] > 1 else []
     flags += ["resumed"] if data.resumed else []
     canary_s = validity.usual_canary_s([turn.conditions for r in data.rounds for turn in r.turns])
     words_of_turns, disturbed = validity.flags(

@@ -15,7 +15,7 @@ import click
 from attnbench.errors import AttnbenchError
 from attnbench.planning import protocol
 from attnbench.planning.sizes import size_bytes
-from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, PASSES, PRECISIONS, Sweep
+from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, PASSES, PRECISIONS, PROBES, Sweep
 from attnbench.registry.variant import parse_value, split_list
 
 
@@ -126,7 +126,7 @@ _OPTIONS = (
     click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
     click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
     click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
-    click.option("--measure", metavar="LIST", help=f"{', '.join(MEASURES)}. [all]"),
+    click.option("--measure", metavar="LIST", help=f"{', '.join((*MEASURES, *PROBES))}. [{','.join(MEASURES)}]"),
     click.option("--protocol", metavar="NAME", help=f"{', '.join(protocol.PROTOCOLS)}. [standard]"),
     click.option("--rounds", type=int, help="Rounds, instead of the protocol's."),
     click.option("--processes", type=int, help="Timing processes, instead of the protocol's."),

@@ -78,8 +78,27 @@ class CeilingsJob:
     cell: Cell
 
 
-Job = CountJob | TrialJob | TimingJob | CeilingsJob
-_KINDS: Mapping[str, type[Any]] = {c.kind: c for c in (CountJob, TrialJob, TimingJob, CeilingsJob)}
+@dataclass(frozen=True, kw_only=True)
+class ProbeJob:
+    """Look at one arm alone for something beside time: one pass of `PROBES`.
+
+    Attributes:
+        what: a word of `PROBES`.
+        inference, memory_limit: as of a trial.
+    """
+
+    kind: ClassVar[str] = "probe"
+    cell: Cell
+    what: str
+    plugins: tuple[str, ...] = ()
+    weights: str = ""
+    seed: int = 0
+    inference: bool = True
+    memory_limit: int = 0
+
+
+Job = CountJob | TrialJob | TimingJob | CeilingsJob | ProbeJob
+_KINDS: Mapping[str, type[Any]] = {c.kind: c for c in (CountJob, TrialJob, TimingJob, CeilingsJob, ProbeJob)}
 
 
 def to_line(job: Job) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from torch import Tensor
 from attnbench import registry
 from attnbench.errors import AttnbenchError
 from attnbench.execution import jobs
-from attnbench.execution.jobs import CeilingsJob, CountJob, TimingJob, TrialJob
+from attnbench.execution.jobs import CeilingsJob, CountJob, ProbeJob, TimingJob, TrialJob
 from attnbench.execution.status_file import StatusFile
 from attnbench.machine.counters import load_1min
 from attnbench.machine.devices import Device, open_device
-from attnbench.measure import latency, memory
+from attnbench.measure import breakdown, energy, error, latency, memory
 from attnbench.measure.arm import Arm, ContractError, make_inputs
 from attnbench.measure.canary import Canary
 from attnbench.measure.ceilings import measure_ceilings
@@ -36,7 +36,7 @@ from attnbench.measure.kernels import kernel_that_ran
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
 from attnbench.results import flags
-from attnbench.results.events import ArmTurn, Ceilings, Count, Dropped, Event, Failure, Progress, Round, Trial
+from attnbench.results.events import ArmTurn, Ceilings, Count, Dropped, Event, Failure, Probe, Progress, Round, Trial
 
 Say = Callable[[Event], None]
 _SPARE_BYTES = 256 << 20
@@ -54,6 +54,8 @@ def do(line: Mapping[str, Any], status: int, say: Say) -> None:
         say(_count(job))
     elif isinstance(job, TrialJob):
         _trial(job, say)
+    elif isinstance(job, ProbeJob):
+        say(_probe(job))
     elif isinstance(job, TimingJob):
         _Timing(job, StatusFile(status), say).run()
     else:
@@ -105,7 +107,7 @@ def _trial(job: TrialJob, say: Say) -> None:
         start = time.perf_counter()
         turn = device.time_calls(arm, 1 if first_s > 1 else 2)
         call_s = min(turn.device_s)
-        kernel_ran = kernel_that_ran(arm) if cell.kernel == "sdpa" else cell.kernel
+        kernel_ran = kernel_that_ran(arm)
         values = memory.measure(device, arm)
         forward_s = first_s + (time.perf_counter() - start)
         arm()
@@ -129,6 +131,25 @@ def _trial(job: TrialJob, say: Say) -> None:
             job_s=time.perf_counter() - started,
         )
     )
+
+
+def _probe(job: ProbeJob) -> Probe:
+    """One pass beside time; a layer that fails in it leaves its reason in the words."""
+    device = _device(job.cell, job.memory_limit)
+    try:
+        known = registry.load(job.plugins)
+        if job.what == "error":
+            values, words = error.measure(job.cell, device, known, weights=job.weights, seed=job.seed)
+        else:
+            arm = Arm(job.cell, device, known, inference=job.inference, weights=job.weights)
+            arm.feed(make_inputs(job.cell, device, arm.dtype, job.seed))
+            values, words = {"breakdown": breakdown.measure, "energy": energy.measure}[job.what](device, arm)
+    except (Exception, SystemExit) as problem:
+        failure = _failure(problem, device)
+        return Probe(
+            cell=job.cell.id, what=job.what, words={f"{job.what}_notes": f"{failure.outcome}: {failure.reason}"}
+        )
+    return Probe(cell=job.cell.id, what=job.what, values=values, words=words)
 
 
 class _Timing:

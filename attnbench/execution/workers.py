@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 from attnbench.execution.fork_server import End, ForkServer
-from attnbench.execution.jobs import CeilingsJob, CountJob, Job, TimingJob, TrialJob
+from attnbench.execution.jobs import CeilingsJob, CountJob, Job, ProbeJob, TimingJob, TrialJob
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell, Sweep
-from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Progress, Round, Trial
+from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Probe, Progress, Round, Trial
 
 CEILINGS_S = 120.0
 
@@ -65,6 +65,20 @@ class Workers:
         events = list(self._events(cell, job, self._protocol.timeout_s))
         answers = [e for e in events if isinstance(e, Trial | Failure)]
         return answers[0] if answers else Failure(outcome="crashed", reason="its process gave no result")
+
+    def probe(self, cell: Cell, what: str) -> Probe:
+        """One pass beside time in a fresh process; without values, and with the reason in a word, where it failed."""
+        job = ProbeJob(
+            cell=cell, what=what, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
+            inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
+        )  # fmt: skip
+        why = "its process gave no result"
+        for event in self._events(cell, job, self._protocol.timeout_s):
+            if isinstance(event, Probe):
+                return event
+            if isinstance(event, Failure):
+                why = f"{event.outcome}: {event.reason}"
+        return Probe(cell=cell.id, what=what, words={f"{what}_notes": why})
 
     def ceilings(self, cell: Cell) -> Ceilings:
         """What the cell's device reaches; without values where it could not be measured."""

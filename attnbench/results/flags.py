@@ -37,10 +37,11 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "few_rounds": "fewer processes than the protocol asks for",
         "one_process": "all rounds come from one process, so they share its persistent bias",
         "launch_bound": "the host queues the work more slowly than the GPU does it",
-        "above_roofline": "faster than the measured ceiling allows: the ceiling or the count is wrong",
+        "above_roofline": "more MACs per second than the greatest measured ceiling: the ceiling or the time is wrong",
         "resumed": "the rounds come from more than one session: the run was interrupted and resumed",
         "no_interval": "one block of calls, as the papers time: no interval can be given",
         "lower_bound": "an operator is not counted, so the true MACs are at least these",
+        "fused_in_eager": "the eager kernel was asked for, and a fused attention operator ran; kernel_ran names it",
     }
 )
 
@@ -79,6 +80,16 @@ def usual_canary_s(conditions: Sequence[Conditions]) -> float:
     """The median of the canary's times; 0 where there is none."""
     times = [t for c in conditions for name in ("canary_before_s", "canary_after_s") if (t := _number(c, name)) > 0]
     return median(times) if times else 0.0
+
+
+def ran_fused(kernel_ran: str) -> bool:
+    """Whether the word `kernel_ran` of a record names a fused operator, as in `sdpa:flash_for_cpu x1, math x1`.
+
+    Older runs hold the operators without counts, joined by a plus sign: `sdpa:flash_for_cpu+math`.
+    """
+    _, _, names = kernel_ran.partition("sdpa:")
+    operators = {part.partition(" x")[0] for part in names.replace("+", ", ").split(", ")}
+    return bool(operators - {"", "math"})
 
 
 def flags(conditions: Sequence[Mapping[str, Any]], canary_s: float = 0.0) -> tuple[tuple[str, ...], int]:

@@ -95,8 +95,8 @@ def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.0
     rounds, rows = read_rounds(run.folder), []
     for base in (c for c in run.cells if c.variant == names[0]):
         for cell in run.cells:
-            alike = (cell.group, cell.kernel, cell.compiled) == (base.group, base.kernel, base.compiled)
-            if alike and cell.variant in names[1:]:
+            comparable = (cell.group, cell.kernel, cell.compiled) == (base.group, base.kernel, base.compiled)
+            if comparable and cell.variant in names[1:]:
                 data = summarize.log_ratios(rounds.get(cell.group, ()), cell.id, base.id)
                 rows.append(_arm(cell, base, data, margin, level, looks))
     if not rows or not any(math.isfinite(r.estimate) for r in rows):
@@ -197,7 +197,7 @@ def _across(cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin
 
 
 def _judged(title: str, by: By, level: float, margin: float, rows: Sequence[Row], notes: Sequence[str]) -> Comparison:
-    """Holm's rule over the table, for the two questions apart; then a verdict for each row."""
+    """Holm's rule over the table, for each of the two questions; then a verdict for each row."""
     tested = [r for r in rows if math.isfinite(r.high)]
     same = dict(zip(map(id, tested), statistics.holm([r.p for r in tested]), strict=True))
     near = dict(zip(map(id, tested), statistics.holm([r.p_equivalent for r in tested]), strict=True))

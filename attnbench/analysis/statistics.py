@@ -129,7 +129,7 @@ def ratio(log_ratios: Sequence[Sequence[float]], level: float = 0.95) -> Ratio:
 
     Where the processes seem to differ (one-way analysis of variance, F test at `UNIT_LEVEL`), the process is
     the unit: Student's interval of the process means. Else the round is: Hodges and Lehmann's, over all
-    rounds. With one process, or one round in each, a process effect cannot be told from the rounds' own
+    rounds. With one process, or one round in each, a process effect cannot be separated from the rounds' own
     spread: `process_sd` is nan, and the interval of a single process says nothing of the next one.
 
     Raises:

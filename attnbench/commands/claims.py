@@ -26,13 +26,13 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     Only evidence of the same kind decides a claim: a claim about GPUs needs a GPU, a claim about counts needs no
     special machine. An undecided claim prints the reason and the command that would decide it.
     """
-    from attnbench import published
     from attnbench.errors import AttnbenchError
+    from attnbench.published.claims import claims as ledger
     from attnbench.report import claims
     from attnbench.report.evidence import gather, stored
     from attnbench.report.write import text_of
 
-    known = [str(c["id"]) for c in published.claims()]
+    known = [claim.id for claim in ledger()]
     if only and only not in known:
         import difflib
 
@@ -68,6 +68,6 @@ def _line(judgement: object, *, full: bool) -> str:
         words.append(j.reason)
     line = "; ".join(words)
     if full:
-        parts = (j.claim["statement"], details(j), j.command and f"decided by: {j.command}")
+        parts = (j.claim.statement, details(j), j.command and f"decided by: {j.command}")
         line += "".join(f"\n  {part}" for part in parts if part)
     return line

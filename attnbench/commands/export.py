@@ -15,7 +15,7 @@ from attnbench.errors import AttnbenchError
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False), help="The file to write. [stdout]")
 def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
-    """Write the records of RUN..., one row per cell; docs/glossary.md describes the columns."""
+    """Write the records of RUN..., one row per cell; docs/records.md explains the columns."""
     from attnbench.results.store import load
 
     table = load(*runs)

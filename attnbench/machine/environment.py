@@ -23,7 +23,7 @@ from attnbench.machine import linux, nvml
 from attnbench.machine.fingerprint import Fingerprint, Processor, machine_name, processor
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
-PACKAGES = ("attnbench", "torch", "numpy", "fvcore", "timm", "transformers", "triton", "nvidia-ml-py", "submitit")
+PACKAGES = ("attnbench", "torch", "numpy", "fvcore", "timm", "transformers", "triton", "nvidia-ml-py")
 VARIABLES = (
     "OMP_", "MKL_", "KMP_", "GOMP_", "ONEDNN_", "DNNL_", "OPENBLAS_", "PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "MALLOC_",
     "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "GLIBC_TUNABLES", "LD_PRELOAD", "ATEN_CPU_CAPABILITY",

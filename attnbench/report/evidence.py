@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,6 @@ from typing import Any
 
 from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell
-from attnbench.published.partners import DEFAULTS
-from attnbench.registry.declaration import Setting
-from attnbench.registry.variant import parse_variant, value_text
 from attnbench.results.record import Record
 from attnbench.results.store import Run, open_run
 
@@ -123,17 +120,6 @@ class Evidence:
             found.setdefault(point.cell.mechanism, []).append(point)
         return found
 
-    def find(self, scope: str, variant: str, **wanted: Any) -> Iterator[Point]:
-        """The points of a variant whatever its spelling, with cell fields as given (`res_h=224`)."""
-        for point in self.by_mechanism.get(variant.partition("[")[0], ()):
-            cell = point.cell
-            if (
-                cell.scope == scope
-                and same_variant(cell, variant)
-                and all(getattr(cell, k) == v for k, v in wanted.items())
-            ):
-                yield point
-
 
 def gather(folders: Iterable[Path | str]) -> Evidence:
     """Open run folders, in the order of their names.
@@ -220,38 +206,6 @@ def _order(point: Point) -> tuple[Any, ...]:
         point.machine, c.device, c.precision, c.pass_, c.dim, c.heads, c.stride, c.res_h, c.res_w, c.batch,
         c.threads, c.allocator, c.variant, c.kernel, c.compiled, point.run_id,
     )  # fmt: skip
-
-
-def same_variant(cell: Cell, wanted: str) -> bool:
-    """Whether a cell measures the variant `wanted`, however the two are spelled.
-
-    Settings that neither names are at their defaults; a setting that only the cell's text names must be at the
-    default that `DEFAULTS` knows.
-    """
-    if cell.variant == wanted:
-        return True
-    want = parse_variant(wanted)
-    if cell.mechanism != want.name:
-        return False
-    asked, known = dict(want.settings), DEFAULTS.get(want.name, {})
-    filled = dict(cell.settings)
-    for key, value in asked.items():
-        if _word(filled.get(key, known.get(key))) != _word(value):
-            return False
-    try:
-        typed = dict(parse_variant(cell.variant).settings)
-    except AttnbenchError:
-        return False  # a text that no command line can have given
-    return all(
-        key in asked or (key in known and _word(filled.get(key, value)) == _word(known[key]))
-        for key, value in typed.items()
-    )
-
-
-def _word(value: Setting | None) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return repr(float(value))
-    return "" if value is None else value_text(value)
 
 
 def groups(points: Sequence[Point], *keys: str) -> dict[tuple[Any, ...], list[Point]]:

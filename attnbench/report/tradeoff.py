@@ -43,13 +43,13 @@ def macs(p: Point) -> float:
 
 
 def fewest(points: Sequence[Point]) -> Point:
-    """The point with the fewest MACs; of those whose count is whole, where there are any."""
+    """The point with the fewest MACs; among those with a complete count, where there are any."""
     whole = [p for p in points if "lower_bound" not in p.flags]
     return min(whole or points, key=lambda p: (macs(p), p.cell.variant))
 
 
 def flops_table(evidence: Evidence) -> Table:
-    """How well MACs tell the speed, per condition."""
+    """How well MACs predict the speed, per condition."""
     rows: list[tuple[Value, ...]] = []
     for points in comparable(evidence, "macs", SPEED):
         rho, tau = rank_correlation(points)
@@ -66,10 +66,10 @@ def flops_table(evidence: Evidence) -> Table:
         )
     return Table(
         name="flops-against-speed",
-        title="Do FLOPs tell the speed?",
+        title="Do FLOPs predict the speed?",
         caption="Rank correlation of MACs with the time of an image, over the mechanisms measured under one "
         "condition: 1 means that fewer MACs always "
-        "are faster, 0 that they tell nothing.",
+        "are faster, 0 that they predict nothing.",
         columns=(
             Column("condition", "condition"),
             Column("mechanisms", "variants"),
@@ -111,7 +111,7 @@ def flops_charts(evidence: Evidence) -> list[Chart]:
     for number_, sizes in enumerate(_chosen(found), 1):
         chart = _panels(f"flops-speed{suffix(number_)}", "FLOPs against measured speed", sizes)
         chart.caption = (
-            f"{condition(sizes)}. If FLOPs told the speed, the points would fall from the upper "
+            f"{condition(sizes)}. If FLOPs predicted the speed, the points would fall from the upper "
             "left to the lower right; rho is Spearman's rank correlation of MACs and time."
         )
         free = sorted({p.cell.variant for points in sizes for p in points if not macs(p)})

@@ -148,7 +148,7 @@ def _summary(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator
     else:
         yield f"{ok} of {cells} planned cells were measured on {' and '.join(evidence.machines)}."
     if len(evidence.machines) > 1:
-        yield "Several machines: every table of absolute numbers has a column that says whose they are."
+        yield "Several machines: every table of absolute numbers has a column that names the machine."
     yield claims.tally(judged)
     agreed = papers.agreement(evidence)
     if agreed:
@@ -156,7 +156,7 @@ def _summary(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator
 
 
 def _leaders(evidence: Evidence) -> Iterator[str]:
-    """Per machine, who is fastest at the papers' size, and whether FLOPs would have told it."""
+    """Per machine, who is fastest at the papers' size, and whether FLOPs would have predicted it."""
     for machine in evidence.machines:
         points = tradeoff.at_the_papers_size(evidence, machine)
         if len(points) < 2:

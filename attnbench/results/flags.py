@@ -1,8 +1,8 @@
-"""What disturbed a measurement: the conditions of its rounds in, words of warning out. No torch, no clock.
+"""What disturbed a measurement: the conditions of its rounds in, warnings out. No torch, no clock.
 
 `FLAGS` declares every word once. The words that are judged here come from conditions; the runner sets the others.
-A median over rounds bears a few disturbed ones, so a condition that comes and goes flags a record only
-when it held in more than a fifth of the rounds. What is not told is not judged.
+A median over rounds tolerates a few disturbed ones, so a condition that comes and goes flags a record only
+when it held in more than a fifth of the rounds. What the machine does not report is not judged.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "processes_differ": "fresh processes differ more than their rounds explain; the interval allows for it",
         "wide": "the interval is wider than the protocol's target",
         "few_rounds": "fewer rounds than the protocol asks for",
-        "one_process": "all rounds come from one process, whose lasting luck they share",
+        "one_process": "all rounds come from one process, so they share its persistent bias",
         "launch_bound": "the host queues the work more slowly than the GPU does it",
-        "resumed": "the rounds come from more than one sitting",
+        "resumed": "the rounds come from more than one session: the run was interrupted and resumed",
         "no_interval": "one block of calls, as the papers time: no interval can be given",
         "lower_bound": "an operator is not counted, so the true MACs are at least these",
         "cpu_time_only": "the device has no clock of its own: times are the host's",

@@ -15,7 +15,14 @@ from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell
 
 SCHEMA = 1
-OUTCOMES = ("ok", "declined", "oom", "crashed", "timeout", "failed")
+OUTCOMES: Mapping[str, str] = {
+    "ok": "measured, or counted where only counts were asked for",
+    "declined": "the mechanism, its library or the device cannot serve this cell; known before anything is allocated",
+    "oom": "out of memory: the allocation failed, or the system killed the process for lack of memory",
+    "crashed": "the process ended by a signal, by `sys.exit`, or with a device error that cannot be recovered from",
+    "timeout": "one trial or one turn took longer than the protocol's `timeout_s`",
+    "failed": "an exception, a wrong output (shape, dtype, not finite), or a count that could not be made",
+}
 
 
 class Quantity(NamedTuple):
@@ -60,7 +67,41 @@ QUANTITIES: Mapping[str, Quantity] = {
     "roofline_share": Quantity("", "share of roofline", "MACs per second / the measured ceiling for them"),
 }  # fmt: skip
 
-# `attnbench export`: these columns and this order are a promise (docs/glossary.md).
+# The columns that are not quantities: unit and meaning.
+COLUMN_MEANINGS: Mapping[str, tuple[str, str]] = {
+    "scope": ("", "`layer`, `backbone` (a whole classifier) or `task` (a detector or segmenter)"),
+    "mechanism": ("", "registered name of the layer or model"),
+    "variant": ("", "the mechanism with its settings, as the command line takes it: `hilo[window_size=4]`"),
+    "res_h": ("px", "height of the input image"),
+    "res_w": ("px", "width of the input image"),
+    "grid_h": ("tokens", "rows of the token map, res_h / stride; empty for a whole model"),
+    "grid_w": ("tokens", "columns of the token map, res_w / stride; empty for a whole model"),
+    "batch": ("images", "images in one call"),
+    "dim": ("", "channels of the layer; empty for a whole model"),
+    "heads": ("", "attention heads of the layer; empty for a whole model"),
+    "stride": ("px", "side of a token in the image; empty for a whole model"),
+    "device": ("", "`cpu`, or `cuda:0` and so on"),
+    "device_name": ("", "the device's own name, as its driver or the operating system gives it"),
+    "precision": ("", "`fp32`, `tf32`, `bf16` or `fp16`"),
+    "pass": ("", "`forward`, or `train`: forward and backward"),
+    "kernel": ("", "the attention kernel asked for: `eager`, `sdpa` or `flex`"),
+    "kernel_ran": ("", "the kernel that was executed; for `sdpa` the backend that PyTorch chose"),
+    "compiled": ("", "whether the layer went through torch.compile"),
+    "threads": ("", "CPU threads of the process that was timed"),
+    "protocol": ("", "`quick`, `standard`, `rigorous` or `paper`"),
+    "outcome": ("", "one of the outcomes below"),
+    "reason": ("", "why the outcome is not `ok`; empty otherwise"),
+    "reference": ("", "variant that the speed ratio refers to"),
+    "flags": ("", "warnings, separated by spaces; each is one of the flags below"),
+    "run_id": ("", "identifier of the run that the record belongs to"),
+    "allocator": ("", "the memory allocator of the timed process: `pinned`, `system`, `tcmalloc` or `jemalloc`"),
+    "stopped": ("", "which stopping condition ended the timing, with its numbers"),
+    "count_notes": ("", "what the counts of parameters and MACs leave out or assume"),
+    "cell_id": ("", "12 hexadecimal digits that identify the cell: equal in every run that measures it"),
+    "group": ("", "12 hexadecimal digits shared by the cells that may be compared with each other"),
+}
+
+# `attnbench export`: these columns and this order are a promise (docs/records.md).
 COLUMNS = (
     "scope", "mechanism", "variant", "res_h", "res_w", "grid_h", "grid_w", "batch", "dim", "heads", "stride",
     "device", "device_name", "precision", "pass", "kernel", "kernel_ran", "compiled", "threads", "protocol",
@@ -81,7 +122,7 @@ class Record:
 
     Attributes:
         values: quantities of `QUANTITIES` that apply; absent means not measured.
-        flags: warnings on the measurement, each a word that docs/glossary.md explains.
+        flags: warnings on the measurement, each a word that docs/records.md explains.
         words: kernel_ran, device_name, reference, stopped (why the measuring ended), count_notes.
     """
 

@@ -28,12 +28,12 @@ def planned():
 
 
 def write(
-    folder, planned, *, times=None, noise=0.01, luck=0.0, drift=0.3, load=1.0, processes=4, rounds=4, looks=(16,),
+    folder, planned, *, times=None, noise=0.01, bias=0.0, drift=0.3, load=1.0, processes=4, rounds=4, looks=(16,),
     seed=0, fingerprint=FINGERPRINT, host="a", protocol=None, failed=(),
 ):  # fmt: skip
-    """A run in which every arm takes `times` seconds, and each process and each round its own luck."""
+    """A run in which every arm takes `times` seconds, and each process and each round its own bias."""
     times = {"msa": 0.1, "hilo": 0.05, "sra": 0.08, **(times or {})}
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     facts = {
         "protocol": {"looks": looks, "level": 0.95, **(protocol or {})},
         "environment": {"fingerprint": fingerprint, "host": host},
@@ -43,11 +43,11 @@ def write(
             bad = cell.variant in failed
             writer.add(Record(cell=cell, outcome="crashed" if bad else "ok", reason="SIGSEGV" if bad else ""))
         for process in range(processes):
-            lasting = {c.id: dice.gauss(0, luck) for c in planned.cells}
+            biases = {c.id: rng.gauss(0, bias) for c in planned.cells}
             for number in range(rounds):
-                shared = load * math.exp(dice.gauss(0, drift))
+                shared = load * math.exp(rng.gauss(0, drift))
                 samples = {
-                    c.id: [times[c.variant] * shared * math.exp(lasting[c.id] + dice.gauss(0, noise))] * 3
+                    c.id: [times[c.variant] * shared * math.exp(biases[c.id] + rng.gauss(0, noise))] * 3
                     for c in planned.cells
                     if c.variant not in failed
                 }
@@ -142,8 +142,8 @@ def test_arms_without_a_shared_round_are_refused(planned, tmp_path):
 
 
 def test_a_slower_cell_of_the_later_run_is_found(planned, tmp_path):
-    a = write(tmp_path / "a", planned, drift=0.01, luck=0.003, seed=1)
-    b = write(tmp_path / "b", planned, drift=0.01, luck=0.003, seed=2, times={"sra": 0.1})
+    a = write(tmp_path / "a", planned, drift=0.01, bias=0.003, seed=1)
+    b = write(tmp_path / "b", planned, drift=0.01, bias=0.003, seed=2, times={"sra": 0.1})
     found = compare_runs(a, b)
     assert verdicts(found)["sra"] == "slower"
     row = next(r for r in found.rows if r.variant == "sra")
@@ -152,7 +152,7 @@ def test_a_slower_cell_of_the_later_run_is_found(planned, tmp_path):
 
 
 def test_equivalent_means_inside_the_margin_on_both_sides(planned, tmp_path):
-    quiet = {"drift": 0.0, "noise": 0.01, "luck": 0.0}
+    quiet = {"drift": 0.0, "noise": 0.01, "bias": 0.0}
     a = write(tmp_path / "a", planned, seed=1, **quiet)
     b = write(tmp_path / "b", planned, seed=2, times={"sra": 0.08 * 1.028}, **quiet)
     row = next(r for r in compare_runs(a, b).rows if r.variant == "sra")
@@ -162,7 +162,7 @@ def test_equivalent_means_inside_the_margin_on_both_sides(planned, tmp_path):
 
 
 def test_more_rounds_of_the_same_processes_prove_no_more(planned, tmp_path):
-    quiet = {"luck": 0.05, "drift": 0, "noise": 1e-4, "rounds": 9}
+    quiet = {"bias": 0.05, "drift": 0, "noise": 1e-4, "rounds": 9}
     row = compare_runs(*(write(tmp_path / f"{seed}", planned, seed=seed, **quiet) for seed in (1, 2))).rows[0]
     assert row.high / row.low > 1.1
     assert row.basis == "4 and 4 processes"
@@ -171,10 +171,10 @@ def test_more_rounds_of_the_same_processes_prove_no_more(planned, tmp_path):
 def test_identical_runs_are_seldom_called_different(tmp_path):
     from attnbench.analysis.statistics import welch, wilson
 
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     trials, misses = 4000, 0
     for _ in range(trials):
-        a, b = (np.median(dice.normal(0, 1, (4, 4)) + dice.normal(0, sd, (4, 1)), axis=1) for sd in (0.2, 1.0))
+        a, b = (np.median(rng.normal(0, 1, (4, 4)) + rng.normal(0, sd, (4, 1)), axis=1) for sd in (0.2, 1.0))
         misses += welch(b, a).p() <= 0.05
     assert wilson(misses, trials).high <= 0.06
 

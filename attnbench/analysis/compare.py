@@ -130,7 +130,7 @@ def compare_runs(
     if differ and not across_machines:
         raise AttnbenchError(
             f"times are compared on one machine alone; {first.folder} ({first.facts.machine}) and "
-            f"{second.folder} ({second.facts.machine}) differ in "
+            f"{second.folder} ({second.facts.machine}) are not known to be of one: "
             f"{'; '.join(differ)}; --allow-cross-machine compares the ratios to the reference instead"
         )
     if differ:

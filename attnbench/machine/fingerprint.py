@@ -69,10 +69,15 @@ _IN_NAME = (
 )  # fmt: skip
 
 
-def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
+def differences(one: Fingerprint, other: Fingerprint, *, only_stored: bool = False) -> list[str]:
     """The fields in which two fingerprints differ, with both values: `microcode: '0x1' against '0x2'`.
 
     A device that only one of them names is not compared.
+
+    Args:
+        one: a fingerprint.
+        other: another.
+        only_stored: leave out the fields that one of them does not have.
     """
     found = []
     for name in sorted(f.name for f in fields(Fingerprint)):
@@ -80,7 +85,8 @@ def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
         if name in _OF_DEVICES:
             shared = sorted(mine.keys() & yours.keys())
             mine, yours = ({key: of[key] for key in shared} for of in (mine, yours))
-        if mine != yours:
+        lacking = only_stored and (mine in ("", None) or yours in ("", None))
+        if mine != yours and not lacking:
             found.append(f"{name}: {mine!r} against {yours!r}")
     return found
 

@@ -82,7 +82,7 @@ def ceiling_differences(a: Sequence[Ceilings], b: Sequence[Ceilings]) -> list[st
         share = 1 - min(one, other) / max(one, other)
         if share > APART:
             title, unit = _CEILINGS.get(name, (name, "G/s"))
-            found.append(f"{title} {one / 1e9:.3g} and {other / 1e9:.3g} {unit}, {share:.0%} apart")
+            found.append(f"{title} {one / 1e9:.3g} and {other / 1e9:.3g} {unit}, {100 * share:.0f} % apart")
     return list(dict.fromkeys(found))
 
 
@@ -101,7 +101,7 @@ def label_machines(machines: Sequence[Machine]) -> tuple[dict[str, str], list[st
     """A name of its own for each machine among several runs, and sentences on what is kept apart.
 
     A timed run joins the first machine that is the same as that of every run there. Where two machines have one short
-    name, the second is `NAME #2`; unknown ones are `unknown machine 1`, `unknown machine 2`, each with one run.
+    name, the second is `NAME-2`; unknown ones are `unknown machine 1`, `unknown machine 2`, each with one run.
 
     Returns:
         The machine's name by run id, and the sentences.
@@ -134,7 +134,7 @@ def label_machines(machines: Sequence[Machine]) -> tuple[dict[str, str], list[st
 def _label(machine: Machine, place: int) -> str:
     if not machine.fingerprint.known:
         return f"{machine.name} {place + 1}"
-    return machine.name if not place else f"{machine.name} #{place + 1}"
+    return machine.name if not place else f"{machine.name}-{place + 1}"
 
 
 def _apart(machine: Machine, groups: Sequence[Sequence[Machine]], label: str) -> str:

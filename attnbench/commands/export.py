@@ -21,7 +21,7 @@ def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
 
     table = load(*runs)
     for line in label_machines([machine_of(open_run(run)) for run in runs])[1] if len(runs) > 1 else ():
-        click.echo(f"warning: {line}; the column run_id tells the rows apart", err=True)
+        click.echo(f"warning: {line}; the column run_id distinguishes the rows", err=True)
     try:
         if form == "parquet":
             if out is None:

@@ -248,6 +248,27 @@ def test_the_doctor_prints_the_machine_its_devices_and_what_disturbs(monkeypatch
     assert "! the room is too hot; open a window" in done.output
 
 
+def test_the_doctor_names_the_machine_and_what_identifies_it():
+    found = environment.Environment(
+        machine_label="zen4-2c-3f9a",
+        cpu=environment.Cpu(
+            model="AMD EPYC", logical=8, usable=4, usable_cores=2, quota=1.5, turbo=False, numa_nodes=("0-3", "4-7")
+        ),
+        fingerprint=fingerprint.Fingerprint(
+            vendor="AuthenticAMD", family=25, model=17, stepping="1", microcode="0xa1", cache_bytes={"L2": 1 << 20},
+            isa_sha256="ab" * 32,
+        ),
+    )  # fmt: skip
+    lines = dict(doctor._lines(found))
+    assert lines["machine"] == "zen4-2c-3f9a"
+    assert lines["cpu"] == "AMD EPYC: 4 of 8 CPUs on 2 physical cores, quota 1.5"
+    identity = "AuthenticAMD family 25 model 17, stepping 1, microcode 0xa1, L2 1024 KiB, ISA flags abababababab"
+    assert lines["identity"] == identity
+    assert lines["numa"] == "2 nodes (node 0: CPUs 0-3; node 1: CPUs 4-7)"
+    assert "turbo off" in lines["clock"]
+    assert "turbo unknown" in dict(doctor._lines(environment.Environment()))["clock"]
+
+
 def test_the_doctor_prints_the_same_as_json(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(disturbances, "disturbances", list)
@@ -255,6 +276,10 @@ def test_the_doctor_prints_the_same_as_json(monkeypatch):
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert set(report) == {"environment", "devices", "disturbances"}
+    assert set(report["environment"]) >= {
+        "machine_label", "host", "os", "distribution", "kernel", "architecture", "libc", "container", "python",
+        "versions", "code", "torch", "threads", "cpu", "memory", "devices", "gpus", "variables", "fingerprint",
+    }  # fmt: skip
     on_cpu, on_cuda = report["devices"]
     assert (on_cpu["name"], on_cpu["works"], on_cpu["precisions"]) == ("cpu", True, ["fp32", "bf16", "fp16"])
     assert (on_cuda["name"], on_cuda["works"]) == ("cuda", False)

@@ -51,8 +51,8 @@ def _cpu_disturbances(watch_s: float) -> list[str]:
     cores = linux.physical_cores(cpus)
     if cores and cores < len(cpus):
         lines.append(
-            f"{len(cpus)} hardware threads share {cores} cores; "
-            f"use --threads {cores}, or bind to one thread of each core with taskset"
+            f"{len(cpus)} hardware threads share {cores} cores; --threads is {default_threads()} by default, "
+            "but two of these may run on one core: bind to one hardware thread of each core with taskset"
         )
     quota, throttled = linux.cpu_quota(), counters.throttling()[0]
     if quota is not None and quota < len(cpus):

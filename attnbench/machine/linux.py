@@ -78,14 +78,43 @@ def cpu_model(root: Path = ROOT) -> str:
     return platform.processor() or platform.machine()
 
 
+def turbo(root: Path = ROOT) -> bool | None:
+    """Whether the clock may rise above its nominal rate; None where neither driver says so."""
+    no_turbo = whole("/sys/devices/system/cpu/intel_pstate/no_turbo", root)
+    if no_turbo is not None:
+        return no_turbo == 0
+    boost = whole("/sys/devices/system/cpu/cpufreq/boost", root)
+    return None if boost is None else boost == 1
+
+
+def numa_nodes(root: Path = ROOT) -> tuple[str, ...]:
+    """The CPUs of each NUMA node, such as `0-15`, in the nodes' order; empty where the system lists no node."""
+    folder = root / "sys/devices/system/node"
+    numbers = sorted(int(p.name[4:]) for p in folder.glob("node[0-9]*") if p.name[4:].isdigit())
+    return tuple(text(f"/sys/devices/system/node/node{number}/cpulist", root) for number in numbers)
+
+
+def boot_id(root: Path = ROOT) -> str:
+    """The identifier of this boot of the system; empty where there is none."""
+    return text("/proc/sys/kernel/random/boot_id", root)
+
+
+def cache_bytes(root: Path = ROOT) -> dict[str, int]:
+    """Bytes of each cache of CPU 0: `L1d`, `L1i`, `L2`, `L3`; empty where the system does not list them."""
+    sizes = {}
+    for index in range(8):
+        folder = f"/sys/devices/system/cpu/cpu0/cache/index{index}"
+        found = re.fullmatch(r"(\d+)([KMG]?)", text(f"{folder}/size", root))
+        if found:
+            kind = {"Data": "d", "Instruction": "i"}.get(text(f"{folder}/type", root), "")
+            level = text(f"{folder}/level", root) or str(index)
+            sizes[f"L{level}{kind}"] = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
+    return sizes
+
+
 def last_level_cache_bytes(root: Path = ROOT) -> int | None:
     """Bytes of the largest cache of CPU 0."""
-    sizes = []
-    for index in range(8):
-        found = re.fullmatch(r"(\d+)([KMG]?)", text(f"/sys/devices/system/cpu/cpu0/cache/index{index}/size", root))
-        if found:
-            sizes.append(int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]])
-    return max(sizes, default=None)
+    return max(cache_bytes(root).values(), default=None)
 
 
 def cgroup_files(controller: str, name_v1: str, name_v2: str, root: Path = ROOT) -> Iterator[str]:

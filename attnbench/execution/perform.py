@@ -24,6 +24,7 @@ from attnbench import registry
 from attnbench.errors import AttnbenchError
 from attnbench.execution import jobs
 from attnbench.execution.jobs import CeilingsJob, CountJob, TimingJob, TrialJob
+from attnbench.execution.schedule import joined
 from attnbench.execution.status_file import StatusFile
 from attnbench.machine.devices import Device, open_device
 from attnbench.measure import latency, memory
@@ -140,6 +141,9 @@ class _Timing:
     def run(self) -> None:
         """Build, then give the rounds that the job asks for, unless the runner asks to stop."""
         self._build()
+        if self.job.sequential:
+            self._rounds_arm_by_arm()
+            return
         for number in range(self.job.first_round, self.job.first_round + self.job.rounds):
             if not self.arms or not self._round(number):
                 return
@@ -147,7 +151,8 @@ class _Timing:
     def _build(self) -> None:
         """Every arm anew, in random order; then one call of each, which makes its tables and compiles."""
         known = registry.load(self.job.plugins)
-        for cell in self.rng.sample(self.job.cells, len(self.job.cells)):
+        cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
+        for cell in cells:
             self.status.announce(cell.id)
             try:
                 arm = Arm(cell, self.device, known, inference=self.job.inference, weights=self.job.weights)
@@ -162,13 +167,35 @@ class _Timing:
                 self.forward_s += time.perf_counter() - start
         self.say(Progress(stage="built"))
 
+    def _rounds_arm_by_arm(self) -> None:
+        """All rounds, an arm's turns one after the other; reported when every arm has had its own."""
+        numbers = range(self.job.first_round, self.job.first_round + self.job.rounds)
+        parts: dict[int, list[Round]] = {number: [] for number in numbers}
+        for arm in list(self.arms):
+            for number in numbers:
+                if arm in self.arms:
+                    part = self._turns([arm], number)
+                    if part is None:
+                        return
+                    parts[number] += [part] if part.turns else []
+        for part in filter(None, parts.values()):
+            self.say(joined(part))
+
     def _round(self, number: int) -> bool:
         """One round; False when the runner asked to stop."""
+        rng = None if self.job.fixed_order else self.rng
+        taken = self._turns(spread(self.arms, self.job.reference, self.job.reference_turns, rng), number)
+        if taken is not None and taken.turns:
+            self.say(taken)
+        return taken is not None
+
+    def _turns(self, order: Sequence[Arm], number: int) -> Round | None:
+        """A turn of each of these arms, in this order, as a round; None when the runner asked to stop."""
         reading, started, primer_s = self.device.start_reading(), time.perf_counter(), 0.0
         turns: list[ArmTurn] = []
-        for arm in spread(self.arms, self.job.reference, self.job.reference_turns, self.rng):
+        for arm in order:
             if self.status.stop_requested():
-                return False
+                return None
             if arm not in self.arms:
                 continue  # it was dropped at an earlier turn of this round
             start = time.perf_counter()
@@ -179,21 +206,17 @@ class _Timing:
                 primer_s += primer
             self.forward_s += time.perf_counter() - start
         self.status.announce("")
-        if turns:
-            self.say(
-                Round(
-                    group=self.job.group,
-                    process=self.job.process,
-                    round=number,
-                    turns=tuple(turns),
-                    seconds=time.perf_counter() - started,
-                    forward_s=self.forward_s,
-                    primer_s=primer_s,
-                    conditions=dict(reading.finish()),
-                )
-            )
-            self.forward_s = 0.0
-        return True
+        spent, self.forward_s = self.forward_s, 0.0
+        return Round(
+            group=self.job.group,
+            process=self.job.process,
+            round=number,
+            turns=tuple(turns),
+            seconds=time.perf_counter() - started,
+            forward_s=spent,
+            primer_s=primer_s,
+            conditions=dict(reading.finish()),
+        )
 
     def _turn(self, arm: Arm) -> tuple[ArmTurn, float]:
         start, primers = time.perf_counter(), 0
@@ -231,17 +254,21 @@ class _Timing:
             raise SystemExit("the device cannot be used in this process any more")
 
 
-def spread(arms: Sequence[Arm], reference: str, times: int, rng: random.Random) -> list[Arm]:
-    """A random order of the arms in which the reference has `times` turns, one in each of as many equal stretches."""
-    others = [arm for arm in arms if arm.cell.id != reference]
-    rng.shuffle(others)
+def spread(arms: Sequence[Arm], reference: str, times: int, rng: random.Random | None) -> list[Arm]:
+    """The order of a round, in which the reference has `times` turns, one in each of as many equal stretches.
+
+    Random; without `rng` the arms stay in the order given, and the reference begins each stretch.
+    """
     base = next((arm for arm in arms if arm.cell.id == reference), None)
+    others = [arm for arm in arms if arm is not base]
+    if rng:
+        rng.shuffle(others)
     if base is None:
         return others
     order: list[Arm] = []
     for part in range(times):
         stretch = others[part * len(others) // times : (part + 1) * len(others) // times]
-        place = rng.randrange(len(stretch) + 1)
+        place = rng.randrange(len(stretch) + 1) if rng else 0
         order += [*stretch[:place], base, *stretch[place:]]
     return order
 

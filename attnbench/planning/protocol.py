@@ -9,6 +9,9 @@ from typing import Any
 
 from attnbench.errors import AttnbenchError
 
+SCHEDULES = ("interleaved", "sequential", "separate")
+ORDERS = ("random", "fixed")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -19,7 +22,7 @@ class Protocol:
         looks: numbers of rounds at which the stopping rule is applied.
         processes: fresh processes that the rounds of the first look are spread over.
         calls: timed calls of one turn; more for very short calls, one for very long ones.
-        turn_s: a turn with short calls gets more calls until it takes about this many seconds.
+        turn_s: a turn with short calls gets more calls until it takes about this many seconds; 0: always `calls`.
         prime_s: seconds of untimed calls before a turn; never fewer calls than `prime_calls`.
         target: timing stops when the relative half-width of the ratio's interval is at most this.
         budget_s: seconds of timing per arm and group.
@@ -27,6 +30,10 @@ class Protocol:
         inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
         batch: the default batch, if the procedure prescribes one; 0: none.
         cold: flush the caches before each timed call.
+        schedule: which arms share a timing process: `interleaved` (all; every round gives each arm a turn),
+            `sequential` (all; an arm has its turns of every round before the next arm begins), `separate` (each arm has
+            a process of its own, one after another).
+        order: of the arms in a process and in a round: `random` or `fixed` (that of the plan).
         timeout_s: limit for the trial of one arm, and for any single turn.
         memory_limit: bytes that a worker process on the CPU may allocate; 0: the free memory.
     """
@@ -47,6 +54,13 @@ class Protocol:
     cold: bool = False
     timeout_s: float = 120.0
     memory_limit: int = 0
+    schedule: str = "interleaved"
+    order: str = "random"
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("order", ORDERS)):
+            if getattr(self, name) not in known:
+                raise AttnbenchError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
 
     @property
     def rounds_each(self) -> int:
@@ -59,7 +73,7 @@ class Protocol:
 
     def calls_in_turn(self, call_s: float) -> int:
         """The timed calls of a turn, for a layer whose call takes about `call_s` seconds."""
-        if not self.inference or not math.isfinite(call_s) or call_s <= 0:
+        if not self.turn_s or not math.isfinite(call_s) or call_s <= 0:
             return self.calls
         if call_s > 1.0:
             return 1
@@ -99,6 +113,7 @@ PROTOCOLS = {
             looks=(1,),
             processes=1,
             calls=30,
+            turn_s=0.0,
             prime_s=0.0,
             prime_calls=0,
             inference=False,

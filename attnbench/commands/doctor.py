@@ -16,8 +16,14 @@ def command(as_json: bool) -> int:
     from attnbench.machine.devices import present
     from attnbench.machine.disturbances import disturbances
     from attnbench.machine.environment import describe
+    from attnbench.selftest import stored
 
-    report = {"environment": describe(present()), "devices": _devices(), "disturbances": disturbances()}
+    report = {
+        "environment": describe(present()),
+        "devices": _devices(),
+        "disturbances": disturbances(),
+        "selftest": stored.latest(),
+    }
     if as_json:
         click.echo(json.dumps(report))
     else:
@@ -84,6 +90,11 @@ def _print(report: Mapping[str, Any]) -> None:
         console.print(Text("no disturbance found"))
     for line in report["disturbances"]:
         console.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
+    if report["selftest"]:
+        from attnbench.selftest import stored
+
+        tested = report["selftest"]
+        console.print(Text(f"self-test of {tested['created']}: {stored.sentence(tested)}"), soft_wrap=True)
 
 
 def _lines(e: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

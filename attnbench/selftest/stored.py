@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from attnbench import __version__
 from attnbench.errors import AttnbenchError
 from attnbench.machine import environment
 from attnbench.planning import protocol as protocols
+from attnbench.results.lines import finite
 from attnbench.selftest.sensitivity import Sensitivity
 
 SCHEMA = 1
@@ -31,8 +31,8 @@ def describe(
         "attnbench": __version__,
         "device": device,
         "allocator": allocator,
-        "protocol": _plain(asdict(protocols.get(protocol, overrides))),
-        "result": _plain({**asdict(result), "resolvable": result.resolvable}),
+        "protocol": finite(protocols.get(protocol, overrides)),
+        "result": finite({**asdict(result), "resolvable": result.resolvable}),
         "environment": environment.describe((device,)),
     }
 
@@ -129,12 +129,3 @@ def _percent(value: float | None) -> str:
 def _interval(found: Mapping[str, float | None]) -> str:
     low, high = ("?" if found[end] is None else f"{found[end]:.3f}" for end in ("low", "high"))
     return f"{found['estimate']:.3f} [{low}, {high}]"
-
-
-def _plain(value: Any) -> Any:
-    """Values for strict JSON: what is not finite becomes None, tuples lists."""
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

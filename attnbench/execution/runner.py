@@ -219,7 +219,8 @@ class _Runner:
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
-        for event in self.workers.rounds(
+        separate = self.protocol.schedule == "separate"
+        for event in (self.workers.separate_rounds if separate else self.workers.rounds)(
             arms,
             group=comparison.group,
             process=comparison.process,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
 from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
+from attnbench.analysis.statistics import Interval
 from attnbench.analysis.stopping import Rule
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
@@ -120,7 +121,8 @@ def _half_width(record: Record) -> float:
     v = record.values
     if not {"ratio_low", "ratio_high", "ratio_to_reference"} <= set(v):
         return 0.0
-    return (v["ratio_high"] - v["ratio_low"]) / 2 / v["ratio_to_reference"]
+    width = Interval(v["ratio_to_reference"], v["ratio_low"], v["ratio_high"]).half_width
+    return width if math.isfinite(width) else 0.0
 
 
 def untimed(

@@ -45,7 +45,7 @@ def test_a_layer_without_linears_has_no_projections():
 def test_the_shares_of_an_attention_layer_add_up(pass_):
     values, words = look("msa", pass_=pass_)
     assert values["projection_share"] + values["core_share"] == pytest.approx(1)
-    assert 0.05 < values["projection_share"] < 0.95
+    assert 0 < values["projection_share"] < 1
     assert 0 <= values["host_share"] <= 1
     assert len(words["top_operators"].split(", ")) == 3
 
@@ -54,11 +54,9 @@ def test_the_backward_pass_of_a_projection_is_a_projection_s():
     built = arms.arm(arms.cell("lines", LAYERS, pass_="train"), LAYERS)
     built()
     times = profile_calls(open_device("cpu"), built, 4, projections(built.module))
-    inside = {"AddmmBackward0", "mm"} & set(times.operators)
-    assert inside == {"AddmmBackward0", "mm"}
-    outside = sum(times.operators[o] for o in times.operators if "Accumulate" in o or "graph_root" in o)
-    assert times.projections > times.core  # gradient sums and the engine's own events stay outside
-    assert outside > 0
+    assert {"addmm", "AddmmBackward0", "mm"} <= set(times.inside)
+    assert not {"addmm", "AddmmBackward0", "mm"} & set(times.outside)
+    assert any("AccumulateGrad" in name for name in times.outside)
 
 
 def test_convolutions_of_one_pixel_are_projections_and_others_are_not():

@@ -32,6 +32,7 @@ CALL, PROJECTION = "attnbench::call", "attnbench::projection"
 COMPILED = "a compiled layer has no modules left: its projections cannot be told from its core"
 _SECONDS, _FEWEST, _MOST = 0.5, 3, 50  # of profiled calls
 _BACKWARD = "autograd::engine::evaluate_function: "
+_COMPILED = ("## Call CompiledFxGraph", "Torch-Compiled Region", "CompiledFunction")
 _TOP = 3
 
 
@@ -141,8 +142,7 @@ def sort_out(events: Iterable[Any], *, on_gpu: bool) -> Times:
         own = (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
         root = _backward(event)
         projection = made_inside.get(root.sequence_nr, False) if root is not None else _within(event)
-        name = event.name.removeprefix(_BACKWARD).removeprefix("aten::")
-        (times.inside if projection else times.outside)[name] += own
+        (times.inside if projection else times.outside)[_short(event.name)] += own
     return times
 
 
@@ -150,6 +150,13 @@ def top(operators: Mapping[str, float], whole: float) -> str:
     """The dearest operators with their shares: `addmm 61 %, bmm 20 %, _softmax 9 %`."""
     dearest = sorted(operators.items(), key=lambda item: (-item[1], item[0]))[:_TOP]
     return ", ".join(f"{name} {100 * own / whole:.0f} %" for name, own in dearest if own > 0)
+
+
+def _short(name: str) -> str:
+    """An operator's name without its namespace; the names of compiled graphs hold a hash and are one operator here."""
+    if name.startswith(_COMPILED):
+        return "compiled code"
+    return name.removeprefix(_BACKWARD).removeprefix("aten::")
 
 
 def _within(event: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
 from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
@@ -15,6 +15,8 @@ from attnbench.results import flags as validity
 from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial
 from attnbench.results.record import Record
 
+WIDE = 2.0  # times the median half-width of the comparison group
+WIDE_AT_LEAST = 0.01  # narrower intervals are never called wide
 LAUNCH_BOUND = 0.8  # of a call's time on the device: what the host took to queue it
 
 
@@ -93,7 +95,19 @@ def summarize(
     level = rule_of(protocol, len(cells)).level_at_a_look
     alive = [c for c in cells if c.id not in data.dropped]
     against = arm_contrasts(data, alive, reference) if reference else {}
-    return [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
+    records = [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
+    widths = [w for c in against.values() if math.isfinite(w := c.interval(level).half_width)]
+    return [_flag_wide(record, median(widths)) if widths else record for record in records]
+
+
+def _flag_wide(record: Record, usual: float) -> Record:
+    """The flag `wide` for a ratio whose interval is far wider than its neighbours'."""
+    v = record.values
+    if not {"ratio_low", "ratio_high", "ratio_to_reference"} <= set(v):
+        return record
+    width = (v["ratio_high"] - v["ratio_low"]) / 2 / v["ratio_to_reference"]
+    unusual = width > max(WIDE * usual, WIDE_AT_LEAST)
+    return replace(record, flags=(*record.flags, "wide")) if unusual else record
 
 
 def untimed(
@@ -131,7 +145,7 @@ def _record(
     words = {**base.words, "stopped": stopped}
     if reference is not None:
         words["reference"] = reference.variant
-        values |= _ratio(data, cell, reference, against, protocol, level, flags)
+        values |= _ratio(data, cell, reference, against, level, flags)
     elif len({r.process for r in mine}) == 1:
         flags.append("one_process")
     turns = [turn for r in mine for turn in r.of(cell.id)]
@@ -143,7 +157,15 @@ def _record(
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
         flags += ["above_roofline"] if values["roofline_share"] > 1 else []
     flags += ["resumed"] if data.resumed else []
-    flags += validity.flags([turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)])
+    canary_s = validity.usual_canary_s([turn.conditions for r in data.rounds for turn in r.turns])
+    words_of_turns, disturbed = validity.flags(
+        [turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)], canary_s
+    )
+    flags += words_of_turns
+    values["disturbed_turns"] = disturbed
+    values["retaken_turns"] = sum(turn.retaken for turn in turns)
+    if values.get("round_sd", 0.0) > validity.NOISY:
+        flags.append("noisy")
     return Record(
         cell=cell, outcome="ok", values=values, flags=tuple(dict.fromkeys(flags)), words=words,
         protocol=protocol.name, run_id=run_id,
@@ -178,9 +200,8 @@ def _latency(
 
 
 def _ratio(
-    data: GroupData, cell: Cell, reference: Cell, against: Contrast | None, protocol: Protocol, level: float,
-    flags: list[str],
-) -> dict[str, float | int]:  # fmt: skip
+    data: GroupData, cell: Cell, reference: Cell, against: Contrast | None, level: float, flags: list[str]
+) -> dict[str, float | int]:
     if cell.id == reference.id:
         return {"ratio_to_reference": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
     if against is None:
@@ -200,8 +221,6 @@ def _ratio(
         flags.append("processes_differ")
     if against.processes == 1:
         flags.append("one_process")
-    if interval.half_width > protocol.target:
-        flags.append("wide")
     return values
 
 

@@ -46,7 +46,9 @@ class TimingJob:
         calls: timed calls of a turn, by cell id.
         group, process: stamped on every round. `first_round`: number of the first.
         prime_s, prime_calls: untimed calls before a turn, by time and by count.
-        cold: caches are flushed before each timed call.
+        cold: caches are flushed before each timed call. `strict`: a disturbed turn is taken again.
+        sequential: an arm has its turns of every round before the next arm begins. fixed_order: arms stay in the order
+            of `cells`.
     """
 
     kind: ClassVar[str] = "time"
@@ -67,6 +69,9 @@ class TimingJob:
     prime_s: float = 0.05
     prime_calls: int = 2
     cold: bool = False
+    strict: bool = False
+    sequential: bool = False
+    fixed_order: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from attnbench.planning import protocol
 from attnbench.planning.sweep import PROBES, Cell, Plan, Sweep, plan
 from attnbench.results.events import Ceilings, Dropped, Event, Round, SessionEnd, Trial
 from attnbench.results.record import Record
+from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume, read_events
 
 __all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
@@ -85,13 +86,13 @@ def execute(
     """Measure a plan into `folder`; see `run`. A fork server for its first allocator, started before, saves time."""
     sweep = planned.sweep
     numbers = protocol.get(sweep.protocol, sweep.overrides)
-    facts = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command or shlex.join(["attnbench", "run"]),
-        "attnbench": __version__,
-        "protocol": asdict(numbers),
-        "environment": environment.describe(sweep.device),
-    }
+    facts = RunFacts(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command or shlex.join(["attnbench", "run"]),
+        attnbench=__version__,
+        protocol=asdict(numbers),
+        environment=environment.describe(sweep.device),
+    )
     with create_or_resume(folder, planned, facts) as writer:
         workers = Workers(sweep, numbers, {sweep.allocator[0]: server} if server else {})
         _Runner(planned, writer, numbers, watcher or Silent(), workers).go()
@@ -218,7 +219,8 @@ class _Runner:
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
-        for event in self.workers.rounds(
+        separate = self.protocol.schedule == "separate"
+        for event in (self.workers.separate_rounds if separate else self.workers.rounds)(
             arms,
             group=comparison.group,
             process=comparison.process,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from attnbench.execution.fork_server import End, ForkServer
 from attnbench.execution.jobs import CeilingsJob, CountJob, Job, ProbeJob, TimingJob, TrialJob
+from attnbench.execution.schedule import joined
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell, Sweep
 from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Probe, Progress, Round, Trial
@@ -101,7 +103,7 @@ class Workers:
             reference=reference, reference_turns=reference_turns, plugins=self._sweep.plugins,
             weights=self._sweep.weights, seed=self._sweep.seed, order_seed=self._sweep.seed + 7919 * process,
             inference=p.inference, memory_limit=p.memory_limit, prime_s=p.prime_s, prime_calls=p.prime_calls,
-            cold=p.cold,
+            cold=p.cold, strict=p.strict, sequential=p.schedule != "interleaved", fixed_order=p.order == "fixed",
         )  # fmt: skip
         server = self.start(cells[0].allocator)
         lost: set[str] = set()
@@ -123,6 +125,18 @@ class Workers:
         culprit = server.status.cell()
         if failure and not self.interrupted and culprit not in lost and culprit in {c.id for c in cells}:
             yield Dropped(cell=culprit, outcome=failure.outcome, reason=failure.reason)
+
+    def separate_rounds(self, cells: Sequence[Cell], **given: Any) -> Iterator[Round | Dropped]:
+        """As `rounds`, but each arm has a process of its own, one after another; turns are joined by round number."""
+        parts: dict[int, list[Round]] = {}
+        for cell in cells:
+            for event in self.rounds([cell], **given):
+                if isinstance(event, Round):
+                    parts.setdefault(event.round, []).append(event)
+                else:
+                    yield event
+        for number in sorted(parts):
+            yield joined(parts[number])
 
     def stop_after_turn(self) -> None:
         """The budget is spent: end the running timing job before its next turn."""

@@ -83,8 +83,8 @@ class ArmTurn:
         cell: the cell's id.
         calls_s: device seconds of each timed call, in order.
         host_s: host seconds per call until the device was done. `queue_s`: until all calls were queued (least).
-        primers: untimed calls before.
-        conditions: of the timed part, as the device's reading gives them.
+        primers: untimed calls before. `retaken`: how often the turn was taken again because it was disturbed.
+        conditions: of the turn, primers included, as the device's reading gives them.
     """
 
     cell: str
@@ -92,6 +92,7 @@ class ArmTurn:
     host_s: float = math.nan
     queue_s: float = math.nan
     primers: int = 0
+    retaken: int = 0
     conditions: Conditions = field(default_factory=dict)
 
     @property

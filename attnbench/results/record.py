@@ -58,6 +58,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     "ratio_rounds": Quantity("", "ratio's rounds", "rounds that both the arm and the reference were in"),
     "rounds": Quantity("", "rounds", "rounds that the estimates rest on"),
     "processes": Quantity("", "processes", "fresh processes that the rounds were spread over"),
+    "disturbed_turns": Quantity("", "disturbed turns", "turns whose conditions deserve a flag"),
+    "retaken_turns": Quantity("", "turns taken again", "disturbed turns that --strict replaced"),
     "round_sd": Quantity("", "spread of rounds", "standard deviation of the log time between rounds of a process"),
     "process_sd": Quantity("", "spread of processes", "standard deviation of the log ratio between processes"),
     "weights_bytes": Quantity("B", "weights", "parameters and buffers", "memory"),
@@ -132,6 +134,7 @@ COLUMNS = (
 )  # fmt: skip
 MORE_COLUMNS = (
     "allocator", "processes", "ratio_rounds", "ratio_error", "ratio_df", "round_sd", "process_sd",
+    "disturbed_turns", "retaken_turns",
     "host_latency_s", "weights_bytes", "input_bytes",
     "peak_growth_bytes", "allocator_peak_bytes", "peak_reserved_bytes", "compile_s", "roofline_share",
     "macs_mmdet", "stopped", "count_notes", "cell_id", "group",

@@ -87,9 +87,7 @@ def measure(device: Device, arm: Arm) -> tuple[dict[str, float | int], dict[str,
         notes += [counts.notes] if counts.notes else []
     except AttnbenchError as error:
         notes.append(f"no intensity: {error}")
-    if notes:
-        words["breakdown_notes"] = "; ".join(notes)
-    return values, words
+    return values, words | ({"breakdown_notes": "; ".join(notes)} if notes else {})
 
 
 def projections(module: nn.Module) -> list[nn.Module]:
@@ -106,7 +104,7 @@ def least_bytes(arm: Arm) -> int:
 def profile_calls(device: Device, call: Callable[[], object], calls: int, inside: Iterable[nn.Module] = ()) -> Times:
     """Call so often under the profiler, with the modules `inside` as projections."""
     marked = list(dict.fromkeys(inside))
-    before = [m.__dict__.get("forward") for m in marked]
+    before = [vars(m).copy() for m in marked]
     for module in marked:
         module.forward = _ranged(module.forward)
     on_gpu = device.torch_device().type == "cuda"
@@ -118,11 +116,9 @@ def profile_calls(device: Device, call: Callable[[], object], calls: int, inside
                     call()
                     device.synchronize()
     finally:
-        for module, forward in zip(marked, before, strict=True):
-            if forward is None:
-                del module.forward
-            else:
-                module.forward = forward
+        for module, attributes in zip(marked, before, strict=True):
+            del module.forward
+            vars(module).update(attributes)
     return sort_out(trace.events() or (), on_gpu=on_gpu)
 
 

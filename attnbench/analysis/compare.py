@@ -1,8 +1,7 @@
 """Two runs, or the arms of one -> verdicts: faster, slower, equivalent or undecided.
 
-Arms of one run ran in the same rounds: what is judged is the log ratio of every round, with the unit that
-`statistics.ratio` chooses. A run that stopped at one of several looks pays for them: each p is multiplied by
-their number.
+Arms of one run ran in the same rounds: what is judged is their contrast (attnbench.analysis.contrasts). A run that
+could stop at several looks pays for them: each p is multiplied by what the looks cost.
 
 Two runs share no round. Each process of a run gives one value, the median over its rounds of the log time (or
 of the log ratio to the reference), and the difference of the runs' means has Welch's interval over processes.
@@ -24,7 +23,9 @@ from statistics import fmean, median
 from typing import Any, Literal
 
 from attnbench.analysis import statistics, summarize
+from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import machine_of, same_machine
+from attnbench.analysis.stopping import Rule
 from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
@@ -97,8 +98,8 @@ def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.0
         for cell in run.cells:
             comparable = (cell.group, cell.kernel, cell.compiled) == (base.group, base.kernel, base.compiled)
             if comparable and cell.variant in names[1:]:
-                data = summarize.log_ratios(rounds.get(cell.group, ()), cell.id, base.id)
-                rows.append(_arm(cell, base, data, margin, level, looks))
+                found = contrasts(rounds.get(cell.group, ()), [cell.id], base.id).get(cell.id)
+                rows.append(_arm(cell, base, found, margin, level, looks))
     if not rows or not any(math.isfinite(r.estimate) for r in rows):
         raise AttnbenchError(f"arms are compared over rounds that both were in; {run.folder} has none of {names}")
     notes = [] if looks == 1 else [f"the run could end at {looks} looks; each interval and p allows for it"]
@@ -164,18 +165,20 @@ def compare_runs(
     return replace(found, notes=(*found.notes, *_drift(found, reference)))
 
 
-def _arm(cell: Cell, base: Cell, data: list[list[float]], margin: float, level: float, looks: int) -> Row:
+def _arm(cell: Cell, base: Cell, found: Contrast | None, margin: float, level: float, looks: int) -> Row:
     row = Row(variant=cell.variant, against=base.variant, conditions=cell.conditions(), cell=cell.id)
-    if not data:
+    if found is None:
         return replace(row, reason="no round has both")
-    found = statistics.ratio(data, 1 - (1 - level) / looks)
-    over = f"{found.rounds} rounds in {found.processes} process{'es' if found.processes > 1 else ''}, unit {found.unit}"
-    near = 1 / (1 + margin) < found.estimate < 1 + margin
-    outside = max(statistics.ratio_p(data, side * math.log1p(margin)) for side in (-1, 1))
+    rule = Rule(looks=tuple(range(1, looks + 1)), target=1.0, budget_s=1.0, level=level)
+    interval = found.interval(rule.level_at_a_look)
+    paid = (1 - level) / (1 - rule.level_at_a_look)  # what the interim looks cost a p-value
+    over = f"{found.rounds} rounds in {found.processes} process{'es' if found.processes > 1 else ''}"
+    near = 1 / (1 + margin) < found.ratio < 1 + margin
+    outside = max(found.p(side * math.log1p(margin)) for side in (-1, 1))
     return replace(
-        row, estimate=found.estimate, low=found.low, high=found.high, basis=over,
-        p=min(1.0, looks * statistics.ratio_p(data)), p_equivalent=min(1.0, looks * outside) if near else 1.0,
-        reason="" if math.isfinite(found.high) else f"{found.rounds} rounds are too few for an interval",
+        row, estimate=found.ratio, low=interval.low, high=interval.high, basis=over,
+        p=min(1.0, paid * found.p()), p_equivalent=min(1.0, paid * outside) if near else 1.0,
+        reason="" if math.isfinite(interval.high) else "one round is too few for an interval",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
-from attnbench.analysis import statistics
+from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
 from attnbench.analysis.stopping import Rule
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
@@ -38,9 +38,8 @@ class GroupData:
 
 def rule_of(protocol: Protocol, arms: int) -> Rule:
     """The stopping rule of a group of `arms`; the budget is theirs together."""
-    return Rule(
-        looks=protocol.looks, target=protocol.target, budget_s=protocol.budget_s * max(arms, 1), level=protocol.level
-    )
+    budget_s = protocol.budget_s * max(arms, 1)
+    return Rule(looks=protocol.for_arms(arms).looks, target=protocol.target, budget_s=budget_s, level=protocol.level)
 
 
 def reference_of(cells: Sequence[Cell], reference: str) -> Cell | None:
@@ -68,17 +67,22 @@ def log_speeds(rounds: Iterable[Round], arm: str) -> list[list[float]]:
     return list(by_process.values())
 
 
+def arm_contrasts(data: GroupData, cells: Sequence[Cell], reference: Cell | None) -> dict[str, Contrast]:
+    """Each arm's contrast with the reference (without one: its log speed), by cell id."""
+    if reference is not None:
+        return contrasts(data.rounds, [c.id for c in cells], reference.id)
+    alone = {cell.id: log_speed(data.rounds, cell.id) for cell in cells}
+    return {cell: contrast for cell, contrast in alone.items() if contrast is not None}
+
+
 def half_widths(data: GroupData, cells: Sequence[Cell], reference: Cell | None, level: float) -> dict[str, float]:
-    """Relative half-width of each arm's ratio (without a reference: of its time), by name."""
-    widths: dict[str, float] = {}
-    for cell in cells:
-        if reference is not None and cell.id == reference.id:
-            continue
-        logs = log_ratios(data.rounds, cell.id, reference.id) if reference else log_speeds(data.rounds, cell.id)
-        if logs:
-            name = f"{cell.variant} ({cell.kernel}{' compiled' if cell.compiled else ''})"
-            widths[name] = statistics.ratio(logs, level).half_width
-    return widths
+    """Relative half-width of each arm's ratio (without a reference: of its speed), by name."""
+    found = arm_contrasts(data, cells, reference)
+    return {
+        f"{c.variant} ({c.kernel}{' compiled' if c.compiled else ''})": found[c.id].interval(level).half_width
+        for c in cells
+        if c.id in found
+    }
 
 
 def summarize(
@@ -86,7 +90,9 @@ def summarize(
 ) -> list[Record]:
     """One record for each cell of a group whose timing has ended."""
     level = rule_of(protocol, len(cells)).level_at_a_look
-    return [_record(data, cell, protocol, level, reference, stopped, run_id) for cell in cells]
+    alive = [c for c in cells if c.id not in data.dropped]
+    against = arm_contrasts(data, alive, reference) if reference else {}
+    return [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
 
 
 def untimed(
@@ -105,8 +111,9 @@ def untimed(
 
 
 def _record(
-    data: GroupData, cell: Cell, protocol: Protocol, level: float, reference: Cell | None, stopped: str, run_id: str
-) -> Record:
+    data: GroupData, cell: Cell, protocol: Protocol, level: float, reference: Cell | None, against: Contrast | None,
+    stopped: str, run_id: str,
+) -> Record:  # fmt: skip
     lost = data.dropped.get(cell.id)
     if lost:
         return untimed(data, cell, protocol, run_id, lost.outcome, lost.reason)
@@ -119,7 +126,7 @@ def _record(
     words = {**base.words, "stopped": stopped}
     if reference is not None:
         words["reference"] = reference.variant
-        values |= _ratio(data, cell, reference, protocol, level, flags)
+        values |= _ratio(data, cell, reference, against, protocol, level, flags)
     elif len({r.process for r in mine}) == 1:
         flags.append("one_process")
     turns = [turn for r in mine for turn in r.of(cell.id)]
@@ -150,50 +157,44 @@ def _latency(
         values["throughput_img_per_s"] = cell.batch / values["latency_s"]
         flags.append("no_interval")
         return values
-    times = [r.log_time(cell.id) for r in mine]
-    interval = statistics.median_interval([math.exp(t) for t in times if t is not None], level)
-    low, high = interval.low, interval.high
-    between = statistics.ratio(log_speeds(mine, cell.id), level)
-    if between.unit == "process":
-        low, high = min(low, 1 / between.high), max(high, 1 / between.low)
-    if between.processes_differ:
-        flags.append("processes_differ")
-    values |= {"latency_s": interval.estimate, "throughput_img_per_s": cell.batch / interval.estimate}
-    if low > 0 and math.isfinite(high):
-        values |= {"latency_low_s": low, "latency_high_s": high}
-        values |= {"throughput_low": cell.batch / high, "throughput_high": cell.batch / low}
-    if len(mine) < protocol.looks[0]:
+    speed = log_speed(mine, cell.id)
+    assert speed is not None
+    interval = speed.interval(level)
+    values |= {"latency_s": 1 / interval.estimate, "throughput_img_per_s": cell.batch * interval.estimate}
+    if interval.low > 0 and math.isfinite(interval.high):
+        values |= {"latency_low_s": 1 / interval.high, "latency_high_s": 1 / interval.low}
+        values |= {"throughput_low": cell.batch * interval.low, "throughput_high": cell.batch * interval.high}
+    if len({r.process for r in mine}) < protocol.looks[0]:
         flags.append("few_rounds")
-    if math.isfinite(between.round_sd):
-        values["round_sd"] = between.round_sd
+    if math.isfinite(speed.expected_sd):
+        values["round_sd"] = speed.expected_sd * math.sqrt(len(mine) / speed.units)
     return values
 
 
 def _ratio(
-    data: GroupData, cell: Cell, reference: Cell, protocol: Protocol, level: float, flags: list[str]
-) -> dict[str, float | int]:
+    data: GroupData, cell: Cell, reference: Cell, against: Contrast | None, protocol: Protocol, level: float,
+    flags: list[str],
+) -> dict[str, float | int]:  # fmt: skip
     if cell.id == reference.id:
         return {"ratio_to_reference": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
-    logs = log_ratios(data.rounds, cell.id, reference.id)
-    if not logs:
+    if against is None:
         return {}
-    if sum(map(len, logs)) == 1:
-        block = data.rounds[0]
+    if against.rounds == 1:
+        block = next(r for r in data.rounds if r.of(cell.id) and r.of(reference.id))
         base, mine = (fmean(block.of(c.id)[0].calls_s) for c in (reference, cell))
         return {"ratio_to_reference": base / mine}
-    r = statistics.ratio(logs, level)
-    values: dict[str, float | int] = {"ratio_to_reference": r.estimate}
-    if math.isfinite(r.low) and math.isfinite(r.high):
-        values |= {"ratio_low": r.low, "ratio_high": r.high}
-    if math.isfinite(r.process_sd):
-        values["process_sd"] = r.process_sd
-    if r.processes_differ:
+    interval = against.interval(level)
+    values: dict[str, float | int] = {"ratio_to_reference": interval.estimate, "ratio_rounds": against.rounds}
+    if interval.low > 0 and math.isfinite(interval.high):
+        values |= {"ratio_low": interval.low, "ratio_high": interval.high}
+        values |= {"ratio_error": against.error, "ratio_df": against.df}
+    if against.processes > 1:
+        values["process_sd"] = against.process_sd
+    if against.processes_differ:
         flags.append("processes_differ")
-    elif "processes_differ" in flags:
-        flags.remove("processes_differ")  # they differ in speed, not in the ratio
-    if r.processes == 1:
+    if against.processes == 1:
         flags.append("one_process")
-    if r.half_width > protocol.target:
+    if interval.half_width > protocol.target:
         flags.append("wide")
     return values
 

@@ -43,8 +43,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     "macs_fvcore": Quantity("", "fvcore's count", "what fvcore's total prints: norms and pooling too", "macs"),
     "macs_mmdet": Quantity("", "MACs by mmdetection's rule", "as the detection papers count (docs/methods.md)", "macs"),
     "macs_formula": Quantity("", "MACs by formula", "the mechanism's own closed formula", "macs"),
-    "latency_s": Quantity("s", "latency", "time of one call on one batch: median over rounds"),
-    "latency_low_s": Quantity("s", "latency, low", "lower end of the median's order-statistic interval"),
+    "latency_s": Quantity("s", "latency", "time of one call on one batch: Hodges-Lehmann over rounds"),
+    "latency_low_s": Quantity("s", "latency, low", "lower end of its confidence interval"),
     "latency_high_s": Quantity("s", "latency, high", "upper end of it"),
     "host_latency_s": Quantity("s", "host latency", "host wall time of one call, beside the device's own time"),
     "throughput_img_per_s": Quantity("img/s", "throughput", "batch / latency"),
@@ -53,6 +53,9 @@ QUANTITIES: Mapping[str, Quantity] = {
     "ratio_to_reference": Quantity("x", "speed ratio", "reference's time / this arm's time; above 1 is faster"),
     "ratio_low": Quantity("x", "ratio, low", "lower end of the ratio's interval"),
     "ratio_high": Quantity("x", "ratio, high", "upper end of it"),
+    "ratio_error": Quantity("", "ratio's error", "standard error of the log ratio, interim looks not included"),
+    "ratio_df": Quantity("", "ratio's degrees of freedom", "of that standard error"),
+    "ratio_rounds": Quantity("", "ratio's rounds", "rounds that both the arm and the reference were in"),
     "rounds": Quantity("", "rounds", "rounds that the estimates rest on"),
     "processes": Quantity("", "processes", "fresh processes that the rounds were spread over"),
     "round_sd": Quantity("", "spread of rounds", "standard deviation of the log time between rounds of a process"),
@@ -110,7 +113,8 @@ COLUMNS = (
     "ratio_low", "ratio_high", "reference", "rounds", "peak_memory_bytes", "flags", "run_id",
 )  # fmt: skip
 MORE_COLUMNS = (
-    "allocator", "processes", "round_sd", "process_sd", "host_latency_s", "weights_bytes", "input_bytes",
+    "allocator", "processes", "ratio_rounds", "ratio_error", "ratio_df", "round_sd", "process_sd",
+    "host_latency_s", "weights_bytes", "input_bytes",
     "peak_growth_bytes", "allocator_peak_bytes", "peak_reserved_bytes", "compile_s", "roofline_share",
     "macs_mmdet", "stopped", "count_notes", "cell_id", "group",
 )  # fmt: skip

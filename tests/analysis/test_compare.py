@@ -97,13 +97,13 @@ def test_a_small_but_certain_difference_is_equivalent_within_the_margin_and_slow
 def test_looks_are_paid_for(planned, tmp_path):
     once = compare_arms(write(tmp_path / "once", planned), ["msa", "sra"])
     thrice = compare_arms(write(tmp_path / "thrice", planned, looks=(16, 24, 32)), ["msa", "sra"])
-    assert thrice.rows[0].p == pytest.approx(3 * once.rows[0].p)
+    assert thrice.rows[0].p == pytest.approx(once.rows[0].p * 0.05 / 0.03)
     assert thrice.rows[0].high - thrice.rows[0].low > once.rows[0].high - once.rows[0].low
     assert "3 looks" in thrice.notes[0]
     near = {"sra": 0.1}
     one = compare_arms(write(tmp_path / "one", planned, times=near), ["msa", "sra"]).rows[0]
     three = compare_arms(write(tmp_path / "three", planned, times=near, looks=(16, 24, 32)), ["msa", "sra"]).rows[0]
-    assert three.p_equivalent == pytest.approx(3 * one.p_equivalent)
+    assert three.p_equivalent == pytest.approx(one.p_equivalent * 0.05 / 0.03)
 
 
 def test_holm_is_over_the_table(planned, tmp_path):
@@ -114,9 +114,9 @@ def test_holm_is_over_the_table(planned, tmp_path):
 
 
 def test_too_few_rounds_give_a_ratio_and_the_reason_for_no_interval(planned, tmp_path):
-    row = compare_arms(write(tmp_path / "a", planned, processes=1), ["msa", "hilo"]).rows[0]
-    assert row.estimate == pytest.approx(2, rel=0.05)
-    assert (row.verdict, row.reason) == ("undecided", "4 rounds are too few for an interval")
+    row = compare_arms(write(tmp_path / "a", planned, processes=1, rounds=1), ["msa", "hilo"]).rows[0]
+    assert row.estimate == pytest.approx(2, rel=0.1)
+    assert (row.verdict, row.reason) == ("undecided", "one round is too few for an interval")
     assert row.as_dict()["high"] is None
 
 

@@ -31,6 +31,27 @@ class Interval:
         return _half_width(self.estimate, self.low, self.high)
 
 
+def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean and Student's interval of it; infinite for a single value.
+
+    Raises:
+        ValueError: no values, a value that is not finite, or a level outside (0, 1).
+    """
+    x = _checked(values, level)
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Interval(mean, -math.inf, math.inf)
+    reach = student_quantile(0.5 + level / 2, len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def student_p(values: Sequence[float], centre: float = 0.0) -> float:
+    """Two-sided p of Student's test that the mean is `centre`; 1 for a single value."""
+    x = _checked(values)
+    error = float(x.std(ddof=1)) / math.sqrt(len(x)) if len(x) > 1 else math.inf
+    return t_p(float(x.mean()) - centre, error, len(x) - 1)
+
+
 @dataclass(frozen=True)
 class Difference:
     """A difference of two means: its standard error and Welch's degrees of freedom (0: they are not known)."""

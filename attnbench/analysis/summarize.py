@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
 from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
@@ -12,9 +12,11 @@ from attnbench.analysis.stopping import Rule
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
 from attnbench.results import flags as validity
-from attnbench.results.events import Ceilings, Count, Dropped, Round, Trial
+from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial
 from attnbench.results.record import Record
 
+WIDE = 2.0  # times the median half-width of the comparison group
+WIDE_AT_LEAST = 0.01  # narrower intervals are never called wide
 LAUNCH_BOUND = 0.8  # of a call's time on the device: what the host took to queue it
 
 
@@ -23,12 +25,13 @@ class GroupData:
     """All that is known of one comparison group.
 
     Attributes:
-        trials: by cell id. `counts`: by count key. `dropped`: by cell id.
+        trials: by cell id. `probes`: by cell id and what was looked at. `counts`: by count key. `dropped`: by cell id.
         rounds: in order. `ceilings`: of the device, as measured.
         resumed: some rounds are of an earlier session.
     """
 
     trials: dict[str, Trial] = field(default_factory=dict)
+    probes: dict[tuple[str, str], Probe] = field(default_factory=dict)
     counts: dict[str, Count] = field(default_factory=dict)
     dropped: dict[str, Dropped] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
@@ -92,7 +95,19 @@ def summarize(
     level = rule_of(protocol, len(cells)).level_at_a_look
     alive = [c for c in cells if c.id not in data.dropped]
     against = arm_contrasts(data, alive, reference) if reference else {}
-    return [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
+    records = [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
+    widths = [w for c in against.values() if math.isfinite(w := c.interval(level).half_width)]
+    return [_flag_wide(record, median(widths)) if widths else record for record in records]
+
+
+def _flag_wide(record: Record, usual: float) -> Record:
+    """The flag `wide` for a ratio whose interval is far wider than its neighbours'."""
+    v = record.values
+    if not {"ratio_low", "ratio_high", "ratio_to_reference"} <= set(v):
+        return record
+    width = (v["ratio_high"] - v["ratio_low"]) / 2 / v["ratio_to_reference"]
+    unusual = width > max(WIDE * usual, WIDE_AT_LEAST)
+    return replace(record, flags=(*record.flags, "wide")) if unusual else record
 
 
 def untimed(
@@ -104,6 +119,10 @@ def untimed(
     if trial:
         values = {**trial.values, **values}
         words = {**words, "kernel_ran": trial.kernel_ran, "device_name": trial.device_name}
+        flags += ["fused_in_eager"] if cell.kernel == "eager" and validity.ran_fused(trial.kernel_ran) else []
+    for (probed, _), probe in data.probes.items():
+        if probed == cell.id:
+            values, words = {**values, **probe.values}, {**words, **probe.words}
     return Record(
         cell=cell, outcome=outcome, reason=reason, values=values, flags=tuple(flags), words=words,
         protocol=protocol.name, run_id=run_id,
@@ -126,18 +145,27 @@ def _record(
     words = {**base.words, "stopped": stopped}
     if reference is not None:
         words["reference"] = reference.variant
-        values |= _ratio(data, cell, reference, against, protocol, level, flags)
+        values |= _ratio(data, cell, reference, against, level, flags)
     elif len({r.process for r in mine}) == 1:
         flags.append("one_process")
     turns = [turn for r in mine for turn in r.of(cell.id)]
     queued = [turn.queue_s for turn in turns if math.isfinite(turn.queue_s)]
     if cell.device != "cpu" and queued and median(queued) > LAUNCH_BOUND * values["latency_s"]:
         flags.append("launch_bound")
-    peak = data.ceilings.macs_per_s if data.ceilings else None
+    peak = data.ceilings.peak_macs_per_s if data.ceilings else None
     if peak and "macs" in values and cell.pass_ == "forward":
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
+        flags += ["above_roofline"] if values["roofline_share"] > 1 else []
     flags += ["resumed"] if data.resumed else []
-    flags += validity.flags([turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)])
+    canary_s = validity.usual_canary_s([turn.conditions for r in data.rounds for turn in r.turns])
+    words_of_turns, disturbed = validity.flags(
+        [turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)], canary_s
+    )
+    flags += words_of_turns
+    values["disturbed_turns"] = disturbed
+    values["retaken_turns"] = sum(turn.retaken for turn in turns)
+    if values.get("round_sd", 0.0) > validity.NOISY:
+        flags.append("noisy")
     return Record(
         cell=cell, outcome="ok", values=values, flags=tuple(dict.fromkeys(flags)), words=words,
         protocol=protocol.name, run_id=run_id,
@@ -172,9 +200,8 @@ def _latency(
 
 
 def _ratio(
-    data: GroupData, cell: Cell, reference: Cell, against: Contrast | None, protocol: Protocol, level: float,
-    flags: list[str],
-) -> dict[str, float | int]:  # fmt: skip
+    data: GroupData, cell: Cell, reference: Cell, against: Contrast | None, level: float, flags: list[str]
+) -> dict[str, float | int]:
     if cell.id == reference.id:
         return {"ratio_to_reference": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
     if against is None:
@@ -194,8 +221,6 @@ def _ratio(
         flags.append("processes_differ")
     if against.processes == 1:
         flags.append("one_process")
-    if interval.half_width > protocol.target:
-        flags.append("wide")
     return values
 
 

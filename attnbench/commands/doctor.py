@@ -34,6 +34,7 @@ class Report:
     environment: Environment
     devices: tuple[DeviceCheck, ...]
     disturbances: tuple[str, ...]
+    selftest: dict[str, Any] | None = None
 
 
 @click.command("doctor")
@@ -44,8 +45,14 @@ def command(as_json: bool) -> int:
     from attnbench.machine.disturbances import disturbances
     from attnbench.machine.environment import describe
     from attnbench.results.lines import encode
+    from attnbench.selftest import stored
 
-    report = Report(environment=describe(present()), devices=tuple(_devices()), disturbances=tuple(disturbances()))
+    report = Report(
+        environment=describe(present()),
+        devices=tuple(_devices()),
+        disturbances=tuple(disturbances()),
+        selftest=stored.latest(),
+    )
     if as_json:
         click.echo(json.dumps(encode(report)))
     else:
@@ -106,6 +113,11 @@ def _print(report: Report) -> None:
         console.print(Text("no disturbance found"))
     for line in report.disturbances:
         console.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
+    if report.selftest:
+        from attnbench.selftest import stored
+
+        tested = report.selftest
+        console.print(Text(f"self-test of {tested['created']}: {stored.sentence(tested)}"), soft_wrap=True)
 
 
 def _lines(e: Environment) -> Iterator[tuple[str, str]]:

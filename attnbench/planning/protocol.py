@@ -10,6 +10,8 @@ from typing import Any
 from attnbench.errors import AttnbenchError
 
 TURNS_EACH = 16  # turns of arms that a timing process should give at least
+SCHEDULES = ("interleaved", "sequential", "separate")
+ORDERS = ("random", "fixed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Protocol:
         processes: fresh processes that the rounds of the first look are spread over.
         few_arms: a small group gets more rounds from each process, whose start costs more than its turns.
         calls: timed calls of one turn; more for very short calls, one for very long ones.
-        turn_s: a turn with short calls gets more calls until it takes about this many seconds.
+        turn_s: a turn with short calls gets more calls until it takes about this many seconds; 0: always `calls`.
         prime_s: seconds of untimed calls before a turn; never fewer calls than `prime_calls`.
         target: timing stops when the relative half-width of the ratio's interval is at most this.
         budget_s: seconds of timing per arm and group.
@@ -30,6 +32,11 @@ class Protocol:
         inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
         batch: the default batch, if the procedure prescribes one; 0: none.
         cold: flush the caches before each timed call.
+        strict: take a turn again that other programs, steal or throttling disturbed.
+        schedule: which arms share a timing process: `interleaved` (all; every round gives each arm a turn),
+            `sequential` (all; an arm has its turns of every round before the next arm begins), `separate` (each arm has
+            a process of its own, one after another).
+        order: of the arms in a process and in a round: `random` or `fixed` (that of the plan).
         timeout_s: limit for the trial of one arm, and for any single turn.
         memory_limit: bytes that a worker process on the CPU may allocate; 0: the free memory.
     """
@@ -48,9 +55,17 @@ class Protocol:
     inference: bool = True
     batch: int = 0
     cold: bool = False
+    strict: bool = False
     timeout_s: float = 120.0
     memory_limit: int = 0
     few_arms: bool = True
+    schedule: str = "interleaved"
+    order: str = "random"
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("order", ORDERS)):
+            if getattr(self, name) not in known:
+                raise AttnbenchError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
 
     @property
     def rounds_each(self) -> int:
@@ -66,7 +81,7 @@ class Protocol:
 
     def calls_in_turn(self, call_s: float) -> int:
         """The timed calls of a turn, for a layer whose call takes about `call_s` seconds."""
-        if not self.inference or not math.isfinite(call_s) or call_s <= 0:
+        if not self.turn_s or not math.isfinite(call_s) or call_s <= 0:
             return self.calls
         if call_s > 1.0:
             return 1
@@ -106,6 +121,7 @@ PROTOCOLS = {
             looks=(1,),
             processes=1,
             calls=30,
+            turn_s=0.0,
             prime_s=0.0,
             prime_calls=0,
             inference=False,

@@ -18,6 +18,7 @@ from attnbench.report import (
     measured,
     page,
     papers_figures,
+    roofline,
     scaling,
     spectrum_figure,
     tradeoff,
@@ -95,6 +96,9 @@ def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterato
     )
     yield "flops", "FLOPs against speed", [tradeoff.flops_table(evidence)], tradeoff.flops_charts(evidence)
     yield "pareto", "Speed and memory", [tradeoff.pareto_table(evidence)], tradeoff.pareto_charts(evidence)
+    under_the_roof = roofline.charts(evidence)
+    if under_the_roof:  # few runs measure the intensity
+        yield "roofline", "The roofline", [roofline.table(evidence)], under_the_roof
     yield "kernels", "Kernels and precisions", [kernel_table], kernel_charts
     drawn = [
         papers_figures.complexity(evidence),

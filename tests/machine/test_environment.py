@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from attnbench.commands import doctor
-from attnbench.machine import disturbances, environment, fingerprint, linux, nvml
+from attnbench.machine import counters, disturbances, environment, fingerprint, linux, nvml
 from attnbench.results.lines import decode, encode
 
 
@@ -148,11 +148,13 @@ def test_without_git_the_code_has_no_commit(monkeypatch):
 def calm(monkeypatch):
     """A machine on which nothing disturbs."""
     seen = {"wall_s": 1.0, "other_cpu_s": 0.01, "load_1min": 0.1}
-    monkeypatch.setattr(linux, "HostReading", lambda: SimpleNamespace(finish=lambda: seen))
+    monkeypatch.setattr(counters, "load_1min", lambda: seen["load_1min"])
+    monkeypatch.setattr(counters, "throttling", lambda: (0, None))
+    monkeypatch.setattr(counters, "HostReading", lambda: SimpleNamespace(finish=lambda: seen))
     monkeypatch.setattr(disturbances.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(linux, "affinity", lambda: (0, 1, 2, 3))
     for name, value in [
-        ("governor", "performance"), ("cpu_quota", None), ("throttled", 0), ("memory_free", 8 << 30),
+        ("governor", "performance"), ("cpu_quota", None), ("memory_free", 8 << 30),
     ]:  # fmt: skip
         monkeypatch.setattr(linux, name, lambda value=value: value)
     monkeypatch.setattr(linux, "physical_cores", lambda cpus: 4)

@@ -104,10 +104,9 @@ def machine_of(data: Mapping[str, Any]) -> Environment:
 
 
 def heading(data: Mapping[str, Any]) -> str:
-    """When, with what and on which machine the self-test ran."""
-    machine = machine_of(data)
-    where = f"{machine.cpu.model} ({machine.machine_label})"
-    return f"self-test of {data['created']}, attnbench {data['attnbench']}, {where}"
+    """When it was made, with which version, on which machine."""
+    machine = machine_of(data).machine_label
+    return f"self-test of {data['created']}, attnbench {data['attnbench']}, {machine}"
 
 
 def sentence(data: Mapping[str, Any]) -> str:

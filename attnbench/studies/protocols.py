@@ -25,7 +25,7 @@ from attnbench.machine import environment
 from attnbench.planning import protocol as protocols
 from attnbench.planning.sweep import Sweep
 from attnbench.published.suites import LAYERS
-from attnbench.results.lines import finite
+from attnbench.results.lines import encode, finite
 from attnbench.results.store import open_run, read_rounds
 from attnbench.studies import ranking
 from attnbench.studies.ranking import Measurement, Move
@@ -175,7 +175,7 @@ def measure(
         "attnbench": __version__,
         "command": command,
         "request": finite(asdict(request)),
-        "environment": environment.describe((request.device,)),
+        "environment": encode(environment.describe((request.device,))),
         "procedures": finite(rows),
     }
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.errors import AttnbenchError
+from attnbench.machine.environment import Environment
 from attnbench.report.evidence import Estimate
 from attnbench.report.tables import Column, Table, Value, comma_separated, markdown, md
+from attnbench.results.lines import decode
 
 RESULT = "protocols.json"
 MOVED = (
@@ -112,12 +114,12 @@ def _tau(tau: Mapping[str, float | None]) -> Value:
 
 
 def _page(data: Mapping[str, Any], made: list[Table]) -> str:
-    request, machine = data["request"], data["environment"]
+    request, machine = data["request"], decode(Environment, data["environment"])
     height, width = request["res"]
     head = [
         "# What the authors' measuring procedure changes",
         "",
-        f"{md(data['created'])}, attnbench {md(data['attnbench'])}, {md(machine['cpu']['model'])}, "
+        f"{md(data['created'])}, attnbench {md(data['attnbench'])}, {md(machine.cpu.model)} ({machine.machine_label}), "
         f"device {md(request['device'])}, {height}x{width} px, batch {request['batch']}, "
         f"our procedure `{request['protocol']}`. Made by `{data['command']}`.",
         "",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import getpass
+import importlib.metadata
 import json
 import os
 import platform
@@ -42,7 +43,8 @@ def test_the_threads_are_the_cpus_that_affinity_and_quota_allow(monkeypatch, quo
 def test_the_description_is_plain_and_holds_what_figures_depend_on():
     found = environment.describe(["cpu"])
     assert json.loads(json.dumps(found)) == found
-    assert found["versions"]["torch"] == torch.__version__
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
+    assert found["torch"]["version"] == torch.__version__  # says the build too: 2.11.0+cu130
     assert found["versions"]["attnbench"]
     assert found["devices"]["cpu"] == found["fingerprint"]["devices"]["cpu"]
     assert found["cpu"]["model"] in found["devices"]["cpu"]

@@ -30,6 +30,7 @@ def main() -> None:
     given = parser.parse_args()
     looks = protocol.get(given.protocol).looks
     quantile = NormalDist().inv_cdf(1 - 0.05 / len(looks) / 2)
+    unknown = 0
     print("allocator  ratio       mean   sd of runs  claimed  quotient  median half-width")
     for allocator in given.allocators.split(","):
         ratios: dict[str, list[float]] = {}
@@ -42,11 +43,15 @@ def main() -> None:
                 )  # fmt: skip
                 for record in open_run(run(sweep, Path(folder) / "r")).records:
                     values = record.values
-                    if record.cell.mechanism != "msa":
+                    if record.cell.mechanism != "msa" and "ratio_low" not in values:
+                        unknown += 1  # too few rounds for an interval, or the arm failed
+                    elif record.cell.mechanism != "msa":
                         ratios.setdefault(record.cell.mechanism, []).append(math.log(values["ratio_to_reference"]))
                         half = math.log(values["ratio_high"] / values["ratio_low"]) / 2
                         widths.setdefault(record.cell.mechanism, []).append(half)
         for name, logs in ratios.items():
+            if len(logs) < 2:
+                continue
             claimed = fmean(widths[name]) / quantile
             half = sorted(widths[name])[len(widths[name]) // 2]
             print(
@@ -54,6 +59,8 @@ def main() -> None:
                 f"  {stdev(logs) / claimed:8.2f}  {half:8.2%}",
                 flush=True,
             )
+    if unknown:
+        print(f"{unknown} ratios without an interval were left out")
 
 
 if __name__ == "__main__":

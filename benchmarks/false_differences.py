@@ -1,6 +1,6 @@
-"""How often identical layers are called different, and how often doubled work is missed: `selftest`, many trials.
+"""How often identical layers are called different, and how often doubled work is missed: several runs of `selftest`.
 
-    python benchmarks/false_differences.py [--trials 100] [--busy] [--protocol quick]
+    python benchmarks/false_differences.py [--runs 5] [--trials 20] [--busy] [--protocol quick]
 
 With --busy, one extra process per core keeps every core busy during the trials.
 """
@@ -24,7 +24,8 @@ def _spin() -> None:
 def main() -> None:
     """Print the share of intervals that contain the truth."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=20, help="comparisons in each run")
+    parser.add_argument("--runs", type=int, default=5, help="runs, each with a seed of its own")
     parser.add_argument("--protocol", default="quick")
     parser.add_argument("--busy", action="store_true")
     given = parser.parse_args()
@@ -34,20 +35,27 @@ def main() -> None:
     for process in busy:
         process.start()
     try:
-        result = measure_sensitivity(
-            trials=given.trials, protocol=given.protocol, progress=lambda text: print(text, file=sys.stderr)
-        )
+        results = [
+            measure_sensitivity(
+                trials=given.trials, protocol=given.protocol, seed=seed,
+                progress=lambda text: print(text, file=sys.stderr),
+            )
+            for seed in range(given.runs)
+        ]  # fmt: skip
     finally:
         for process in busy:
             process.kill()
             process.join()
     state = "every core busy" if given.busy else "otherwise idle"
-    print(
-        f"{given.protocol}, {state}: {result.trials - result.excluding} of {result.trials} intervals of identical "
-        f"layers contain 1; doubled work {result.twice.estimate:.3f} "
-        f"[{result.twice.low:.3f}, {result.twice.high:.3f}], "
-        f"{result.twice_hits} of {result.trials} intervals contain 0.5; median half-width {result.half_width:.2%}"
-    )
+    for result in results:
+        print(
+            f"{given.protocol}, {state}: {result.trials - result.excluding} of {result.trials} intervals of identical "
+            f"layers contain 1; doubled work {result.twice.estimate:.3f} "
+            f"[{result.twice.low:.3f}, {result.twice.high:.3f}], "
+            f"{result.twice_hits} of {result.trials} intervals contain it; median half-width {result.half_width:.2%}"
+        )
+    trials, excluding = sum(r.trials for r in results), sum(r.excluding for r in results)
+    print(f"all: {trials - excluding} of {trials} intervals of identical layers contain 1")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def macs(size: Size) -> int:
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
+    approximates="msa",
     notes={"published": "2.46 M and 616.56 M are k=256; fvcore's total there is 672 less, as it rounds each einsum"},
 )
 class Linformer(ReadsKernel, nn.Module):

@@ -98,6 +98,7 @@ def pseudo_inverse(a: Tensor, init_option: str) -> Tensor:
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
+    approximates="msa",
     batch_coupled=coupling,
     notes={
         "kernels": "sdpa and flex run softmax(q' k^T) v only; the other two maps are multiplied with a matrix that "

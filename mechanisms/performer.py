@@ -68,6 +68,7 @@ def macs(size: Size) -> int:
     refuses=refuses,
     reach="global",
     growth="linear",
+    approximates="msa",
     batch_coupled=coupling,
     notes={
         "published": "617.24 M is fvcore's total: it rounds einsums and counts an element-wise product",

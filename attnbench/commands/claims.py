@@ -39,7 +39,10 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
         near = difflib.get_close_matches(only, known, n=3)
         nearest = ", ".join(near) or "none; `attnbench claims` lists all"
         raise AttnbenchError(f"--claim must be the id of a claim; got {only!r}; nearest: {nearest}")
-    judged = claims.judge(gather(runs or stored()))
+    evidence = gather(runs or stored())
+    for line in evidence.apart:
+        click.echo(f"warning: {line}", err=True)
+    judged = claims.judge(evidence)
     shown = [j for j in judged if (not verdict or j.verdict == verdict) and (not only or j.id == only)]
     if form == "text":
         for judgement in shown:

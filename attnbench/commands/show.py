@@ -1,4 +1,4 @@
-"""`attnbench show`: describe one mechanism, or one run folder."""
+"""`attnbench show`: describe one mechanism, one run folder, or one stored self-test."""
 
 from __future__ import annotations
 
@@ -13,8 +13,22 @@ import click
 @click.argument("name")
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
 def command(name: str, plugins: tuple[str, ...]) -> int:
-    """Describe the run in folder NAME, or the mechanism or model NAME."""
-    return _show_run(Path(name)) if Path(name).is_dir() else _show_mechanism(name, plugins)
+    """Describe the run in folder NAME, the self-test in file NAME.json, or the mechanism or model NAME."""
+    path = Path(name)
+    if path.suffix == ".json" and path.is_file():
+        return _show_selftest(path)
+    return _show_run(path) if path.is_dir() else _show_mechanism(name, plugins)
+
+
+def _show_selftest(path: Path) -> int:
+    from attnbench.selftest import stored
+
+    data = stored.load(path)
+    machine = data["environment"]
+    click.echo(f"self-test of {data['created']}, attnbench {data['attnbench']}, {machine['cpu']['model']}")
+    for line in stored.lines(data):
+        click.echo(line)
+    return 0
 
 
 def _show_run(folder: Path) -> int:
@@ -25,11 +39,11 @@ def _show_run(folder: Path) -> int:
 
     run, console = open_run(folder), open_console()
     facts = run.facts
-    console.print(Text(f"run {run.id} of {facts.get('created')}, plan {facts['plan']['hash']}"), soft_wrap=True)
-    console.print(Text(f"made by: {facts.get('command')}"), soft_wrap=True)
+    console.print(Text(f"run {run.id} of {facts.created}, plan {facts.planned.hash}"), soft_wrap=True)
+    console.print(Text(f"on {facts.machine}, made by: {facts.command}"), soft_wrap=True)
     if run.torn:
         console.print(Text(run.torn, style="yellow"))
-    print_results(run.records, console)
+    print_results(run.records, console, facts.machine)
     missing = len(run.cells) - len(run.records)
     if missing:
         remedy = "rerun the command above to resume"

@@ -10,6 +10,7 @@ from attnbench.analysis.summarize import GroupData
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
 
+LEAST_PROCESSES = 4  # fewer give no useful interval: the process is the unit of inference
 FRUITLESS = 3  # timing processes in a row that gave nothing and lost nobody, until the group is given up
 _COMPILE = 3.0  # times the trial's compilation that building may take
 _SLOW = 10.0  # times the expected round that a round may take
@@ -19,8 +20,9 @@ class Comparison:
     """The arms of one group and the rounds that they have."""
 
     def __init__(self, group: str, cells: Sequence[Cell], data: GroupData, protocol: Protocol, reference: str) -> None:
-        self.group, self.data, self.protocol = group, data, protocol
+        self.group, self.data = group, data
         self.cells = tuple(cells)
+        self.protocol = protocol.for_arms(len(self.arms))
         self.reference = summarize.reference_of(self.arms, reference)
         self.rule = summarize.rule_of(protocol, len(self.arms))
         self.fruitless = 0
@@ -32,13 +34,22 @@ class Comparison:
 
     @property
     def reference_turns(self) -> int:
-        """Turns of the reference in a round: the square root of the number of other arms (Dunnett's allocation)."""
-        return max(1, round(math.sqrt(len(self.arms) - 1))) if self.protocol.inference else 1
+        """Turns of the reference in a round: the square root of the number of other arms (Dunnett's allocation).
+
+        One where a single block of calls is all that an arm gets, and where arms do not take turns.
+        """
+        several = self.protocol.schedule == "interleaved" and self.protocol.looks[-1] > 1
+        return max(1, round(math.sqrt(len(self.arms) - 1))) if several else 1
 
     @property
     def spent_s(self) -> float:
         """Seconds of timing so far."""
         return math.fsum(r.seconds for r in self.data.rounds)
+
+    @property
+    def processes(self) -> int:
+        """Processes that have given rounds."""
+        return len({r.process for r in self.data.rounds})
 
     @property
     def process(self) -> int:
@@ -55,7 +66,7 @@ class Comparison:
         level = self.rule.level_at_a_look
         widths = summarize.half_widths(self.data, arms, self.reference, level) if done > 1 else {}
         decision = self.rule.decide(done, widths, self.spent_s)
-        enough = done >= self.protocol.least_rounds(level) or done >= self.rule.looks[0]
+        enough = self.processes >= LEAST_PROCESSES or done >= self.rule.looks[0]
         return decision.why if decision.stop and enough else ""
 
     def next_rounds(self) -> int:
@@ -66,8 +77,7 @@ class Comparison:
 
     def out_of_time(self) -> bool:
         """The budget is spent and the rounds carry an interval."""
-        least = self.protocol.least_rounds(self.rule.level_at_a_look)
-        return self.spent_s > self.rule.budget_s and len(self.data.rounds) >= least
+        return self.spent_s > self.rule.budget_s and self.processes >= LEAST_PROCESSES
 
     def calls(self) -> dict[str, int]:
         """Timed calls of a turn, by cell id."""

@@ -25,9 +25,10 @@ from attnbench.execution.resume import replay
 from attnbench.execution.workers import Workers
 from attnbench.machine import environment
 from attnbench.planning import protocol
-from attnbench.planning.sweep import Cell, Plan, Sweep, plan
+from attnbench.planning.sweep import PROBES, Cell, Plan, Sweep, plan
 from attnbench.results.events import Ceilings, Dropped, Event, Round, SessionEnd, Trial
 from attnbench.results.record import Record
+from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume, read_events
 
 __all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
@@ -85,13 +86,13 @@ def execute(
     """Measure a plan into `folder`; see `run`. A fork server for its first allocator, started before, saves time."""
     sweep = planned.sweep
     numbers = protocol.get(sweep.protocol, sweep.overrides)
-    facts = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command or shlex.join(["attnbench", "run"]),
-        "attnbench": __version__,
-        "protocol": asdict(numbers),
-        "environment": environment.describe(sweep.device),
-    }
+    facts = RunFacts(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command or shlex.join(["attnbench", "run"]),
+        attnbench=__version__,
+        protocol=asdict(numbers),
+        environment=environment.describe(sweep.device),
+    )
     with create_or_resume(folder, planned, facts) as writer:
         workers = Workers(sweep, numbers, {sweep.allocator[0]: server} if server else {})
         _Runner(planned, writer, numbers, watcher or Silent(), workers).go()
@@ -147,8 +148,9 @@ class _Runner:
         for group, cells in groups:
             tried = [c for c in cells if c.id not in self.plan.declined]
             self._count(tried)
-            if {"memory", "latency"} & self.measure:
+            if self.measure - {"params", "macs"}:
                 self._try(tried, self.known.groups[group])
+                self._probe(tried, self.known.groups[group])
             if "latency" in self.measure:
                 comparison = self._comparison(group, tried)
                 comparisons += [comparison] if comparison else []
@@ -192,6 +194,18 @@ class _Runner:
                 self._add_untimed(data, cell, result.outcome, result.reason)
             self.interrupts.raise_if_requested()
 
+    def _probe(self, cells: Sequence[Cell], data: GroupData) -> None:
+        """The passes beside time over every cell that survived its trial; one that fails costs the cell nothing."""
+        for cell in cells:
+            if cell.id not in data.trials or cell.id in data.dropped or cell.id in self.writer.done:
+                continue
+            for what in PROBES:
+                if what in self.measure and (cell.id, what) not in data.probes:
+                    self.watcher.stage(f"{what} of {cell.variant}", cell)
+                    data.probes[cell.id, what] = self.workers.probe(cell, what)
+                    self._log(data.probes[cell.id, what])
+                    self.interrupts.raise_if_requested()
+
     def _comparison(self, group: str, cells: Sequence[Cell]) -> Comparison | None:
         """The group's survivors, ready to be timed; None when nothing is left to do."""
         data = self.known.groups[group]
@@ -205,7 +219,8 @@ class _Runner:
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
-        for event in self.workers.rounds(
+        separate = self.protocol.schedule == "separate"
+        for event in (self.workers.separate_rounds if separate else self.workers.rounds)(
             arms,
             group=comparison.group,
             process=comparison.process,

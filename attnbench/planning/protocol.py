@@ -9,6 +9,10 @@ from typing import Any
 
 from attnbench.errors import AttnbenchError
 
+TURNS_EACH = 16  # turns of arms that a timing process should give at least
+SCHEDULES = ("interleaved", "sequential", "separate")
+ORDERS = ("random", "fixed")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -18,8 +22,9 @@ class Protocol:
         name: what --protocol takes; `meaning` describes it for people.
         looks: numbers of rounds at which the stopping rule is applied.
         processes: fresh processes that the rounds of the first look are spread over.
+        few_arms: a small group gets more rounds from each process, whose start costs more than its turns.
         calls: timed calls of one turn; more for very short calls, one for very long ones.
-        turn_s: a turn with short calls gets more calls until it takes about this many seconds.
+        turn_s: a turn with short calls gets more calls until it takes about this many seconds; 0: always `calls`.
         prime_s: seconds of untimed calls before a turn; never fewer calls than `prime_calls`.
         target: timing stops when the relative half-width of the ratio's interval is at most this.
         budget_s: seconds of timing per arm and group.
@@ -27,6 +32,11 @@ class Protocol:
         inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
         batch: the default batch, if the procedure prescribes one; 0: none.
         cold: flush the caches before each timed call.
+        strict: take a turn again that other programs, steal or throttling disturbed.
+        schedule: which arms share a timing process: `interleaved` (all; every round gives each arm a turn),
+            `sequential` (all; an arm has its turns of every round before the next arm begins), `separate` (each arm has
+            a process of its own, one after another).
+        order: of the arms in a process and in a round: `random` or `fixed` (that of the plan).
         timeout_s: limit for the trial of one arm, and for any single turn.
         memory_limit: bytes that a worker process on the CPU may allocate; 0: the free memory.
     """
@@ -45,21 +55,33 @@ class Protocol:
     inference: bool = True
     batch: int = 0
     cold: bool = False
+    strict: bool = False
     timeout_s: float = 120.0
     memory_limit: int = 0
+    few_arms: bool = True
+    schedule: str = "interleaved"
+    order: str = "random"
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("order", ORDERS)):
+            if getattr(self, name) not in known:
+                raise AttnbenchError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
 
     @property
     def rounds_each(self) -> int:
         """Rounds that one process times."""
         return max(1, self.looks[0] // self.processes)
 
-    def least_rounds(self, level: float) -> int:
-        """The fewest rounds of which a signed-rank interval can hold `level`: n with 2 / 2^n at most 1 - level."""
-        return math.ceil(1 - math.log2(1 - level))
+    def for_arms(self, arms: int) -> Protocol:
+        """The protocol of a group of so many arms: at least `TURNS_EACH` turns a process, by twice as many rounds."""
+        each = min(2 * self.rounds_each, max(self.rounds_each, math.ceil(TURNS_EACH / max(arms, 1))))
+        if not self.few_arms or not self.inference or each == self.rounds_each:
+            return self
+        return replace(self, looks=tuple(look // self.rounds_each * each for look in self.looks), few_arms=False)
 
     def calls_in_turn(self, call_s: float) -> int:
         """The timed calls of a turn, for a layer whose call takes about `call_s` seconds."""
-        if not self.inference or not math.isfinite(call_s) or call_s <= 0:
+        if not self.turn_s or not math.isfinite(call_s) or call_s <= 0:
             return self.calls
         if call_s > 1.0:
             return 1
@@ -71,25 +93,25 @@ PROTOCOLS = {
     for p in (
         Protocol(
             name="quick",
-            meaning="a first look: 12 rounds over 3 processes",
+            meaning="a first look: 12 rounds over 6 processes",
             looks=(12,),
-            processes=3,
+            processes=6,
             target=0.05,
             budget_s=8.0,
         ),
         Protocol(
             name="standard",
-            meaning="for a table in a paper: 16 to 32 rounds over 4 to 8 processes",
+            meaning="for a table in a paper: 16 to 32 rounds over 8 to 16 processes",
             looks=(16, 24, 32),
-            processes=4,
+            processes=8,
             target=0.02,
             budget_s=60.0,
         ),
         Protocol(
             name="rigorous",
-            meaning="for small differences: 32 to 96 rounds over 8 to 24 processes",
+            meaning="for small differences: 32 to 96 rounds over 16 to 48 processes",
             looks=(32, 64, 96),
-            processes=8,
+            processes=16,
             target=0.01,
             budget_s=600.0,
         ),
@@ -99,6 +121,7 @@ PROTOCOLS = {
             looks=(1,),
             processes=1,
             calls=30,
+            turn_s=0.0,
             prime_s=0.0,
             prime_calls=0,
             inference=False,
@@ -128,4 +151,6 @@ def get(name: str, overrides: Iterable[tuple[str, Any]] = ()) -> Protocol:
         given["looks"] = tuple(given["looks"])
     if "rounds" in given:
         given["looks"] = (given.pop("rounds"),)
+    if {"looks", "processes"} & set(given):
+        given.setdefault("few_arms", False)
     return replace(PROTOCOLS[name], **given)

@@ -16,6 +16,7 @@ Setting = bool | int | float | str
 Layout = Literal["grid", "tokens", "image"]
 Scope = Literal["layer", "backbone", "task"]
 Growth = Literal["linear", "quadratic"]
+Approximated = Literal["", "msa"]
 Resolution = tuple[int, int]
 
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
@@ -93,6 +94,7 @@ class Description:
         reach: which tokens may influence the output at (y, x): "global" (all must), "data-dependent"
             (chosen by content) or a function of (size, y, x) that gives exactly them.
         growth: how the memory of one call grows with the number of tokens.
+        approximates: "msa" for one whose output approximates msa's with the same projections; empty: nothing.
         random: the output differs between two calls on the same input.
         batch_coupled: why an image's result may depend on the rest of its batch, or a function of size that says it;
             empty when it does not.
@@ -120,6 +122,7 @@ class Description:
     layout: Layout = "grid"
     reach: Literal["global", "data-dependent"] | Reach = "data-dependent"
     growth: Growth | None = None
+    approximates: Approximated = ""
     random: bool = False
     batch_coupled: str | Callable[[Size], str] = ""
     pyramid: tuple[int, ...] | None = None

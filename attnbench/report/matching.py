@@ -19,7 +19,7 @@ from attnbench.report.evidence import Estimate, Evidence, Point
 LAYER_SIZE = (768, 12, 16)  # dim, heads, stride of the papers' layer benchmark
 PRECISIONS = ("fp32", "tf32")  # PyTorch 1.8 multiplied in TF32 by default on an RTX 3090
 BATCH = 64  # of the papers' classifiers and layers
-Conditions = tuple[str, int, str, int, str, str]
+Conditions = tuple[str, str, int, str, int, str, str]
 
 
 def partners(evidence: Evidence, partner: Partner, resolution: tuple[int, int]) -> list[Point]:
@@ -66,7 +66,7 @@ def pairing_key(point: Point) -> Conditions:
     """What two points must share before one may be divided by the other."""
     cell = point.cell
     protocol = point.record.protocol if point.record else ""
-    return cell.device, cell.batch, cell.precision, cell.threads, cell.allocator, protocol
+    return point.machine, cell.device, cell.batch, cell.precision, cell.threads, cell.allocator, protocol
 
 
 def comparable(subjects: Sequence[Point], baselines: Sequence[Point], batch: int) -> list[tuple[Point, Point]]:

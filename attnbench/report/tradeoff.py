@@ -92,7 +92,7 @@ def _many(found: Sequence[list[Point]]) -> list[list[Point]]:
     return [points for points in found if len(points) > 2]
 
 
-def _chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
+def chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
     """Per condition up to three resolutions: the smallest, a middle one, the largest."""
     by_condition: dict[tuple[object, ...], list[list[Point]]] = {}
     for points in found:
@@ -108,8 +108,8 @@ def flops_charts(evidence: Evidence) -> list[Chart]:
     """MACs against throughput, with the rank correlation; a variant without MACs counts in the correlation alone."""
     charts = []
     found = [points for points in comparable(evidence, "macs", SPEED) if len(_counted(points)) > 2]
-    for number_, sizes in enumerate(_chosen(found), 1):
-        chart = _panels(f"flops-speed{suffix(number_)}", "FLOPs against measured speed", sizes)
+    for number_, sizes in enumerate(chosen(found), 1):
+        chart = panels(f"flops-speed{suffix(number_)}", "FLOPs against measured speed", sizes)
         chart.caption = (
             f"{condition(sizes)}. If FLOPs predicted the speed, the points would fall from the upper "
             "left to the lower right; rho is Spearman's rank correlation of MACs and time."
@@ -149,8 +149,8 @@ def front(points: Sequence[Point]) -> list[Point]:
 def pareto_charts(evidence: Evidence) -> list[Chart]:
     """Memory against throughput and the front of the two."""
     charts = []
-    for number_, sizes in enumerate(_chosen(_many(comparable(evidence, SPEED, MEMORY))), 1):
-        chart = _panels(f"pareto{suffix(number_)}", "Speed and memory: the Pareto front", sizes)
+    for number_, sizes in enumerate(chosen(_many(comparable(evidence, SPEED, MEMORY))), 1):
+        chart = panels(f"pareto{suffix(number_)}", "Speed and memory: the Pareto front", sizes)
         chart.caption = (
             f"{condition(sizes)}. Filled points are on the front: nothing measured here is both "
             "faster and smaller. Upper left is better."
@@ -207,5 +207,6 @@ def pareto_table(evidence: Evidence) -> Table:
     )
 
 
-def _panels(name: str, title: str, sizes: Sequence[Sequence[Point]]) -> Chart:
+def panels(name: str, title: str, sizes: Sequence[Sequence[Point]]) -> Chart:
+    """A chart with one panel a size."""
     return Chart(name, title, size=(1.2 + 4.6 * len(sizes), 4.8), panels=(1, len(sizes)))

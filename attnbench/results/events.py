@@ -60,6 +60,22 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One pass beside time over one arm, alone in a fresh process.
+
+    Attributes:
+        cell: the cell's id. `what`: a word of `PROBES`.
+        values: quantities by name. `words`: what goes with them into the record, or why there are none.
+    """
+
+    kind: ClassVar[str] = "probe"
+    cell: str
+    what: str
+    values: Mapping[str, float | int] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArmTurn:
     """One turn of one arm: its timed calls and what went on meanwhile.
 
@@ -67,8 +83,8 @@ class ArmTurn:
         cell: the cell's id.
         calls_s: device seconds of each timed call, in order.
         host_s: host seconds per call until the device was done. `queue_s`: until all calls were queued (least).
-        primers: untimed calls before.
-        conditions: of the timed part, as the device's reading gives them.
+        primers: untimed calls before. `retaken`: how often the turn was taken again because it was disturbed.
+        conditions: of the turn, primers included, as the device's reading gives them.
     """
 
     cell: str
@@ -76,6 +92,7 @@ class ArmTurn:
     host_s: float = math.nan
     queue_s: float = math.nan
     primers: int = 0
+    retaken: int = 0
     conditions: Conditions = field(default_factory=dict)
 
     @property
@@ -148,6 +165,11 @@ class Ceilings:
     macs_per_s: float | None = None
     bytes_per_s: float | None = None
 
+    @property
+    def peak_macs_per_s(self) -> float | None:
+        """The greatest of the measured rates of multiply-accumulates: no layer can be faster."""
+        return self.macs_per_s
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionEnd:
@@ -173,9 +195,9 @@ class Done:
     kind: ClassVar[str] = "done"
 
 
-Event = Count | Trial | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
+Event = Count | Trial | Probe | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
 _KINDS: Mapping[str, type[Any]] = {
-    c.kind: c for c in (Count, Trial, Round, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
+    c.kind: c for c in (Count, Trial, Round, Probe, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
 }  # fmt: skip
 
 

@@ -112,3 +112,13 @@ def significant(value: float, digits: int = 7) -> float:
     if not value or not math.isfinite(value):
         return value
     return round(value, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def finite(value: Any) -> Any:
+    """Plain values for strict JSON: dataclasses become objects, tuples lists, what is not finite None."""
+    plain = encode(value)
+    if isinstance(plain, dict):
+        return {k: finite(v) for k, v in plain.items()}
+    if isinstance(plain, list):
+        return [finite(v) for v in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -1,6 +1,6 @@
 """Layers of known behaviour, for `attnbench selftest`; only the self-test loads this plugin.
 
-The same work under two names, doubled work, a known allocation, a known delay.
+The same work under many names (`copy`), the same work done several times (`times`), a known allocation, a known delay.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ KNOWN_BYTES = 96 << 20
 KNOWN_DELAY_S = 0.02
 
 
-class _Work(nn.Module):
-    times = 1
+@mechanism(name="probe", title="plain attention, done `times` times", defaults={"copy": 0, "times": 1})
+class Probe(nn.Module):
+    """Plain attention [B,H,W,C] -> [B,H,W,C], computed `times` times; `copy` only makes another arm of it."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, *, copy: int, times: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.copy, self.times = heads, copy, times
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Plain attention [B,H,W,C] -> [B,H,W,C], computed `times` times."""
+        """The same result whatever `times` is."""
         for _ in range(self.times):
             y = self._once(x)
         return y
@@ -36,23 +37,6 @@ class _Work(nn.Module):
         q, k, v = self.qkv(x).view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         weight = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
         return self.proj((weight @ v).transpose(1, 2).reshape(B, H, W, C))
-
-
-@mechanism(name="probe_a", title="a small attention layer")
-class ProbeA(_Work):
-    """The layer that the others are compared with."""
-
-
-@mechanism(name="probe_b", title="the same code under another name")
-class ProbeB(_Work):
-    """The same layer: the true ratio of the two times is 1."""
-
-
-@mechanism(name="probe_twice", title="the same work, done twice")
-class ProbeTwice(_Work):
-    """The same work done twice: the true speed ratio is 0.5."""
-
-    times = 2
 
 
 @mechanism(name="probe_allocation", title="an allocation of known size")

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from attnbench.report import write
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import gather
 from attnbench.report.matching import same_variant
+from attnbench.results.run_facts import RunFacts
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 
@@ -156,7 +158,10 @@ def test_a_hostile_name_is_text_everywhere(tmp_path: Path, quick: None) -> None:
     records = [made.measured(made.cell(n)) for n in ("msa", HOSTILE)] + [
         made.measured(made.cell(n, res_h=448, res_w=448)) for n in ("msa", HOSTILE)
     ]
-    write([made.run(tmp_path / "run", records, facts={"environment": {"cpu": HOSTILE}})], tmp_path / "out")
+    write(
+        [made.run(tmp_path / "run", records, facts=RunFacts(environment=replace(made.HERE, host=HOSTILE)))],
+        tmp_path / "out",
+    )
     for path in (tmp_path / "out").rglob("*"):
         if path.suffix in (".html", ".svg", ".md"):
             assert "<img" not in path.read_text(), path

@@ -1,38 +1,126 @@
-"""The summary of the self-test, from invented trials."""
+"""What the self-test makes of rounds, from invented ones, and the whole of it on tiny layers."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
-from attnbench.selftest.sensitivity import POWER_80, summarize_trials
+from attnbench import AttnbenchError
+from attnbench.analysis.statistics import Interval
+from attnbench.results.events import ArmTurn, Round
+from attnbench.selftest import stored
+from attnbench.selftest.sensitivity import POWER_80, Sensitivity, judge_pairs, measure_sensitivity
+
+SAME, DOUBLE = ["a", "b", "c", "d"], ["A", "B"]
+ARMS = ["probe", *SAME, *DOUBLE]
 
 
-def trial(same: tuple[float, float, float], double: tuple[float, float, float]):
-    names = ("ratio_to_reference", "ratio_low", "ratio_high")
-    return {
-        variant: SimpleNamespace(values=dict(zip(names, numbers, strict=True)))
-        for variant, numbers in (("probe_b", same), ("probe_twice", double))
-    }
+def invented(times: dict[str, float], rounds: int = 12, noise: float = 0.01) -> list[Round]:
+    """Rounds over three processes in which the arms take these times, 1 s if not given, with the same few values."""
+    rng = np.random.default_rng(0)
 
+    def turn(arm: str) -> ArmTurn:
+        return ArmTurn(cell=arm, calls_s=(times.get(arm, 1.0) * math.exp(rng.normal(0, noise)),))
 
-def test_trials_become_a_rate_of_false_differences_and_a_detectable_difference():
-    trials = [
-        trial((1.00, 0.98, 1.02), (0.50, 0.48, 0.52)),
-        trial((1.00, 0.96, 1.04), (0.51, 0.49, 0.53)),
-        trial((1.05, 1.01, 1.09), (0.55, 0.52, 0.58)),
+    return [
+        Round(group="g", process=number % 3, round=number, turns=tuple(map(turn, ARMS))) for number in range(rounds)
     ]
-    result = summarize_trials(trials, ((95.0, 96.0), (0.021, 0.020)), alone=0.9)  # type: ignore[arg-type]
-    assert (result.trials, result.excluding, result.twice_hits) == (3, 1, 2)
-    assert result.rate.estimate == pytest.approx(1 / 3)
-    assert result.half_width == pytest.approx(0.04 / 1.05)
-    assert (result.twice.estimate, result.twice.low, result.twice.high) == (0.51, 0.49, 0.53)
-    assert result.resolvable == pytest.approx(POWER_80 * 0.04 / 1.05)
-    assert result.sentence("quick", "cpu").startswith("Now, `quick` on cpu detects a difference of 5.4% in 4 of 5")
-    assert (result.allocation, result.delay, result.alone) == ((95.0, 96.0), (0.021, 0.020), 0.9)
 
 
-def test_an_interval_that_ends_at_one_does_not_exclude_it():
-    result = summarize_trials([trial((1.01, 1.00, 1.02), (0.5, 0.4, 0.5))] * 2, ((1, 1), (1, 1)), alone=1.0)  # type: ignore[arg-type]
-    assert (result.excluding, result.twice_hits) == (0, 2)
+def judged(rounds: list[Round]) -> dict:
+    return judge_pairs(rounds, {arm: arm for arm in ARMS}, SAME, DOUBLE, 0.95)
+
+
+def test_pairs_become_a_rate_of_false_differences_and_a_pooled_ratio():
+    found = judged(invented({"d": 1.2, "A": 2.02, "B": 2.02}))
+    assert (found["trials"], found["excluding"], found["twice_hits"]) == (2, 1, 2)
+    assert found["rate"].estimate == 0.5
+    assert found["rate_of_all_pairs"] == pytest.approx(3 / 6)  # d against a, b and c
+    assert found["twice"].estimate == pytest.approx(1 / 2.02, rel=0.01)
+    assert 0 < found["half_width"] < 0.03
+
+
+def test_doubled_work_is_judged_by_its_own_pooled_ratio_and_not_by_one_half():
+    found = judged(invented({"A": 2.5, "B": 2.5}, noise=0.001))
+    assert found["twice"].estimate == pytest.approx(0.4, rel=0.01)
+    assert found["twice_hits"] == 2
+    assert judged(invented({"A": 2.5, "B": 2.0}, noise=0.001))["twice_hits"] == 0
+
+
+def test_rounds_that_are_too_few_for_an_interval_give_no_difference_and_no_error():
+    found = judged(invented({"d": 1.2}, rounds=3))
+    assert (found["excluding"], found["half_width"]) == (0, math.inf)
+
+
+RESULT = Sensitivity(
+    trials=10, excluding=1, rate=Interval(0.1, 0.018, 0.404), rate_of_all_pairs=0.05, half_width=0.04,
+    reference_half_width=0.03, twice=Interval(0.494, 0.49, 0.498), twice_hits=9, allocation=(95 << 20, 96 << 20),
+    delay=(0.021, 0.02), alone=Interval(0.9, 0.8, math.inf),
+)  # fmt: skip
+
+
+def described(result: Sensitivity = RESULT) -> dict:
+    return stored.describe(result, device="cpu", protocol="quick", allocator="pinned")
+
+
+def test_the_detectable_difference_is_that_of_a_power_of_four_in_five():
+    assert RESULT.resolvable == pytest.approx(POWER_80 * 0.04)
+    assert stored.sentence(described()).startswith("`quick` on cpu detects a difference of 5.7% in 4 of 5 comparisons")
+
+
+def test_a_stored_result_is_strict_json_and_reads_as_it_was_written(tmp_path):
+    data = described(replace(RESULT, half_width=math.inf))
+    stored.save(data, tmp_path / "runs" / "selftest.json")
+    assert stored.load(tmp_path / "runs" / "selftest.json") == data
+    assert data["environment"]["fingerprint"]["cpu_model"] == data["environment"]["cpu"]["model"]
+    assert data["result"]["half_width"] is None
+    text = "\n".join(stored.lines(data))
+    assert "1 of 10 intervals exclude 1 (rate 10.0%, 95 % interval 1.8% to 40.4%; nominal 5 %)" in text
+    assert "half-width infinite between two arms" in text
+    assert "0.900 [0.800, ?]" in text
+    assert "too few rounds" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("{", "cannot be read"), ("[1]", "is not a stored self-test"), ('{"kind": "selftest", "schema": 9}', "got 9")],
+)
+def test_another_file_is_refused(tmp_path, text, why):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(AttnbenchError, match=why):
+        stored.load(path)
+
+
+def test_the_latest_is_of_this_machine_and_recent(tmp_path):
+    now = datetime.now(UTC)
+    assert stored.latest(tmp_path) is None
+    old, new, other = described(), described(), described()
+    old["created"] = (now - timedelta(days=2)).isoformat()
+    other["environment"] = {**other["environment"], "host": "another"}
+    for name, data in (("1", new), ("2", old), ("3", other)):
+        stored.save(data, tmp_path / f"selftest-{name}.json")
+    (tmp_path / "selftest-4.json").write_text("torn")
+    assert stored.latest(tmp_path) == new
+
+
+def test_the_whole_self_test_runs_on_tiny_layers(tmp_path):
+    said: list[str] = []
+    result = measure_sensitivity(
+        trials=2, threads=(1,), dim=24, progress=said.append,
+        overrides=(("looks", (8,)), ("processes", 2), ("prime_s", 0.0), ("turn_s", 0.0)),
+    )  # fmt: skip
+    assert result.trials == 2
+    assert 0 < result.twice.estimate < 1
+    assert result.allocation[0] == pytest.approx(result.allocation[1], rel=0.05)
+    assert result.delay[0] >= result.delay[1]
+    assert math.isfinite(result.half_width)
+    assert said[0] == "trying 7 arms, 4 of them identical and 2 of doubled work"
+    assert sum(line.startswith("round ") for line in said) == 8
+    stored.save(described(result), tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text())["result"]["trials"] == 2

@@ -1,0 +1,105 @@
+"""`attnbench protocols`: what each part of the authors' measuring procedure changes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attnbench.errors import AttnbenchError
+
+
+@click.command("protocols")
+@click.option("--mechanism", "-m", metavar="LIST", help="Layers: hilo,msa,'hilo[alpha=0.5]'. [the paper's fourteen]")
+@click.option("--reference", default="msa", show_default=True, help="The arm that ratios refer to.")
+@click.option("--res", default="224", show_default=True, help="Pixels: 224 or 512x384 (height x width).")
+@click.option("--batch", type=click.IntRange(1), help="Images per batch. [1 on a CPU, 64 on a GPU]")
+@click.option("--paper-batch", type=click.IntRange(1), help="The authors' batch (theirs: 64). [that of --batch]")
+@click.option("--dim", type=click.IntRange(1), default=768, show_default=True, help="Channels of a layer.")
+@click.option("--heads", type=click.IntRange(1), default=12, show_default=True, help="Attention heads.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads. [all that this process may use]")
+@click.option("--protocol", default="quick", show_default=True, help="Our procedure.")
+@click.option("--rounds", type=click.IntRange(2), help="Rounds of our procedure, instead of the protocol's.")
+@click.option("--processes", type=click.IntRange(1), help="Timing processes of our procedure.")
+@click.option("--block", type=click.IntRange(1), default=30, show_default=True, help="Calls of the authors' block.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write. [runs/protocols-REQUEST]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+def command(out: Path | None, as_json: bool, **given: Any) -> int:
+    """Measure the same layers by the authors' procedure, by ours, and by every single departure between them.
+
+    Shows how far each moves the speed ratios to the reference and their ranking. Writes protocols.json, protocols.md,
+    CSV files and one run folder for each procedure. If it is interrupted, the same command resumes it.
+    """
+    request = _request(given)
+    from attnbench.execution.runner import Interrupted
+    from attnbench.studies import protocols, protocols_tables
+
+    folder, again = out or request.folder, shlex.join(["attnbench", *sys.argv[1:]])
+    try:
+        data = protocols.measure(
+            request, folder, progress=lambda text: click.echo(text, err=True), command=again
+        )  # fmt: skip
+    except Interrupted:
+        click.echo(f"interrupted; what is measured is in {folder}; resume with:\n  {again}", err=True)
+        return 130
+    protocols_tables.write(data, folder)
+    if as_json:
+        click.echo(json.dumps(data, allow_nan=False))
+    else:
+        _print(data)
+        click.echo(f"folder: {folder}")
+    return 0
+
+
+def _request(given: Mapping[str, Any]) -> Any:
+    from attnbench.commands.options import resolutions, words
+    from attnbench.studies.protocols import Request
+
+    sizes = resolutions(given["res"])
+    if len(sizes) != 1:
+        raise AttnbenchError(f"--res must be one resolution; got {given['res']!r}; run the command once for each")
+    gpu = not given["device"].startswith("cpu")
+    numbers = {"looks": (given["rounds"],) if given["rounds"] else None, "processes": given["processes"]}
+    arms: dict[str, Any] = {"mechanism": words(given["mechanism"])} if given["mechanism"] else {}
+    same = ("reference", "dim", "heads", "device", "protocol", "block", "seed", "plugins")
+    return Request(
+        **{name: given[name] for name in same},
+        **arms,
+        res=sizes[0],
+        batch=given["batch"] or (64 if gpu else 1),
+        paper_batch=given["paper_batch"] or 0,
+        threads=(given["threads"],) if given["threads"] else (),
+        overrides=tuple((key, value) for key, value in numbers.items() if value is not None),
+    )
+
+
+def _print(data: Mapping[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from attnbench.report.tables import cell_text
+    from attnbench.report.terminal import open_console
+    from attnbench.studies.protocols_tables import conclusion, tables
+
+    console = open_console()
+    departures, ratios, _ = tables(data)
+    for source in (departures, ratios):
+        shown = Table(title=source.title, title_justify="left", box=None, pad_edge=False)
+        for place, column in enumerate(source.columns):
+            shown.add_column(column.title, overflow="fold", justify="right" if source.numeric(place) else "left")
+        for row in source.rows:
+            texts = (cell_text(value, column) for value, column in zip(row, source.columns, strict=True))
+            shown.add_row(*map(Text, texts))
+        console.print(shown)
+        for note in (source.caption, *source.notes):
+            console.print(Text(note, style="dim"), soft_wrap=True)
+        console.print()
+    console.print(Text(conclusion(data)), soft_wrap=True)

@@ -1,0 +1,132 @@
+"""The result of a self-test as a JSON file, with protocol and machine, and as lines of text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from attnbench import __version__
+from attnbench.errors import AttnbenchError
+from attnbench.machine import environment
+from attnbench.planning import protocol as protocols
+from attnbench.results.lines import encode, finite
+from attnbench.selftest.sensitivity import Sensitivity
+
+SCHEMA = 1
+RECENT = timedelta(hours=24)  # a self-test is about these hours
+
+
+def describe(
+    result: Sensitivity, *, device: str, protocol: str, allocator: str, overrides: tuple[tuple[str, object], ...] = ()
+) -> dict[str, Any]:
+    """The result as plain values, with what it holds for: time, protocol, device, allocator and machine."""
+    return {
+        "schema": SCHEMA,
+        "kind": "selftest",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "attnbench": __version__,
+        "device": device,
+        "allocator": allocator,
+        "protocol": finite(protocols.get(protocol, overrides)),
+        "result": finite({**asdict(result), "resolvable": result.resolvable}),
+        "environment": encode(environment.describe((device,))),
+    }
+
+
+def default_file() -> Path:
+    """Where a self-test is stored that was given no --out: beside the runs."""
+    return Path("runs") / f"selftest-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+
+
+def save(data: Mapping[str, Any], path: Path) -> None:
+    """Write what `describe` returns.
+
+    Raises:
+        AttnbenchError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise AttnbenchError(f"{path} cannot be written: {error.strerror or error}; use another --out") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a file that `save` wrote.
+
+    Raises:
+        AttnbenchError: the file cannot be read, is no self-test, or has an unknown schema.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AttnbenchError(f"a stored self-test must be a JSON file; {path} cannot be read: {error}") from error
+    if not isinstance(data, dict) or data.get("kind") != "selftest":
+        raise AttnbenchError(f"{path} is not a stored self-test; `attnbench selftest` writes one")
+    if data.get("schema") != SCHEMA:
+        raise AttnbenchError(f"a self-test's schema must be {SCHEMA}; got {data.get('schema')!r} in {path}")
+    return data
+
+
+def latest(folder: Path = Path("runs"), *, now: datetime | None = None) -> dict[str, Any] | None:
+    """The newest self-test of this machine in a folder, at most `RECENT` old; None if there is none."""
+    now = now or datetime.now(UTC)
+    here: dict[str, Any] | None = None
+    for path in sorted(folder.glob("selftest-*.json"), reverse=True):
+        try:
+            data = load(path)
+        except AttnbenchError:
+            continue
+        if now - datetime.fromisoformat(data["created"]) > RECENT:
+            continue
+        machine = data["environment"]
+        here = here or encode(environment.describe(tuple(machine["devices"])))
+        if machine["host"] == here["host"] and machine["fingerprint"] == here["fingerprint"]:
+            return data
+    return None
+
+
+def sentence(data: Mapping[str, Any]) -> str:
+    """One sentence for people with the smallest detectable difference."""
+    what = f"`{data['protocol']['name']}` on {data['device']}"
+    found = data["result"]["resolvable"]
+    if found is None:
+        return f"{what} has too few rounds for an interval: it detects no difference at all; use more --rounds."
+    return f"{what} detects a difference of {found:.1%} in 4 of 5 comparisons; smaller ones stay undecided more often."
+
+
+def lines(data: Mapping[str, Any]) -> Iterator[str]:
+    """The result as lines of text."""
+    r = data["result"]
+    level = data["protocol"]["level"]
+    yield (
+        f"identical arms   {r['excluding']} of {r['trials']} intervals exclude 1 (rate {r['rate']['estimate']:.1%}, "
+        f"95 % interval {r['rate']['low']:.1%} to {r['rate']['high']:.1%}; nominal {100 * (1 - level):.3g} %)"
+    )
+    pairs = r["trials"] * (2 * r["trials"] - 1)
+    yield f"                 of all {pairs} pairs, which share arms, {r['rate_of_all_pairs']:.1%}"
+    yield (
+        f"                 median half-width {_percent(r['half_width'])} between two arms, "
+        f"{_percent(r['reference_half_width'])} against the reference"
+    )
+    yield (
+        f"doubled work     ratio {_interval(r['twice'])} over {r['trials']} trials, the intervals of "
+        f"{r['twice_hits']} contain it"
+    )
+    yield f"known allocation {r['allocation'][0] / 2**20:.1f} MiB measured of {r['allocation'][1] / 2**20:.1f}"
+    yield f"known delay      {r['delay'][0] * 1e3:.2f} ms measured of {r['delay'][1] * 1e3:.2f}"
+    yield f"interleaving     a layer alone takes {_interval(r['alone'])} of its time among larger layers"
+    yield sentence(data)
+
+
+def _percent(value: float | None) -> str:
+    return "infinite" if value is None else f"{value:.2%}"
+
+
+def _interval(found: Mapping[str, float | None]) -> str:
+    low, high = ("?" if found[end] is None else f"{found[end]:.3f}" for end in ("low", "high"))
+    return f"{found['estimate']:.3f} [{low}, {high}]"

@@ -1,0 +1,186 @@
+"""Two measurements of the same arms -> how far the speed ratios moved, and how alike the two rankings are.
+
+A measurement is the log times of every arm in every round, by process. A process gives one log speed ratio of each arm
+to the reference, the Hodges-Lehmann estimate over its rounds; the measurement's is their mean.
+
+The interval of Kendall's tau is a bootstrap of the measurements, for these arms: processes are drawn with replacement,
+then rounds within each (Davison and Hinkley, Bootstrap Methods and their Application, 1997, sections 3.8 and 5.2).
+Resampled rankings are noisier than the measured one, so their taus are too low; each end is therefore the wider of the
+percentile and of the basic interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.analysis import statistics
+from attnbench.analysis.statistics import Interval
+from attnbench.results.events import Round
+
+Floats = NDArray[np.float64]
+REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one procedure gave.
+
+    Attributes:
+        arms: names, the reference first.
+        logs: by process: log times, [rounds, arms].
+        block: seconds of each call, [calls, arms], where there is a single round; else None.
+        shared: the arms of a round met the same moments, so that rounds are resampled as a whole.
+        mean: a turn's time is the mean of its calls, not their median.
+    """
+
+    arms: tuple[str, ...]
+    logs: tuple[Floats, ...]
+    block: Floats | None = None
+    shared: bool = True
+    mean: bool = False
+
+    def of(self, arms: Sequence[str]) -> Measurement:
+        """The same for some of the arms, in this order."""
+        places = [self.arms.index(arm) for arm in arms]
+        block = None if self.block is None else self.block[:, places]
+        return Measurement(tuple(arms), tuple(x[:, places] for x in self.logs), block, self.shared, self.mean)
+
+    def speeds(self) -> Floats:
+        """Log speed ratio to the reference of every arm, [arms]; 0 for the reference."""
+        return log_speeds(self.logs)
+
+    def by_process(self) -> Floats:
+        """The log speed ratios that each process gives, [processes, arms]."""
+        return np.array([_hodges_lehmann(x[:, :1] - x) for x in self.logs])
+
+    def resampled(self, rng: np.random.Generator) -> Floats:
+        """`speeds` of one bootstrap sample: of processes and their rounds; of a single block, of its calls."""
+        if self.block is not None:
+            drawn = np.take_along_axis(self.block, rng.integers(len(self.block), size=self.block.shape), axis=0)
+            times = drawn.mean(axis=0) if self.mean else np.median(drawn, axis=0)
+            return log_speeds([np.log(times)[None]])
+        processes = []
+        for place in rng.integers(len(self.logs), size=len(self.logs)):
+            x = self.logs[place]
+            if self.shared:
+                processes.append(x[rng.integers(len(x), size=len(x))])
+            else:
+                processes.append(np.take_along_axis(x, rng.integers(len(x), size=x.shape), axis=0))
+        return log_speeds(processes)
+
+
+def measurement(
+    rounds: Iterable[Round], arms: Mapping[str, str], *, mean: bool = False, shared: bool = True
+) -> Measurement:
+    """The log times of the arms that had a turn in every round.
+
+    Args:
+        rounds: of one comparison group.
+        arms: cell ids by name, the reference first.
+        mean: take the mean of a turn's calls instead of their median.
+        shared: see `Measurement`.
+    """
+    rounds = list(rounds)
+    kept = {name: cell for name, cell in arms.items() if rounds and all(r.of(cell) for r in rounds)}
+    center = fmean if mean else median
+    by_process: dict[int, list[list[float]]] = {}
+    for r in rounds:
+        times = [fmean(math.log(center(turn.calls_s)) for turn in r.of(cell)) for cell in kept.values()]
+        by_process.setdefault(r.process, []).append(times)
+    logs = tuple(np.array(rows) for rows in by_process.values())
+    block = None
+    if len(rounds) == 1 and kept:
+        calls = [rounds[0].of(cell)[0].calls_s for cell in kept.values()]
+        least = min(map(len, calls))
+        block = np.array([c[:least] for c in calls]).T
+    return Measurement(tuple(kept), logs, block, shared, mean)
+
+
+def log_speeds(processes: Sequence[Floats]) -> Floats:
+    """The mean over processes of log (reference's time / arm's time), [arms]; the reference is arm 0."""
+    return np.asarray(np.mean([_hodges_lehmann(x[:, :1] - x) for x in processes], axis=0))
+
+
+def _hodges_lehmann(x: Floats) -> Floats:
+    """The median of all means of two rows, each row with itself included, for every column."""
+    i, j = np.triu_indices(len(x))
+    return np.asarray(np.median((x[i] + x[j]) / 2, axis=0))
+
+
+@dataclass(frozen=True)
+class Move:
+    """How far the speed ratio of one arm moved: ratio there / ratio here, with its interval and its p.
+
+    The interval is (0, inf), and p nan, where one of the two has a single process.
+    """
+
+    arm: str
+    ratio: float
+    estimate: float
+    low: float
+    high: float
+    p: float
+
+
+def moves(here: Measurement, there: Measurement, *, paired: bool = False, level: float = 0.95) -> list[Move]:
+    """How far each ratio moved from `here` to `there`, which have the same arms; the reference is left out.
+
+    The unit is the process: Welch's interval; Student's of the differences if both are of the same rounds (`paired`).
+    """
+    ratios, by = np.exp(there.speeds()), np.exp(there.speeds() - here.speeds())
+    a, b = here.by_process(), there.by_process()
+    found = []
+    for place, arm in enumerate(here.arms[1:], start=1):
+        end, p = Interval(0.0, -math.inf, math.inf), math.nan
+        if min(len(a), len(b)) > 1 and paired:
+            changes = (b[:, place] - a[:, place]).tolist()
+            end, p = statistics.student_interval(changes, level), statistics.student_p(changes)
+        elif min(len(a), len(b)) > 1:
+            difference = statistics.welch(b[:, place].tolist(), a[:, place].tolist())
+            end, p = difference.interval(level), difference.p()
+        low, high = (math.exp(x) if math.isfinite(x) else max(x, 0.0) for x in (end.low, end.high))
+        found.append(Move(arm, float(ratios[place]), float(by[place]), low, high, p))
+    return found
+
+
+def count_moved(found: Sequence[Move], level: float = 0.95) -> int | None:
+    """How many ratios moved, by Holm's rule; None if no p is known."""
+    known = [m.p for m in found if not math.isnan(m.p)]
+    return sum(p <= 1 - level for p in statistics.holm(known)) if known else None
+
+
+def tau(here: Measurement, there: Measurement, *, paired: bool = False, level: float = 0.95, seed: int = 0) -> Interval:
+    """Kendall's tau of the two rankings by speed, with its interval; nan for fewer than two arms.
+
+    `paired`: both are of the same rounds, which are resampled together.
+    """
+    if len(here.arms) < 2:
+        return Interval(math.nan, -1.0, 1.0)
+    estimate = statistics.kendall_tau(here.speeds().tolist(), there.speeds().tolist())
+    mine, other = np.random.default_rng(seed), np.random.default_rng(seed if paired else seed + 1)
+    drawn = [
+        statistics.kendall_tau(here.resampled(mine).tolist(), there.resampled(other).tolist())
+        for _ in range(REPLICATES)
+    ]
+    return widest(estimate, drawn, level)
+
+
+def widest(estimate: float, drawn: Sequence[float], level: float = 0.95) -> Interval:
+    """On each side the wider of the percentile and the basic bootstrap interval, within [-1, 1]."""
+    low, high = (float(np.quantile(drawn, q)) for q in (0.5 - level / 2, 0.5 + level / 2))
+    ends = (min(low, 2 * estimate - high), max(high, 2 * estimate - low))
+    return Interval(estimate, max(-1.0, ends[0]), min(1.0, ends[1]))
+
+
+def swapped(here: Measurement, there: Measurement) -> tuple[int, int]:
+    """Pairs of arms whose order the two rankings dispute, and all pairs."""
+    a, b = here.speeds(), there.speeds()
+    upper = np.triu_indices(len(a), 1)
+    signs = np.sign(np.subtract.outer(a, a))[upper] * np.sign(np.subtract.outer(b, b))[upper]
+    return int((signs < 0).sum()), len(signs)

@@ -28,6 +28,7 @@ from attnbench.errors import AttnbenchError
 @click.option("--rounds", type=click.IntRange(2), help="Rounds of our procedure, instead of the protocol's.")
 @click.option("--processes", type=click.IntRange(1), help="Timing processes of our procedure.")
 @click.option("--block", type=click.IntRange(1), default=30, show_default=True, help="Calls of the authors' block.")
+@click.option("--departure", metavar="LIST", help="no-warm-up,allocator,...: only these, and both procedures. [all]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write. [runs/protocols-REQUEST]")
@@ -68,11 +69,12 @@ def _request(given: Mapping[str, Any]) -> Any:
         raise AttnbenchError(f"--res must be one resolution; got {given['res']!r}; run the command once for each")
     gpu = not given["device"].startswith("cpu")
     numbers = {"looks": (given["rounds"],) if given["rounds"] else None, "processes": given["processes"]}
-    arms = {"mechanism": words(given["mechanism"])} if given["mechanism"] else {}
+    arms: dict[str, Any] = {"mechanism": words(given["mechanism"])} if given["mechanism"] else {}
     same = ("reference", "dim", "heads", "device", "protocol", "block", "seed", "plugins")
     return Request(
         **{name: given[name] for name in same},
         **arms,
+        departures=words(given["departure"]) if given["departure"] else (),
         res=sizes[0],
         batch=given["batch"] or (64 if gpu else 1),
         paper_batch=given["paper_batch"] or 0,

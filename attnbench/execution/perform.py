@@ -178,8 +178,8 @@ class _Timing:
                     if part is None:
                         return
                     parts[number] += [part] if part.turns else []
-        for part in filter(None, parts.values()):
-            self.say(joined(part))
+        for of_round in filter(None, parts.values()):
+            self.say(joined(of_round))
 
     def _round(self, number: int) -> bool:
         """One round; False when the runner asked to stop."""

@@ -14,13 +14,13 @@ from attnbench.report.tables import Column, Table, Value, comma_separated, markd
 RESULT = "protocols.json"
 MOVED = (
     "A ratio's move is this procedure's speed ratio divided by that of the procedure that it is compared with. `moved` "
-    "counts the moves that are significant (Welch's test over processes, Holm's rule, 95 %). It is empty where a procedure "
-    "has a single process: compare these moves with those of a procedure that was measured again."
+    "counts the moves that are significant (Welch's test over processes, Holm's rule, 95 %). It is empty where a "
+    "procedure has a single process: compare these moves with those of a procedure that was measured again."
 )
 TAU = (
-    "Kendall's tau between the two rankings by speed. Its 95 % interval is a bootstrap of processes and of the rounds in "
-    "each (Davison and Hinkley 1997, 3.8 and 5.2), on each side the wider of percentile and basic. Of a single block the "
-    "calls are resampled, which leaves out the persistent bias of its process."
+    "Kendall's tau between the two rankings by speed. Its 95 % interval is a bootstrap of processes and of the rounds "
+    "in each (Davison and Hinkley 1997, 3.8 and 5.2), on each side the wider of percentile and basic. Of a single "
+    "block the calls are resampled, which leaves out the persistent bias of its process."
 )
 
 

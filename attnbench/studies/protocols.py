@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -31,7 +31,7 @@ from attnbench.studies import ranking
 from attnbench.studies.ranking import Measurement, Move
 
 SCHEMA = 1
-OURS, AUTHORS = "ours", "authors"
+OURS, AUTHORS, AGAIN = "ours", "authors", "authors-again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +130,7 @@ def procedures(request: Request) -> list[Procedure]:
         Procedure(name=OURS, title="ours"),
         *(p for p in parts if not request.departures or p.name in request.departures),
         Procedure(name=AUTHORS, title="the authors': all of these", changes=every, axes=axes, mean=True),
-        Procedure(
-            name="authors-again", title="the authors', again", changes=every, axes=axes, mean=True, against=AUTHORS
-        ),
+        Procedure(name=AGAIN, title="the authors', again", changes=every, axes=axes, mean=True, against=AUTHORS),
         Procedure(name="ours-again", title="ours, again"),
     ]
 
@@ -182,6 +180,7 @@ def measure(
             runner.run(sweeps[p.name], folder, command=command)
         measured[p.name] = read_measurement(folder, request.reference, p)
         seconds[p.name] = time.monotonic() - started
+    _lend_biases(measured)
     rows = [_compared(p, measured, seconds[p.name], request.seed) for p in made]
     return {
         "schema": SCHEMA,
@@ -212,6 +211,19 @@ def read_measurement(folder: Path, reference: str, procedure: Procedure) -> Meas
     arms = {reference: ok[reference], **ok}
     shared = procedure.changes.get("schedule", "interleaved") == "interleaved"
     return ranking.measurement(rounds, arms, mean=procedure.mean, shared=shared)
+
+
+def _lend_biases(measured: dict[str, Measurement]) -> None:
+    """Give each measurement of a single process the biases of others: the authors' of their two, else those of ours."""
+    for names, lenders in (((AUTHORS, AGAIN), (AUTHORS, AGAIN)), (tuple(measured), (OURS, "ours-again"))):
+        common = [arm for arm in measured[names[0]].arms if all(arm in measured[n].arms for n in lenders)]
+        biases = ranking.process_biases(*(measured[name].of(common) for name in lenders))
+        for name in names:
+            found = measured[name]
+            if len(found.logs) == 1 and found.biases is None and biases is not None:
+                kept = [arm for arm in common if arm in found.arms]
+                columns = biases[:, [common.index(arm) for arm in kept]]
+                measured[name] = replace(found.of(kept), biases=columns)
 
 
 def _compared(procedure: Procedure, measured: Mapping[str, Measurement], seconds: float, seed: int) -> dict[str, Any]:

@@ -127,6 +127,19 @@ def test_arms_that_did_not_share_rounds_are_resampled_apart():
     assert len({round(float(apart.resampled(rng)[1]), 6) for _ in range(20)}) > 1
 
 
+def test_a_single_process_takes_the_bias_of_other_processes():
+    others = Measurement(("ref", "a"), (np.log([[1.0, 2.0]]), np.log([[1.0, 8.0]])))
+    biases = ranking.process_biases(others)
+    assert biases is not None
+    assert np.exp(biases[:, 1]) == pytest.approx([2 ** math.sqrt(2), 2 ** -math.sqrt(2)])
+    assert ranking.process_biases(logs(1, 2, processes=1)) is None
+    alone = Measurement(("ref", "a"), (np.log([[1.0, 4.0]]),), biases=biases)
+    rng = np.random.default_rng(0)
+    drawn = {round(float(alone.resampled(rng)[1]), 6) for _ in range(40)}
+    assert drawn == {round(-math.log(4) + sign * math.sqrt(2) * math.log(2), 6) for sign in (-1, 1)}
+    assert alone.of(("ref",)).biases.tolist() == [[0], [0]]  # type: ignore[union-attr]
+
+
 def test_tau_agrees_with_the_statistics_of_the_estimates():
     here, there = logs(1, 2, 3, 4, noise=0.3), logs(1, 2, 3, 4, noise=0.3, seed=5)
     assert ranking.tau(here, there).estimate == kendall_tau(here.speeds().tolist(), there.speeds().tolist())

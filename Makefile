@@ -1,9 +1,10 @@
 # Two commands matter: `make bench` (measure this machine) and `make test`. Both set up .venv by themselves.
 PYTHON ?= python3
+PYTHON_OLDEST ?= python3.11
 BIN := .venv/bin
 RUNS := $(wildcard reports/runs/*)
 
-.PHONY: install bench test report lint types check docs docs-check overhead speed selftest clean
+.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed selftest clean
 
 install: .venv/.installed
 
@@ -19,6 +20,16 @@ bench: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# The tests with the oldest Python and the oldest packages that pyproject.toml allows.
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest
+
+.venv-oldest/.installed: pyproject.toml constraints-oldest.txt
+	test -x .venv-oldest/bin/python || $(PYTHON_OLDEST) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
+	  -e '.[test,gpu,parquet]'
+	touch $@
 
 # Tables, figures and the page from the stored runs alone.
 report: install
@@ -51,4 +62,4 @@ selftest: install
 	$(BIN)/attnbench selftest
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache

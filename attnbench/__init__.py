@@ -1,4 +1,4 @@
-"""attnbench answers: which attention mechanism, at my resolution, on my device?.
+"""Measure vision attention mechanisms: which one, at my resolution, on my device.
 
 Everything here is imported on first use, so that the command line starts without torch.
 """

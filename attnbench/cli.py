@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import attnbench.commands.NAME; None for an unknown name."""
+        """Import the module of that name in attnbench/commands."""
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"attnbench.commands.{name}")

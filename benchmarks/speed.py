@@ -88,14 +88,14 @@ def page(runs: Sequence[Run], known: registry.Registry) -> str:
     for measured in runs:
         for pair in kernel_ratios(measured):
             found.setdefault((pair.res, pair.batch, pair.variant), pair)
-    environment = runs[0].facts["environment"]
+    facts = runs[0].facts
     rounds = sorted({sum(map(len, pair.data)) for pair in found.values()})
     processes = sorted({len(pair.data) for pair in found.values()})
-    names = ", ".join(str(v) for v in environment.get("devices", {}).values())
+    names = ", ".join(str(v) for v in facts.environment.devices.values())
     text = [
         "# Kernels against each other",
         "",
-        f"Made by `make speed` ({runs[0].facts['created'][:10]}, {names}, torch {environment['versions']['torch']}).",
+        f"Made by `make speed` ({facts.created[:10]}, {names}, torch {facts.environment.torch.version}).",
         f"Forward pass, fp32, dim 768, 12 heads, stride 16; {rounds[0]} to {rounds[-1]} rounds over {processes[0]} to",
         f"{processes[-1]} processes a cell.",
         "The figure is the speed of `sdpa` over `eager`, from turns in the same rounds, with its 95 % interval;",

@@ -1,17 +1,29 @@
-"""Write a page and a diagram for every mechanism, and the table of mechanisms in README.md, from the registry.
+"""Write what the code declares into the documentation, so that neither can differ from the other.
 
     python docs/generate.py           write what differs
     python docs/generate.py --check   write nothing; end with 1 and name what differs
 
-The same registry gives the same bytes.
+| written | from |
+|---|---|
+| docs/mechanisms/, the table of mechanisms in README.md | the registry |
+| docs/records.md | COLUMNS, QUANTITIES, OUTCOMES and FLAGS in attnbench/results |
+| the layers in docs/architecture.md | LAYERS in tests/test_architecture.py, the folders' docstrings |
+| constraints-oldest.txt | the lower bounds in pyproject.toml |
+
+The same code gives the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import inspect
+import re
 import sys
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,13 +31,15 @@ from attnbench import registry
 from attnbench.conformance.influence import influence
 from attnbench.conformance.subject import Grid, Subject, text
 from attnbench.measure.flops import Counts, count
-from attnbench.registry import Registry
+from attnbench.registry import Registry, defaults
 from attnbench.registry.declaration import Declaration
 from attnbench.registry.variant import Variant, value_text
 from attnbench.report.terminal import si
+from attnbench.results.flags import FLAGS
+from attnbench.results.record import COLUMN_MEANINGS, COLUMNS, MORE_COLUMNS, OUTCOMES, QUANTITIES
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- mechanisms:begin -->", "<!-- mechanisms:end -->"
+TESTED_EXTRAS = ("test", "models", "gpu", "parquet")
 MADE = "<!-- made by docs/generate.py from mechanisms/{name}.py; edit that file -->"
 HEADINGS = ("Paper", "Agrees", "Differs", "Shapes", "Cost")
 SIDES = (14, 24, 32, 64)
@@ -189,17 +203,135 @@ def _macs(found: Counts | None) -> str:
     return f"≥ {si(found.macs)}" if found.lower_bound else si(found.macs)
 
 
-def wanted(known: Registry, readme: str) -> tuple[dict[Path, str], list[str]]:
-    """What every generated file should hold, by path from the root, and what is amiss with the README."""
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    head = list(head)
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *map(list, rows))]
+
+
+def records_page() -> str:
+    """docs/records.md: every column, outcome and flag, with unit and meaning.
+
+    Raises:
+        KeyError: a column that record.py does not explain.
+    """
+    units = {"B": "bytes", "x": "ratio", "": "-"}
+
+    def column(name: str) -> tuple[str, str, str]:
+        quantity = QUANTITIES.get(name)
+        unit, meaning = (quantity.unit, quantity.meaning) if quantity else COLUMN_MEANINGS[name]
+        return f"`{name}`", units.get(unit, unit), meaning
+
+    head = ("column", "unit", "meaning")
+    lines = [
+        "# What a record holds",
+        "",
+        "<!-- made by docs/generate.py from attnbench/results/record.py and flags.py; edit those files -->",
+        "",
+        "`attnbench export RUN` and `attnbench.load(RUN)` give one row per planned cell. The first table's columns and",
+        "their order do not change within a schema version; columns of the second may be added. An empty value means",
+        "that the quantity was not measured or does not apply; a dash in the tables, that the column is a count,",
+        "a share or a word. [methods.md](methods.md) says how quantities are measured, [glossary.md](glossary.md)",
+        "what the words mean.",
+        "",
+        "## Columns",
+        "",
+        *table(head, map(column, COLUMNS)),
+        "",
+        "## Further columns",
+        "",
+        *table(head, map(column, MORE_COLUMNS)),
+        "",
+        "## Outcomes",
+        "",
+        "Every planned cell has exactly one record, whatever happened.",
+        "",
+        *table(("outcome", "meaning"), ((f"`{name}`", meaning) for name, meaning in OUTCOMES.items())),
+        "",
+        "## Flags",
+        "",
+        "A flag is a warning: the number was measured, and this condition may have changed it.",
+        "",
+        *table(("flag", "meaning"), ((f"`{name}`", meaning) for name, meaning in FLAGS.items())),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def layers(source: str, package: Path) -> str:
+    """A picture of the layers, the top one first, then what each folder is for.
+
+    Args:
+        source: the text of a module that assigns the list of lists LAYERS, the lowest layer first.
+        package: the folder that holds what LAYERS names.
+    """
+    assigned = (node for node in ast.parse(source).body if isinstance(node, ast.Assign))
+    found: list[list[str]] = next(
+        ast.literal_eval(node.value) for node in assigned if getattr(node.targets[0], "id", "") == "LAYERS"
+    )
+    boxes = ["   ".join(names) for names in reversed(found)]
+    wide = max(map(len, boxes))
+    edge = f"+{'-' * (wide + 2)}+"
+    picture = [edge, *(line for box in boxes for line in (f"| {box.center(wide)} |", edge))]
+    rows = []
+    for name in (name for names in reversed(found) for name in names):
+        file = next(f for f in (package / name / "__init__.py", package / f"{name}.py") if f.exists())
+        meaning = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").splitlines()[0]
+        place = f"attnbench/{name}{'' if file.stem == '__init__' and name != '__init__' else '.py'}"
+        rows.append((f"`{place}`", prose(meaning)))
+    return "\n".join(["```text", *picture, "```", "", *table(("where", "what"), rows)])
+
+
+def oldest(project: Mapping[str, Any]) -> str:
+    """constraints-oldest.txt: the lower bound of every requirement that the test suite uses.
+
+    Raises:
+        ValueError: a requirement without a lower bound.
+    """
+    facts: dict[str, list[str]] = {"": project["dependencies"], **project["optional-dependencies"]}
+    lines = ["# Made by docs/generate.py from the lower bounds in pyproject.toml, for `make test-oldest`."]
+    for extra in ("", *TESTED_EXTRAS):
+        for requirement in facts[extra]:
+            bound = re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement)
+            if bound is None:
+                raise ValueError(
+                    f"a requirement is written name>=version, the lowest that is tested; got {requirement}"
+                )
+            line = f"{bound[1]}=={bound[2]}"
+            lines += [line] if line not in lines else []
+    return "\n".join(lines) + "\n"
+
+
+def between(text: str, mark: str, content: str) -> str | None:
+    """The text with `content` between the markers `<!-- MARK:begin -->` and `end`; None where they are not there."""
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    before, first, rest = text.partition(begin)
+    _, last, after = rest.partition(end)
+    return f"{before}{begin}\n{content}\n{end}{after}" if first and last else None
+
+
+def wanted(known: Registry, root: Path) -> tuple[dict[Path, str], list[str]]:
+    """What every generated file should hold, by path from the root, and which files lack their markers."""
     files: dict[Path, str] = {}
     for name in known.names("layer"):
         files[Path(f"docs/mechanisms/{name}.md")], files[Path(f"docs/mechanisms/{name}.svg")] = page(known, name)
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        return files, [f"README.md lacks the markers {BEGIN} and {END}, between which the table of mechanisms stands"]
-    files[Path("README.md")] = f"{before}{BEGIN}\n{readme_table(known)}\n{END}{after}"
-    return files, []
+    files[Path("docs/records.md")] = records_page()
+    files[Path("attnbench/registry/defaults.json")] = defaults.text(known)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    files[Path("constraints-oldest.txt")] = oldest(project)
+    source = (ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8")
+    problems = []
+    for place, mark, content in (
+        ("README.md", "mechanisms", readme_table(known)),
+        ("docs/architecture.md", "layers", layers(source, ROOT / "attnbench")),
+    ):
+        file = root / place
+        text = between(file.read_text(encoding="utf-8") if file.exists() else "", mark, content)
+        if text is None:
+            problems.append(f"{place} lacks the markers <!-- {mark}:begin --> and <!-- {mark}:end -->")
+        else:
+            files[Path(place)] = text
+    return files, problems
 
 
 def main(root: Path = ROOT) -> int:
@@ -209,8 +341,7 @@ def main(root: Path = ROOT) -> int:
     check = parser.parse_args().check
     torch.set_num_threads(1)
     known = registry.load(entry_points=False)
-    readme = root / "README.md"
-    files, problems = wanted(known, readme.read_text(encoding="utf-8") if readme.exists() else "")
+    files, problems = wanted(known, root)
     for path, content in files.items():
         file = root / path
         if file.exists() and file.read_bytes() == content.encode():

@@ -23,28 +23,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 TABLE = 7  # side of the bias tables, whatever agent_num is
 
 
-def refusal(dim: int, heads: int, agent_num: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(agent_num: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if agent_num < 1 or isqrt(agent_num) ** 2 != agent_num:
         return f"agent_num must be the square of a whole number; got agent_num={agent_num}"
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["agent_num"]))
-
-
 def macs(size: Size) -> int:
-    """Of the projections, the four products and the depthwise convolution."""
+    """MACs of the projections, the four products and the depthwise convolution."""
     N, C, a = size.tokens, size.dim, int(size.settings["agent_num"])
     return 4 * N * C**2 + 4 * a * N * C + 9 * N * C
 
@@ -58,21 +51,16 @@ def macs(size: Size) -> int:
     defaults={"agent_num": 49},
     per_stride={4: {"agent_num": 9}, 8: {"agent_num": 16}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
 )
-class AgentAttention(nn.Module):
+class AgentAttention(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, grid: tuple[int, int], agent_num: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, agent_num)
-        if reason:
-            raise ValueError(reason)
         (H, W), n, a = grid, heads, agent_num
         self.heads, self.grid, self.agent_num = heads, grid, agent_num
         self.qkv = nn.Linear(dim, 3 * dim)

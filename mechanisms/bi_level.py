@@ -23,15 +23,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 
 
-def refusal(dim: int, heads: int, n_win: int, topk: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(n_win: int, topk: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if n_win < 1:
         return f"n_win must be at least 1; got n_win={n_win}"
     if not 1 <= topk <= n_win**2:
@@ -43,13 +41,8 @@ def _settings(size: Size) -> tuple[int, int]:
     return int(size.settings["n_win"]), int(size.settings["topk"])
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
-
-
 def macs(size: Size) -> int:
-    """Of the projections, the depthwise convolution, the routing and the two products, on the padded map."""
+    """MACs of the projections, the depthwise convolution, the routing and the two products, on the padded map."""
     r, t = _settings(size)
     C, everything = size.dim, t == r**2
     H, W = size.grid if everything else size.padded(r)
@@ -67,7 +60,7 @@ def macs(size: Size) -> int:
     defaults={"n_win": 7, "topk": 16},
     per_stride={4: {"topk": 1}, 8: {"topk": 4}, 32: {"topk": 49}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa"),
     reach="data-dependent",
     growth="quadratic",
@@ -76,16 +69,11 @@ def macs(size: Size) -> int:
         "sdpa": "a region of a small map has few queries, four at 14x14 tokens, so a fused block shares little",
     },
 )
-class BiLevelRouting(nn.Module):
+class BiLevelRouting(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, n_win: int, topk: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, n_win, topk)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.n_win, self.topk = heads, n_win, topk
         self.scale = dim**-0.5
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -93,7 +81,7 @@ class BiLevelRouting(nn.Module):
         self.wo = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend to the chosen regions, add what stands around each token."""
+        """Attend to the chosen regions, add the surroundings of each token."""
         H, W, C = x.shape[1:]
         routed = self.topk < self.n_win**2
         if routed:

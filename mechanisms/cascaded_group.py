@@ -4,12 +4,12 @@ Paper   Liu et al.: EfficientViT: Memory Efficient Vision Transformer with Casca
         https://arxiv.org/abs/2305.07027
 Agrees  with timm's layer with the same weights, on the whole map and in windows, checked where timm is installed, and
         with a loop over heads and pairs of tokens (tests/mechanisms/test_cascaded_group.py). Parameters and buffers
-        bear the names in the authors' code, which was not run.
+        have the names in the authors' code, which was not run.
 Differs window_size=0, the default here, attends over the whole map, for the one grid that the layer is built for;
         the authors' models cut it into windows of 7 (window_size=7). A map that the window does not divide is
         padded with zeros at the right and the bottom, smaller ones too (padded tokens are attended to, unmasked).
         The width of the values is C / n, as the cascade needs it: there is no attn_ratio, which is that over
-        key_dim. One kernel_size serves all heads, where some of the authors' models have 7, 5, 3, 3. Biases are read
+        key_dim. All heads have one kernel_size, where some of the authors' models have 7, 5, 3, 3. Biases are read
         from their table on every call; the authors keep them in eval mode. The last normalisation starts at 1; in the
         authors' code at 0, so that their residual block starts as the identity.
 
@@ -30,15 +30,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 
 
-def refusal(dim: int, heads: int, key_dim: int, kernel_size: int, window_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(key_dim: int, kernel_size: int, window_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if key_dim < 1:
         return f"key_dim must be at least 1; got key_dim={key_dim}"
     if kernel_size < 1 or kernel_size % 2 == 0:
@@ -53,13 +51,8 @@ def _settings(size: Size) -> tuple[int, int, int]:
     return key_dim, kernel_size, window_size
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
-
-
 def macs(size: Size) -> int:
-    """Of the convolutions and of each head's two products, on the padded map."""
+    """MACs of the convolutions and of each head's two products, on the padded map."""
     (k, kernel_size, s), C, n = _settings(size), size.dim, size.heads
     H, W = size.padded(s) if s else size.grid
     N, M, d = H * W, s**2 if s else H * W, C // n
@@ -102,7 +95,7 @@ def tokens(image: Tensor) -> Tensor:
     repository="microsoft/Cream",
     defaults={"key_dim": 16, "kernel_size": 5, "window_size": 0},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa"),
     reach=reach,
     growth="quadratic",
@@ -113,18 +106,13 @@ def tokens(image: Tensor) -> Tensor:
         "windows": "the authors' models use window_size=7, whose memory grows linearly; the default is the whole map",
     },
 )
-class CascadedGroupAttention(nn.Module):
+class CascadedGroupAttention(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(
         self, dim: int, heads: int, *, grid: tuple[int, int], key_dim: int, kernel_size: int, window_size: int
     ) -> None:
         super().__init__()
-        reason = refusal(dim, heads, key_dim, kernel_size, window_size)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.key_dim, self.window_size = heads, key_dim, window_size
         self.window = (window_size, window_size) if window_size else grid
         H, W = self.window

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 
@@ -32,10 +32,8 @@ def one_branch(grid: tuple[int, int], stride: int, split_size: int) -> bool:
     return stride >= 32 or max(grid) <= split_size
 
 
-def refusal(dim: int, heads: int, grid: tuple[int, int], stride: int, split_size: int) -> str | None:
-    """Why CSWin cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(heads: int, grid: tuple[int, int], stride: int, split_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if split_size < 1:
         return f"split_size must be at least 1; got split_size={split_size}"
     if heads % 2 and not one_branch(grid, stride, split_size):
@@ -46,13 +44,8 @@ def refusal(dim: int, heads: int, grid: tuple[int, int], stride: int, split_size
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, size.grid, size.stride, int(size.settings["split_size"]))
-
-
 def macs(size: Size) -> int:
-    """Of the linear layers, the convolutions and the two products, on each branch's padded map."""
+    """MACs of the linear layers, the convolutions and the two products, on each branch's padded map."""
     s, C, N, (H, W) = int(size.settings["split_size"]), size.dim, size.tokens, size.grid
     if one_branch(size.grid, size.stride, s):
         return 4 * N * C**2 + 9 * N * C + 2 * N**2 * C
@@ -74,10 +67,8 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     )
 
 
-class _Stripes(nn.Module):
+class _Stripes(ReadsKernel, nn.Module):
     """Attention of one branch: [B,H,W,3,c] to [B,H,W,c]; a side of None spans the map."""
-
-    kernel = "eager"
 
     def __init__(self, channels: int, heads: int, height: int | None, width: int | None) -> None:
         super().__init__()
@@ -109,7 +100,7 @@ class _Stripes(nn.Module):
     defaults={"split_size": 7},
     per_stride={4: {"split_size": 1}, 8: {"split_size": 2}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="quadratic",
@@ -120,9 +111,6 @@ class CSWin(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, grid: tuple[int, int], stride: int, split_size: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, grid, stride, split_size)
-        if reason:
-            raise ValueError(reason)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         if one_branch(grid, stride, split_size):

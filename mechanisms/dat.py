@@ -25,13 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import per_grid
 
 
-def refusal(
-    dim: int,
+def refuses(
     heads: int,
     grid: tuple[int, int],
     n_groups: int,
@@ -40,9 +39,7 @@ def refusal(
     offset_range_factor: float,
     geometry: int,
 ) -> str | None:
-    """Why DAT cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+    """Why it cannot be built with these values, or None."""
     if n_groups < 1 or heads % n_groups:
         return f"n_groups must divide heads; got n_groups={n_groups}, heads={heads}"
     if ksize < 1 or ksize % 2 == 0:
@@ -64,17 +61,8 @@ def sampling_map(grid: tuple[int, int], offset_stride: int) -> tuple[int, int]:
     return -(-grid[0] // offset_stride), -(-grid[1] // offset_stride)
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings, and maps too small for the geometry of 2023."""
-    at = size.settings
-    return refusal(
-        size.dim, size.heads, size.grid, int(at["n_groups"]), int(at["ksize"]), int(at["offset_stride"]),
-        float(at["offset_range_factor"]), int(at["geometry"]),
-    )  # fmt: skip
-
-
 def macs(size: Size) -> int:
-    """Of the projections, the offsets and the two products."""
+    """MACs of the projections, the offsets and the two products."""
     N, C, k = size.tokens, size.dim, int(size.settings["ksize"])
     h, w = sampling_map(size.grid, int(size.settings["offset_stride"]))
     return 2 * N * C**2 + 2 * h * w * C**2 + (k**2 + 2) * h * w * C + 2 * N * h * w * C
@@ -118,7 +106,7 @@ class _ChannelNorm(nn.Module):
     defaults={"n_groups": 3, "ksize": 5, "offset_stride": 1, "offset_range_factor": 2.0, "geometry": 2022},
     per_stride={32: {"n_groups": 6, "ksize": 3}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa"),
     reach="data-dependent",
     growth="quadratic",
@@ -128,10 +116,8 @@ class _ChannelNorm(nn.Module):
         "stages": "DAT has this layer at strides 16 and 32 only; the settings elsewhere are those of stride 16",
     },
 )
-class DAT(nn.Module):
+class DAT(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(
         self,
@@ -146,9 +132,6 @@ class DAT(nn.Module):
         geometry: int,
     ) -> None:
         super().__init__()
-        reason = refusal(dim, heads, grid, n_groups, ksize, offset_stride, offset_range_factor, geometry)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.groups = heads, n_groups
         self.stride, self.factor, self.geometry = offset_stride, offset_range_factor, geometry
         part, (h, w) = dim // n_groups, sampling_map(grid, offset_stride)

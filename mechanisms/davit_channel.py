@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import mechanism
+from attnbench.registry.declaration import ReadsKernel, mechanism
 from mechanisms.attend import attend
-from mechanisms.xca import declines, macs, reach, refusal
+from mechanisms.xca import macs, reach
 
 
 @mechanism(
@@ -29,21 +29,15 @@ from mechanisms.xca import declines, macs, reach, refusal
     year=2022,
     repository="dingmyu/davit",
     macs=macs,
-    declines=declines,
     kernels=("eager", "sdpa"),
     reach=reach,
     growth="linear",
 )
-class DaViTChannel(nn.Module):
+class DaViTChannel(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads)
-        if reason:
-            raise ValueError(reason)
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

@@ -26,13 +26,11 @@ from torch import Tensor, nn
 from attnbench.registry.declaration import Size, mechanism
 from mechanisms.linear_attention import EPSILON
 from mechanisms.linear_attention import macs as linear_attention_macs
-from mechanisms.performer import wide
+from mechanisms.precision import wide
 
 
-def refusal(dim: int, heads: int, focusing_factor: int, kernel_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(focusing_factor: int, kernel_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if focusing_factor < 1:
         return f"focusing_factor must be at least 1; got focusing_factor={focusing_factor}"
     if kernel_size < 1 or kernel_size % 2 == 0:
@@ -40,14 +38,8 @@ def refusal(dim: int, heads: int, focusing_factor: int, kernel_size: int) -> str
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    at = size.settings
-    return refusal(size.dim, size.heads, int(at["focusing_factor"]), int(at["kernel_size"]))
-
-
 def macs(size: Size) -> int:
-    """Those of linear attention and of the convolution."""
+    """MACs of linear attention and of the convolution."""
     return linear_attention_macs(size) + int(size.settings["kernel_size"]) ** 2 * size.tokens * size.dim
 
 
@@ -59,7 +51,7 @@ def macs(size: Size) -> int:
     repository="LeapLabTHU/FLatten-Transformer",
     defaults={"focusing_factor": 3, "kernel_size": 5},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach="global",
     growth="linear",
 )
@@ -68,9 +60,6 @@ class Flatten(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, grid: tuple[int, int], focusing_factor: int, kernel_size: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, focusing_factor, kernel_size)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.grid, self.focusing_factor = heads, grid, focusing_factor
         d = dim // heads
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -80,7 +69,7 @@ class Flatten(nn.Module):
         self.positional_encoding = nn.Parameter(torch.zeros(1, grid[0] * grid[1], dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sum sharpened keys and values up, read the sums with every query, add what lies around each value."""
+        """Sum sharpened keys and values up, read the sums with every query, add the surroundings of each value."""
         B, H, W, C = x.shape
         if self.grid != (H, W):
             built = "x".join(map(str, self.grid))

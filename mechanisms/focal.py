@@ -25,7 +25,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, per_grid
 
@@ -38,12 +38,8 @@ def ring(w: int, e: int) -> list[tuple[int, Place]]:
     return [(k, (i, j)) for k, (i, j) in enumerate(shown) if not (0 <= i < w and 0 <= j < w)]
 
 
-def refusal(
-    dim: int, heads: int, window_size: int, expand_size: int, focal_window: int, focal_level: int
-) -> str | None:
-    """Why Focal cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(window_size: int, expand_size: int, focal_window: int, focal_level: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     if not 0 <= expand_size <= window_size:
@@ -62,13 +58,8 @@ def _settings(size: Size) -> tuple[int, int, int, int]:
     return int(at["window_size"]), int(at["expand_size"]), int(at["focal_window"]), int(at["focal_level"])
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
-
-
 def macs(size: Size) -> int:
-    """Of the linear layers, the summaries and the two products, on the padded map."""
+    """MACs of the linear layers, the summaries and the two products, on the padded map."""
     w, e, f, level = _settings(size)
     (H, W), C = size.padded(w), size.dim
     keys = w**2 + (4 * w**2 - 4 * (w - e) ** 2) + (f**2 if level == 2 else 0)
@@ -92,7 +83,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[Place]:
 
 @per_grid
 def _keys(rows: int, columns: int, w: int, e: int, f: int, wrap: bool, device: torch.device) -> Tensor:
-    """Each window's keys [2,P,m]: places among windows of w^2 tokens (and a summary, if f > 0); 1 if out of play."""
+    """Each window's keys [2,P,m]: places among windows of w^2 tokens (and a summary, if f > 0); 1 where masked."""
     size, step = torch.tensor((rows, columns), device=device), w * w + (f > 0)
     offsets = [(i, j) for i in range(w) for j in range(w)] + [place for _, place in ring(w, e)]
     windows = torch.cartesian_prod(torch.arange(rows, device=device), torch.arange(columns, device=device))[:, None]
@@ -129,15 +120,14 @@ def _pairs(queries: int, apart: Tensor) -> Tensor:
     defaults={"window_size": 7, "expand_size": 3, "focal_window": 3, "focal_level": 2, "wrap": True},
     per_stride={4: {"focal_window": 7}, 8: {"focal_window": 5}, 32: {"focal_window": 1, "expand_size": 0}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa"),
     reach=reach,
     growth="linear",
 )
-class Focal(nn.Module):
+class Focal(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    kernel = "eager"
     relative_position_index: Tensor
     relative_position_index_0: Tensor
 
@@ -153,9 +143,6 @@ class Focal(nn.Module):
         wrap: bool,
     ) -> None:
         super().__init__()
-        reason = refusal(dim, heads, window_size, expand_size, focal_window, focal_level)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.wrap = heads, wrap
         self.window_size, self.expand_size = w, e = window_size, expand_size
         self.focal_window = f = focal_window if focal_level == 2 else 0

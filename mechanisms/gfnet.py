@@ -2,7 +2,7 @@
 
 Paper   Rao et al.: Global Filter Networks for Image Classification, NeurIPS 2021, https://arxiv.org/abs/2107.00645
 Agrees  with the paper's formula, checked by a loop over pixels and frequencies (tests/mechanisms/test_gfnet.py); the
-        parameter bears the name and the shape of the authors' code, which was not run
+        parameter has the authors' name and shape; their code was not run
 Differs half precision is transformed and filtered in float32 and returned as it came; the authors return float32. The
         filter belongs to the grid that the layer was built for: another is refused. There are no heads.
 
@@ -10,7 +10,7 @@ Shapes  B images, N = H W tokens, C channels; rfft2 and irfft2 over H and W, bot
         x            b h w c -> frequencies b h (w / 2 + 1) c, complex
         filter       [h, w / 2 + 1, c, 2], real and imaginary part
         y            irfft2 of frequencies times filter -> b h w c
-Cost    multiply-accumulates per image: 0, as no counter knows a Fourier transform. By the usual estimate the two of
+Cost    multiply-accumulates per image: 0, as no counter supports Fourier transforms. By the usual estimate the two of
         them are 5 N log2(N) C floating-point operations, and the filter 6 (w / 2 + 1) h C
 """
 
@@ -23,7 +23,7 @@ from attnbench.registry.declaration import Size, mechanism
 
 
 def macs(size: Size) -> int:
-    """Of linear layers, convolutions and matrix products: there are none."""
+    """0 MACs: there are no linear layers, convolutions or matrix products."""
     return 0
 
 
@@ -37,7 +37,7 @@ def macs(size: Size) -> int:
     reach="global",
     growth="linear",
     notes={
-        "macs": "no counter knows Fourier transforms, so 0 is a lower bound: the two transforms are about "
+        "macs": "no counter supports Fourier transforms, so 0 is a lower bound: the two transforms are about "
         "5 N log2(N) C floating-point operations and the filter about 3 N C, at 14x14 tokens and 768 channels "
         "6.2 M, as many as 3.1 M multiply-accumulates",
         "precision": "half precision is transformed in float32",

@@ -42,7 +42,7 @@ def per_grid(make: _T) -> _T:
 
 
 def pad_to(x: Tensor, window: int | tuple[int, int]) -> Tensor:
-    """Pad [B,H,W,C] with zeros at the right and the bottom to multiples of `window`; no copy if none is due."""
+    """Pad [B,H,W,C] with zeros at the right and the bottom to multiples of `window`; no copy where none is needed."""
     wh, ww = (window, window) if isinstance(window, int) else window
     below, right = -x.shape[1] % wh, -x.shape[2] % ww
     return F.pad(x, (0, 0, 0, right, 0, below)) if below or right else x

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, pool_mean
 from mechanisms.window import from_windows, windows
@@ -35,10 +35,8 @@ def split(dim: int, heads: int, window_size: int, alpha: float) -> tuple[int, in
     return low, heads - low
 
 
-def refusal(dim: int, heads: int, window_size: int, alpha: float) -> str | None:
-    """Why HiLo cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(window_size: int, alpha: float) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     if not 0 <= alpha <= 1:
@@ -50,13 +48,8 @@ def _settings(size: Size) -> tuple[int, float]:
     return int(size.settings["window_size"]), float(size.settings["alpha"])
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
-
-
 def macs(size: Size) -> int:
-    """Of both branches, on the padded map."""
+    """MACs of both branches, on the padded map."""
     s, alpha = _settings(size)
     low, high = split(size.dim, size.heads, s, alpha)
     H, W = size.padded(s)
@@ -68,13 +61,13 @@ def macs(size: Size) -> int:
 
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
-    """Everything, while a Lo-Fi head is there; else the window of (y, x)."""
+    """Everything, if there is a Lo-Fi head; else the window of (y, x)."""
     s, alpha = _settings(size)
     (H, W), everywhere = size.grid, split(size.dim, size.heads, s, alpha)[0] > 0
     return ((i, j) for i in range(H) for j in range(W) if everywhere or (i // s == y // s and j // s == x // s))
 
 
-class Branches(nn.Module):
+class Branches(ReadsKernel, nn.Module):
     """What both forms of HiLo share: the weights, the Hi-Fi branch, and the two branches side by side.
 
     Args:
@@ -84,13 +77,8 @@ class Branches(nn.Module):
         alpha: share of the heads in Lo-Fi.
     """
 
-    kernel = "eager"
-
     def __init__(self, dim: int, heads: int, *, window_size: int, alpha: float) -> None:
         super().__init__()
-        reason = refusal(dim, heads, window_size, alpha)
-        if reason:
-            raise ValueError(reason)
         self.window_size = window_size
         self.low_heads, self.high_heads = split(dim, heads, window_size, alpha)
         low, high = (n * (dim // heads) for n in (self.low_heads, self.high_heads))
@@ -128,7 +116,7 @@ class Branches(nn.Module):
     defaults={"window_size": 2, "alpha": 0.9},
     per_stride={32: {"window_size": 1}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="quadratic",

@@ -29,11 +29,11 @@ from mechanisms.attend import attend
 from mechanisms.grid import pool_mean
 
 
-def refusal(dim: int, heads: int, window_size: int, alpha: float, projection: str) -> str | None:
-    """Why it cannot be built so, or None."""
+def refuses(window_size: int, alpha: float, projection: str) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if projection not in ("before", "after"):
         return f"projection must be before or after (the enlargement); got projection={projection}"
-    return hilo.refusal(dim, heads, window_size, alpha)
+    return hilo.refuses(window_size, alpha)
 
 
 def _settings(size: Size) -> tuple[int, float, str]:
@@ -41,13 +41,8 @@ def _settings(size: Size) -> tuple[int, float, str]:
     return int(at["window_size"]), float(at["alpha"]), str(at["projection"])
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
-
-
 def macs(size: Size) -> int:
-    """Of both branches, on the padded map."""
+    """MACs of both branches, on the padded map."""
     s, alpha, projection = _settings(size)
     low, high = hilo.split(size.dim, size.heads, s, alpha)
     H, W = size.padded(s)
@@ -66,7 +61,7 @@ def macs(size: Size) -> int:
     defaults={"window_size": 2, "alpha": 0.9, "projection": "before"},
     per_stride={32: {"window_size": 1}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=hilo.reach,
     growth="quadratic",
@@ -80,9 +75,6 @@ class HiLoPooled(hilo.Branches):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
     def __init__(self, dim: int, heads: int, *, window_size: int, alpha: float, projection: str) -> None:
-        reason = refusal(dim, heads, window_size, alpha, projection)
-        if reason:
-            raise ValueError(reason)
         super().__init__(dim, heads, window_size=window_size, alpha=alpha)
         self.project_first = projection == "before"
 

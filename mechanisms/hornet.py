@@ -27,8 +27,8 @@ def widths(dim: int, order: int) -> list[int]:
     return [dim // 2**i for i in range(order - 1, -1, -1)]
 
 
-def refusal(dim: int, order: int, s: float) -> str | None:
-    """Why gnConv cannot be built so, or None."""
+def refuses(dim: int, order: int, s: float) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if order < 1:
         return f"order must be at least 1; got order={order}"
     if dim % 2 ** (order - 1):
@@ -38,13 +38,8 @@ def refusal(dim: int, order: int, s: float) -> str | None:
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, int(size.settings["order"]), float(size.settings["s"]))
-
-
 def macs(size: Size) -> int:
-    """Of the 1x1 convolutions and of 49 taps for each of S channels."""
+    """MACs of the 1x1 convolutions and of 49 taps for each of S channels."""
     d = widths(size.dim, int(size.settings["order"]))
     steps = sum(a * b for a, b in pairwise(d))
     return size.tokens * (3 * size.dim**2 + 49 * sum(d) + steps)
@@ -65,7 +60,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     defaults={"order": 4, "s": 1 / 3},
     per_stride={4: {"order": 2}, 8: {"order": 3}, 16: {"order": 4}, 32: {"order": 5}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach=reach,
     growth="linear",
 )
@@ -74,9 +69,6 @@ class HorNet(nn.Module):
 
     def __init__(self, dim: int, *, order: int, s: float) -> None:
         super().__init__()
-        reason = refusal(dim, order, s)
-        if reason:
-            raise ValueError(reason)
         self.scale = s
         self.dims = widths(dim, order)
         wide = sum(self.dims)

@@ -4,7 +4,7 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
         https://arxiv.org/abs/2207.05557
 Agrees  with the attention of hunto/LightViT's detection code, weights included, and with the classification
         code where the window divides the grid (tests/mechanisms/test_lightvit.py)
-Differs as a layer it owns its global tokens: a fixed buffer (`global_token`) that stands for the parameter of
+Differs as a layer it owns its global tokens: a fixed buffer (`global_token`) in place of the parameter of
         the authors' model, so that the layer's parameters are those of their attention; what it makes of the
         tokens is counted and dropped. A backbone builds `GlobalTokenAttention` and passes its own tokens
         through `exchange`.
@@ -24,16 +24,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 from mechanisms.window import relative_position_index
 
 
-def refusal(dim: int, heads: int, num_tokens: int, window_size: int) -> str | None:
-    """Why LightViT's attention cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(num_tokens: int, window_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     if num_tokens < 1:
@@ -41,13 +39,8 @@ def refusal(dim: int, heads: int, num_tokens: int, window_size: int) -> str | No
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["num_tokens"]), int(size.settings["window_size"]))
-
-
 def macs(size: Size) -> int:
-    """Of the linear layers and the three attentions."""
+    """MACs of the linear layers and the three attentions."""
     s, T = int(size.settings["window_size"]), int(size.settings["num_tokens"])
     (H, W), N, C = size.padded(s), size.tokens, size.dim
     inside = 3 * (H * W + T) * C**2 + 2 * H * W * s**2 * C
@@ -55,21 +48,17 @@ def macs(size: Size) -> int:
 
 
 def stand_in(num_tokens: int, dim: int) -> Tensor:
-    """Global tokens for a layer without its model: the same ones every time, spread as the authors start theirs."""
+    """Global tokens for a layer without its model: always the same, with the authors' initial deviation."""
     return torch.randn(1, num_tokens, dim, generator=torch.Generator().manual_seed(0)) * 0.02
 
 
-class GlobalTokenAttention(nn.Module):
+class GlobalTokenAttention(ReadsKernel, nn.Module):
     """The attention of one block; `exchange` maps global tokens and map to global tokens and map."""
 
-    kernel = "eager"
     relative_position_index: Tensor
 
     def __init__(self, dim: int, heads: int, *, window_size: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, 1, window_size)
-        if reason:
-            raise ValueError(reason)
         self.heads = heads
         self.window_size = window_size
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
@@ -80,7 +69,7 @@ class GlobalTokenAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def exchange(self, tokens: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map global tokens [B,T,C] and a map [B,H,W,C] to the same shapes; each hears from the other."""
+        """Map global tokens [B,T,C] and a map [B,H,W,C] to the same shapes; each attends to the other."""
         B, H, W, C = x.shape
         n = self.heads
         padded = self.qkv(pad_to(x, self.window_size))
@@ -117,7 +106,7 @@ class GlobalTokenAttention(nn.Module):
     repository="hunto/LightViT",
     defaults={"num_tokens": 8, "window_size": 7},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
@@ -130,9 +119,6 @@ class LightViT(GlobalTokenAttention):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
     def __init__(self, dim: int, heads: int, *, num_tokens: int, window_size: int) -> None:
-        reason = refusal(dim, heads, num_tokens, window_size)
-        if reason:
-            raise ValueError(reason)
         super().__init__(dim, heads, window_size=window_size)
         self.register_buffer("global_token", stand_in(num_tokens, dim), persistent=False)
 

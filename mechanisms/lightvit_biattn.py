@@ -4,7 +4,7 @@ Paper   Huang et al.: LightViT: Towards Light-Weight Convolution-Free Vision Tra
         https://arxiv.org/abs/2207.05557
 Agrees  with the gate in the FFN of hunto/LightViT, weights included (tests/mechanisms/test_lightvit_biattn.py)
 Differs in the authors' model the gate ends an FFN that global tokens pass together with the map. As a layer it is
-        the gate alone and owns its global tokens (`global_token`, a buffer that stands for their parameter): they
+        the gate alone and owns its global tokens (`global_token`, a buffer in place of their parameter): they
         take part in the mean and in the count, and what becomes of them is dropped; joining them to the map is a
         copy that the model spares. A backbone builds `BiAttentionFFN` and passes its own tokens through
         `exchange`. There are no heads.
@@ -25,8 +25,8 @@ from attnbench.registry.declaration import Size, mechanism
 from mechanisms.lightvit import stand_in
 
 
-def refusal(dim: int, num_tokens: int, act_ratio: float) -> str | None:
-    """Why the gate cannot be built so, or None."""
+def refuses(dim: int, num_tokens: int, act_ratio: float) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if int(act_ratio * dim) < 1:
         return f"act_ratio must leave at least one channel; got act_ratio={act_ratio}, dim={dim}"
     if num_tokens < 1:
@@ -34,13 +34,8 @@ def refusal(dim: int, num_tokens: int, act_ratio: float) -> str | None:
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, int(size.settings["num_tokens"]), float(size.settings["act_ratio"]))
-
-
 def macs(size: Size) -> int:
-    """Of the four linear layers."""
+    """MACs of the four linear layers."""
     r, L = int(float(size.settings["act_ratio"]) * size.dim), int(size.settings["num_tokens"]) + size.tokens
     return 2 * size.dim * r + L * size.dim * r + 2 * L * r
 
@@ -50,9 +45,6 @@ class BiAttention(nn.Module):
 
     def __init__(self, dim: int, *, act_ratio: float) -> None:
         super().__init__()
-        reason = refusal(dim, 1, act_ratio)
-        if reason:
-            raise ValueError(reason)
         reduced = int(act_ratio * dim)
         self.norm = nn.LayerNorm(dim)
         self.global_reduce = nn.Linear(dim, reduced)
@@ -70,7 +62,7 @@ class BiAttention(nn.Module):
 
 
 class BiAttentionFFN(nn.Module):
-    """The FFN that the gate ends; `exchange` maps global tokens and map to global tokens and map."""
+    """The FFN with the gate at its end; `exchange` maps global tokens and map to global tokens and map."""
 
     def __init__(self, dim: int, hidden: int, *, act_ratio: float) -> None:
         super().__init__()
@@ -79,7 +71,7 @@ class BiAttentionFFN(nn.Module):
         self.attn = BiAttention(dim, act_ratio=act_ratio)
 
     def exchange(self, tokens: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map global tokens [B,T,C] and a map [B,H,W,C] to the same shapes; the gate hears from both."""
+        """Map global tokens [B,T,C] and a map [B,H,W,C] to the same shapes; the gate reads both."""
         B, H, W, C = x.shape
         both = torch.cat([tokens, x.reshape(B, H * W, C)], dim=1)
         y = self.attn.gated(self.fc2(F.gelu(self.fc1(both))))
@@ -94,7 +86,7 @@ class BiAttentionFFN(nn.Module):
     repository="hunto/LightViT",
     defaults={"num_tokens": 8, "act_ratio": 0.25},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach="global",
     growth="linear",
     notes={"params": "the global tokens (num_tokens x dim) are the model's parameters, not the gate's"},
@@ -103,9 +95,6 @@ class LightViTBiAttention(BiAttention):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
     def __init__(self, dim: int, *, num_tokens: int, act_ratio: float) -> None:
-        reason = refusal(dim, num_tokens, act_ratio)
-        if reason:
-            raise ValueError(reason)
         super().__init__(dim, act_ratio=act_ratio)
         self.register_buffer("global_token", stand_in(num_tokens, dim), persistent=False)
 

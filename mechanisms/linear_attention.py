@@ -22,18 +22,8 @@ from attnbench.registry.declaration import Size, mechanism
 EPSILON = 1e-6  # keeps a query whose features all vanish from dividing by zero
 
 
-def refusal(dim: int, heads: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
-    return f"heads must divide dim; got heads={heads}, dim={dim}" if dim % heads else None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse heads that do not divide the channels."""
-    return refusal(size.dim, size.heads)
-
-
 def macs(size: Size) -> int:
-    """Of the projections, the two products and the normaliser."""
+    """MACs of the projections, the two products and the normaliser."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + 2 * N * C * (C // size.heads) + N * C
 
@@ -45,7 +35,6 @@ def macs(size: Size) -> int:
     year=2020,
     repository="idiap/fast-transformers",
     macs=macs,
-    declines=declines,
     reach="global",
     growth="linear",
 )
@@ -54,9 +43,6 @@ class LinearAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads)
-        if reason:
-            raise ValueError(reason)
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

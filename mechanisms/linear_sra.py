@@ -16,26 +16,19 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.sra import cross
 
 
-def refusal(dim: int, heads: int, pool_size: int) -> str | None:
-    """Why linear SRA cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(pool_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if pool_size < 1:
         return f"pool_size must be at least 1; got pool_size={pool_size}"
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["pool_size"]))
-
-
 def macs(size: Size) -> int:
-    """Of the projections, the convolution and the two products."""
+    """MACs of the projections, the convolution and the two products."""
     N, M, C = size.tokens, int(size.settings["pool_size"]) ** 2, size.dim
     return 2 * N * C**2 + 3 * M * C**2 + 2 * N * M * C
 
@@ -48,21 +41,16 @@ def macs(size: Size) -> int:
     repository="whai362/PVT",
     defaults={"pool_size": 7},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
 )
-class LinearSRA(nn.Module):
+class LinearSRA(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, pool_size: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, pool_size)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.pool_size = heads, pool_size
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)

@@ -4,7 +4,7 @@ Paper   Wang et al.: Linformer, 2020, https://arxiv.org/abs/2006.04768
 Agrees  with the layer that the LITv2 authors' benchmark times and, weights renamed, with lucidrains/linformer
         (tests/mechanisms/test_linformer.py)
 Differs nothing; the benchmark's script says k = 128, the published figures were made with k = 256, the default here.
-        The layer serves the one grid for which it is built.
+        The layer works for the one grid that it is built for.
 
 Shapes  B images, N = H W tokens, C channels, n heads, D = C / n, k projected tokens:
         q       b h w (n d)   -> b n (h w) d
@@ -17,26 +17,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 
-def refusal(dim: int, heads: int, k: int) -> str | None:
-    """Why Linformer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(k: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if k < 1:
         return f"k must be at least 1; got k={k}"
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["k"]))
-
-
 def macs(size: Size) -> int:
-    """Of the linear layers, the projections along the tokens and the two products."""
+    """MACs of the linear layers, the projections along the tokens and the two products."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + 4 * N * int(size.settings["k"]) * C
 
@@ -49,22 +42,18 @@ def macs(size: Size) -> int:
     repository="lucidrains/linformer",
     defaults={"k": 256},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
+    approximates="msa",
     notes={"published": "2.46 M and 616.56 M are k=256; fvcore's total there is 672 less, as it rounds each einsum"},
 )
-class Linformer(nn.Module):
+class Linformer(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C], for one H x W."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, grid: tuple[int, int], k: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, k)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.grid = heads, grid
         self.query = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)

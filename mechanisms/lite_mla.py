@@ -28,8 +28,8 @@ from attnbench.registry.declaration import Size, mechanism
 EPSILON = 1e-5  # a query whose features all vanish gets zero
 
 
-def refusal(dim_head: int, scales: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+def refuses(dim_head: int, scales: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if dim_head < 1:
         return f"dim_head must be at least 1; got dim_head={dim_head}"
     if scales < 1 or scales % 2 == 0:
@@ -41,18 +41,13 @@ def _settings(size: Size) -> tuple[int, int]:
     return int(size.settings["dim_head"]), int(size.settings["scales"])
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(*_settings(size))
-
-
 def width(dim: int, dim_head: int) -> int:
     """Channels of the queries, over all heads."""
     return max(dim // dim_head, 1) * dim_head
 
 
 def macs(size: Size) -> int:
-    """Of the convolutions and of the products of both branches."""
+    """MACs of the convolutions and of the products of both branches."""
     d, scales = _settings(size)
     N, C, T = size.tokens, size.dim, width(size.dim, d)
     return N * (5 * C * T + 3 * scales**2 * T + 3 * T * d) + 4 * N * T * (d + 1)
@@ -66,7 +61,7 @@ def macs(size: Size) -> int:
     repository="mit-han-lab/efficientvit",
     defaults={"dim_head": 32, "scales": 5},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach="global",
     growth="linear",
     notes={"training": "batch normalisation couples the images of a batch while training"},
@@ -74,11 +69,8 @@ def macs(size: Size) -> int:
 class LiteMLA(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    def __init__(self, dim: int, heads: int, *, dim_head: int, scales: int) -> None:
+    def __init__(self, dim: int, *, dim_head: int, scales: int) -> None:
         super().__init__()
-        reason = refusal(dim_head, scales)
-        if reason:
-            raise ValueError(reason)
         self.dim_head = dim_head
         T = width(dim, dim_head)
         wide, parts = 3 * T, 3 * T // dim_head

@@ -16,37 +16,11 @@ Cost    multiply-accumulates per image on the padded map: 4 N C^2 + 2 N s^2 C
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnbench.registry.declaration import mechanism
-from mechanisms.attend import attend
-from mechanisms.grid import crop, pad_to
-from mechanisms.window import (
-    NOTE_SDPA,
-    declines,
-    from_windows,
-    macs,
-    reach,
-    refusal,
-    relative_position_bias,
-    relative_position_index,
-    windows,
-)
-
-
-class OffsetBias(nn.Module):
-    """A bias for each offset and head; its parameter stands where timm's checkpoints have it."""
-
-    def __init__(self, window_size: int, heads: int) -> None:
-        super().__init__()
-        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, heads))
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("index", relative_position_index(window_size), persistent=False)
-
-    def forward(self) -> Tensor:
-        """[1, heads, s s, s s]."""
-        return relative_position_bias(self.relative_position_bias_table, self.get_buffer("index"))
+from mechanisms.maxvit import PartitionAttention
+from mechanisms.window import NOTE_SDPA, from_windows, macs, reach, refuses, windows
 
 
 @mechanism(
@@ -57,32 +31,23 @@ class OffsetBias(nn.Module):
     repository="google-research/maxvit",
     defaults={"window_size": 7, "use_rel_pos": True},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
     notes={"sdpa": NOTE_SDPA},
 )
-class MaxViTBlock(nn.Module):
+class MaxViTBlock(PartitionAttention):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    kernel = "eager"
-
     def __init__(self, dim: int, heads: int, *, window_size: int, use_rel_pos: bool) -> None:
-        super().__init__()
-        reason = refusal(dim, heads, window_size)
-        if reason:
-            raise ValueError(reason)
-        self.heads, self.window_size = heads, window_size
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.rel_pos = OffsetBias(window_size, heads) if use_rel_pos else None
-        self.proj = nn.Linear(dim, dim)
+        super().__init__(dim, heads, side=window_size, use_rel_pos=use_rel_pos)
+        self.window_size = window_size
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend inside each window of the padded map."""
-        H, W = x.shape[1:3]
-        x = pad_to(x, self.window_size)
-        q, k, v = windows(self.qkv(x), self.window_size, self.heads)
-        bias = None if self.rel_pos is None else self.rel_pos()
-        y = attend(q, k, v, bias, kernel=self.kernel)  # (b h w) n (s1 s2) d
-        return crop(self.proj(from_windows(y, self.window_size, *x.shape[1:3])), H, W)
+    def split(self, qkv: Tensor) -> Tensor:
+        """By window: b (h s1) (w s2) (3 n d) -> 3 (b h w) n (s1 s2) d."""
+        return windows(qkv, self.window_size, self.heads)
+
+    def join(self, y: Tensor, H: int, W: int) -> Tensor:
+        """Back to the map: (b h w) n (s1 s2) d -> b (h s1) (w s2) (n d)."""
+        return from_windows(y, self.window_size, H, W)

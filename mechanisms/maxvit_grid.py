@@ -19,38 +19,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnbench.registry.declaration import Size, mechanism
-from mechanisms.attend import attend
-from mechanisms.grid import crop, pad_to
-from mechanisms.maxvit_block import OffsetBias
-from mechanisms.window import NOTE_SDPA
+from mechanisms.maxvit import PartitionAttention
+from mechanisms.window import NOTE_SDPA, attention_macs
 
 
-def refusal(dim: int, heads: int, grid_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
-    if grid_size < 1:
-        return f"grid_size must be at least 1; got grid_size={grid_size}"
-    return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["grid_size"]))
+def refuses(grid_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
+    return None if grid_size >= 1 else f"grid_size must be at least 1; got grid_size={grid_size}"
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the two products, on the padded map."""
-    g, C = int(size.settings["grid_size"]), size.dim
-    H, W = size.padded(g)
-    return 4 * H * W * C**2 + 2 * H * W * g**2 * C
+    """MACs of the projections and the two products, on the padded map."""
+    return attention_macs(size, int(size.settings["grid_size"]))
 
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
-    """The tokens that stand in their cells where (y, x) stands in its own."""
+    """The tokens at the same place of their cells as (y, x) of its own."""
     g, (H, W) = int(size.settings["grid_size"]), size.grid
     down, right = (side // g for side in size.padded(g))
     return ((i, j) for i in range(y % down, H, down) for j in range(x % right, W, right))
@@ -64,36 +51,28 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     repository="google-research/maxvit",
     defaults={"grid_size": 7, "use_rel_pos": True},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
     notes={"sdpa": NOTE_SDPA},
 )
-class MaxViTGrid(nn.Module):
+class MaxViTGrid(PartitionAttention):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    kernel = "eager"
-
     def __init__(self, dim: int, heads: int, *, grid_size: int, use_rel_pos: bool) -> None:
-        super().__init__()
-        reason = refusal(dim, heads, grid_size)
-        if reason:
-            raise ValueError(reason)
-        self.heads, self.grid_size = heads, grid_size
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.rel_pos = OffsetBias(grid_size, heads) if use_rel_pos else None
-        self.proj = nn.Linear(dim, dim)
+        super().__init__(dim, heads, side=grid_size, use_rel_pos=use_rel_pos)
+        self.grid_size = grid_size
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend among the tokens that share a place in their cells."""
-        H, W = x.shape[1:3]
-        x = pad_to(x, self.grid_size)
-        B, g, n = x.shape[0], self.grid_size, self.heads
-        h, w = x.shape[1] // g, x.shape[2] // g
-        qkv = self.qkv(x).view(B, g, h, g, w, 3, n, -1).permute(5, 0, 2, 4, 6, 1, 3, 7)
-        q, k, v = qkv.reshape(3, B * h * w, n, g * g, -1)
-        bias = None if self.rel_pos is None else self.rel_pos()
-        y = attend(q, k, v, bias, kernel=self.kernel)  # (b h w) n (g1 g2) d
-        y = y.view(B, h, w, n, g, g, -1).permute(0, 4, 1, 5, 2, 3, 6)
-        return crop(self.proj(y.reshape(x.shape)), H, W)
+    def split(self, qkv: Tensor) -> Tensor:
+        """By place in a cell: b (g1 h) (g2 w) (3 n d) -> 3 (b h w) n (g1 g2) d."""
+        B, H, W, _ = qkv.shape
+        g = self.grid_size
+        qkv = qkv.view(B, g, H // g, g, W // g, 3, self.heads, -1).permute(5, 0, 2, 4, 6, 1, 3, 7)
+        return qkv.reshape(3, B * (H // g) * (W // g), self.heads, g * g, -1)
+
+    def join(self, y: Tensor, H: int, W: int) -> Tensor:
+        """Back to the map: (b h w) n (g1 g2) d -> b (g1 h) (g2 w) (n d)."""
+        g = self.grid_size
+        y = y.view(-1, H // g, W // g, self.heads, g, g, y.shape[-1]).permute(0, 4, 1, 5, 2, 3, 6)
+        return y.reshape(y.shape[0], H, W, -1)

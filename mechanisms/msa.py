@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the two products."""
+    """MACs of the projections and the two products."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + 2 * N**2 * C
 
@@ -34,15 +34,11 @@ def macs(size: Size) -> int:
     reach="global",
     growth="quadratic",
 )
-class MSA(nn.Module):
+class MSA(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"heads must divide dim; got heads={heads}, dim={dim}")
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import per_grid
 
@@ -38,7 +38,7 @@ def nearest(place: int, side: int, kernel_size: int, dilation: int) -> range:
 
 
 def fitting(side: int, kernel_size: int, dilation: int) -> int:
-    """How many keys there are along an axis: kernel_size, or what the shortest run has."""
+    """How many keys there are along an axis: kernel_size, or as many as the shortest run has."""
     return min(kernel_size, max(side // dilation, 1))
 
 
@@ -57,10 +57,8 @@ def neighbors(H: int, W: int, kernel_size: int, dilation: int, device: torch.dev
     return torch.stack([places, offsets]).view(2, H * W, -1).to(device)
 
 
-def refusal(dim: int, heads: int, kernel_size: int, dilation: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(kernel_size: int, dilation: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if kernel_size < 1 or kernel_size % 2 == 0:
         return f"kernel_size must be odd and at least 1; got kernel_size={kernel_size}"
     if dilation < 1:
@@ -72,13 +70,8 @@ def _settings(size: Size) -> tuple[int, int]:
     return int(size.settings["kernel_size"]), int(size.settings["dilation"])
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
-
-
 def macs(size: Size) -> int:
-    """Of the projections and the two products."""
+    """MACs of the projections and the two products."""
     k, dilation = _settings(size)
     kh, kw = (fitting(side, k, dilation) for side in size.grid)
     N, C = size.tokens, size.dim
@@ -100,7 +93,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     repository="SHI-Labs/NATTEN",
     defaults={"kernel_size": 7, "dilation": 1, "rel_pos_bias": True},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa"),
     reach=reach,
     growth="linear",
@@ -109,16 +102,11 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
         "sdpa": "every token has keys of its own, so a fused block has one query and shares nothing",
     },
 )
-class NeighborhoodAttention(nn.Module):
+class NeighborhoodAttention(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, kernel_size: int, dilation: int, rel_pos_bias: bool) -> None:
         super().__init__()
-        reason = refusal(dim, heads, kernel_size, dilation)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.kernel_size, self.dilation = heads, kernel_size, dilation
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

@@ -29,17 +29,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 INIT_OPTIONS = ("exact", "original")
 ROUNDS = 6  # of the iteration towards the pseudo-inverse
 
 
-def refusal(dim: int, heads: int, num_landmarks: int, conv_kernel_size: int, init_option: str) -> str | None:
-    """Why the layer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(num_landmarks: int, conv_kernel_size: int, init_option: str) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if num_landmarks < 1:
         return f"num_landmarks must be at least 1; got num_landmarks={num_landmarks}"
     if conv_kernel_size and (conv_kernel_size < 0 or conv_kernel_size % 2 == 0):
@@ -49,14 +47,8 @@ def refusal(dim: int, heads: int, num_landmarks: int, conv_kernel_size: int, ini
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    at = size.settings
-    return refusal(size.dim, size.heads, int(at["num_landmarks"]), int(at["conv_kernel_size"]), str(at["init_option"]))
-
-
 def macs(size: Size) -> int:
-    """Of the projections, the three maps, the pseudo-inverse, the products and the convolution."""
+    """MACs of the projections, the three maps, the pseudo-inverse, the products and the convolution."""
     N, C, n, m = size.tokens, size.dim, size.heads, int(size.settings["num_landmarks"])
     around = 4 * N * C**2 + int(size.settings["conv_kernel_size"]) * N * C
     if m >= N:
@@ -65,7 +57,7 @@ def macs(size: Size) -> int:
 
 
 def coupling(size: Size) -> str:
-    """The published start is one norm over all images of a batch."""
+    """Why images are coupled: the published start is one norm over all images of a batch."""
     if size.settings["init_option"] == "original" and size.tokens > int(size.settings["num_landmarks"]):
         return "the pseudo-inverse starts from the largest column sum of the batch"
     return ""
@@ -102,27 +94,23 @@ def pseudo_inverse(a: Tensor, init_option: str) -> Tensor:
     defaults={"num_landmarks": 49, "conv_kernel_size": 0, "init_option": "exact"},
     per_stride={4: {"num_landmarks": 64}, 8: {"num_landmarks": 64}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach="global",
     growth="linear",
+    approximates="msa",
     batch_coupled=coupling,
     notes={
-        "kernels": "sdpa and flex serve softmax(q' k^T) v alone; the other two maps are multiplied with a matrix that "
+        "kernels": "sdpa and flex run softmax(q' k^T) v only; the other two maps are multiplied with a matrix that "
         "is no value",
         "init_option": "original is the authors' language model's and makes an image depend on its batch",
     },
 )
-class Nystrom(nn.Module):
+class Nystrom(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, num_landmarks: int, conv_kernel_size: int, init_option: str) -> None:
         super().__init__()
-        reason = refusal(dim, heads, num_landmarks, conv_kernel_size, init_option)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.num_landmarks, self.init_option = heads, num_landmarks, init_option
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -133,7 +121,7 @@ class Nystrom(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Let the landmarks gather the values, and every token read what they hold."""
+        """Let the landmarks gather the values, and every token read from the landmarks."""
         B, H, W, C = x.shape
         qkv = self.qkv(x).view(B, H * W, 3, self.heads, C // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b n (h w) d

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size, mechanism
+from mechanisms.precision import wide
 
 STABILISERS = ("sample", "batch")
 
@@ -34,15 +35,8 @@ def random_features(m: int, d: int) -> Tensor:
     return torch.cat(blocks)[:m] * torch.linalg.vector_norm(torch.randn(m, d), dim=1, keepdim=True)
 
 
-def wide(x: Tensor) -> Tensor:
-    """Half precision as float32, anything else as it is."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def refusal(dim: int, heads: int, nb_features: int, stabiliser: str) -> str | None:
-    """Why Performer cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(nb_features: int, stabiliser: str) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if nb_features < 1:
         return f"nb_features must be at least 1; got nb_features={nb_features}"
     if stabiliser not in STABILISERS:
@@ -50,18 +44,13 @@ def refusal(dim: int, heads: int, nb_features: int, stabiliser: str) -> str | No
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["nb_features"]), str(size.settings["stabiliser"]))
-
-
 def coupling(size: Size) -> str:
-    """The published stabiliser is one maximum over all images of a batch."""
+    """Why images are coupled: the published stabiliser is one maximum over all images of a batch."""
     return "the stabiliser is the largest key feature of the batch" if size.settings["stabiliser"] == "batch" else ""
 
 
 def macs(size: Size) -> int:
-    """Of the linear layers, the features, the normaliser and the two products."""
+    """MACs of the linear layers, the features, the normaliser and the two products."""
     N, C, n, m = size.tokens, size.dim, size.heads, int(size.settings["nb_features"])
     products = ((C // n, 2 * N * m * C), (m, N * m * n), (N, N * m * C), (m, N * m * C))
     # einsum multiplies element by element, which no counter counts, where it has one term to sum
@@ -76,9 +65,10 @@ def macs(size: Size) -> int:
     repository="google-research/google-research",
     defaults={"nb_features": 256, "stabiliser": "sample"},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach="global",
     growth="linear",
+    approximates="msa",
     batch_coupled=coupling,
     notes={
         "published": "617.24 M is fvcore's total: it rounds einsums and counts an element-wise product",
@@ -90,9 +80,6 @@ class Performer(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, nb_features: int, stabiliser: str) -> None:
         super().__init__()
-        reason = refusal(dim, heads, nb_features, stabiliser)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.stabiliser = heads, stabiliser
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

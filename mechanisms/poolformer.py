@@ -20,20 +20,15 @@ from torch import Tensor, nn
 from attnbench.registry.declaration import Size, mechanism
 
 
-def refusal(pool_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+def refuses(pool_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if pool_size < 3 or pool_size % 2 == 0:
         return f"pool_size must be odd and at least 3; got pool_size={pool_size}"
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings; a square of one token would leave nothing."""
-    return refusal(int(size.settings["pool_size"]))
-
-
 def macs(size: Size) -> int:
-    """None: the mean is made of additions."""
+    """0 MACs: the mean is made of additions."""
     return 0
 
 
@@ -51,7 +46,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     repository="sail-sg/poolformer",
     defaults={"pool_size": 3},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach=reach,
     growth="linear",
     notes={"macs": "no parameters and no multiply-accumulates: about pool_size^2 N C additions, counted by no counter"},
@@ -61,9 +56,6 @@ class PoolFormer(nn.Module):
 
     def __init__(self, *, pool_size: int) -> None:
         super().__init__()
-        reason = refusal(pool_size)
-        if reason:
-            raise ValueError(reason)
         self.pool_size = pool_size
 
     def forward(self, x: Tensor) -> Tensor:

@@ -29,10 +29,8 @@ from attnbench.registry.declaration import Size, mechanism
 from mechanisms.grid import crop, pad_to
 
 
-def refusal(dim: int, heads: int, sr_ratio: int, topk: int) -> str | None:
-    """Why QuadTree attention cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(sr_ratio: int, topk: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if sr_ratio < 1:
         return f"sr_ratio must be at least 1; got sr_ratio={sr_ratio}"
     if topk < 1:
@@ -44,13 +42,8 @@ def _settings(size: Size) -> tuple[int, int]:
     return int(size.settings["sr_ratio"]), int(size.settings["topk"])
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
-
-
 def macs(size: Size) -> int:
-    """Of projections, value pyramid, position convolutions and the products of every level, on the padded map."""
+    """MACs of projections, value pyramid, position convolutions and the products of every level, on the padded map."""
     (levels, topk), C = _settings(size), size.dim
     H, W = size.padded(2 ** (levels - 1))
     N = [H * W // 4**i for i in range(levels)]
@@ -80,7 +73,7 @@ class _Levels(nn.Module):
     defaults={"sr_ratio": 2, "topk": 8},
     per_stride={4: {"sr_ratio": 4}, 8: {"sr_ratio": 3}, 16: {"sr_ratio": 2}, 32: {"sr_ratio": 1}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach="data-dependent",
     growth="quadratic",
     notes={
@@ -94,9 +87,6 @@ class QuadTree(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, sr_ratio: int, topk: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, sr_ratio, topk)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.levels, self.topk = heads, sr_ratio, topk
         self.q_proj, self.k_proj, self.v_proj = (nn.Conv2d(dim, dim, 1) for _ in range(3))
         self.py_att = _Levels(dim, sr_ratio)

@@ -24,23 +24,18 @@ from torch import Tensor, nn
 from attnbench.registry.declaration import Size, mechanism
 from mechanisms.grid import per_grid
 from mechanisms.linear_attention import EPSILON
-from mechanisms.performer import wide
+from mechanisms.precision import wide
 
 
-def refusal(dim: int, heads: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+def refuses(dim: int, heads: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if dim % (4 * heads):
         return f"dim must be a multiple of 4 times heads; got dim={dim}, heads={heads}"
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse heads whose channels cannot be turned in pairs, by row and by column."""
-    return refusal(size.dim, size.heads)
-
-
 def macs(size: Size) -> int:
-    """Of the projections, the convolution, the two products, the weights of the keys and the normaliser."""
+    """MACs of the projections, the convolution, the two products, the weights of the keys and the normaliser."""
     N, C = size.tokens, size.dim
     return 5 * N * C**2 + 25 * N * C + 2 * N * C * (C // size.heads) + 2 * N * C
 
@@ -69,7 +64,7 @@ def turned(x: Tensor, H: int, W: int) -> Tensor:
     year=2025,
     repository="qhfan/RALA",
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach="global",
     growth="linear",
     notes={"stages": "the authors' models have this layer in their first two stages, softmax attention in the others"},
@@ -79,9 +74,6 @@ class RALA(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads)
-        if reason:
-            raise ValueError(reason)
         self.heads = heads
         self.qkvo = nn.Conv2d(dim, 4 * dim, 1)
         self.lepe = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)

@@ -25,18 +25,13 @@ from torch import Tensor, nn
 from attnbench.registry.declaration import Size, mechanism
 
 
-def refusal(patch_size: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+def refuses(patch_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     return None if patch_size >= 1 else f"patch_size must be at least 1; got patch_size={patch_size}"
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(int(size.settings["patch_size"]))
-
-
 def macs(size: Size) -> int:
-    """Of the two projections."""
+    """MACs of the two projections."""
     return size.tokens * (3 * size.dim**2 + size.dim)
 
 
@@ -54,18 +49,15 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     repository="apple/ml-cvnets",
     defaults={"patch_size": 2},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach=reach,
     growth="linear",
 )
 class Separable(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    def __init__(self, dim: int, heads: int, *, patch_size: int) -> None:
+    def __init__(self, dim: int, *, patch_size: int) -> None:
         super().__init__()
-        reason = refusal(patch_size)
-        if reason:
-            raise ValueError(reason)
         self.patch_size = patch_size
         self.qkv_proj = nn.Conv2d(dim, 1 + 2 * dim, 1)
         self.out_proj = nn.Conv2d(dim, dim, 1)

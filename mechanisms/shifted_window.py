@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from attnbench.registry.declaration import Size, mechanism
+from mechanisms import window
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, per_grid
 from mechanisms.window import NOTE_SDPA, Windowed, macs
-from mechanisms.window import refusal as window_refusal
 
 
 def shifts(H: int, W: int, window_size: int, shift_size: int) -> tuple[int, int]:
@@ -48,20 +48,15 @@ def shift_mask(
     return mask.expand(-1, heads, -1, -1).reshape(-1, 1, s * s, s * s).to(device)
 
 
-def refusal(dim: int, heads: int, window_size: int, shift_size: int) -> str | None:
-    """Why shifted windows cannot be built so, or None."""
+def refuses(window_size: int, shift_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if not 0 <= shift_size < max(window_size, 1):
         return f"shift_size must lie between 0 and window_size - 1; got {shift_size=}, {window_size=}"
-    return window_refusal(dim, heads, window_size)
+    return window.refuses(window_size)
 
 
 def _settings(size: Size) -> tuple[int, int]:
     return int(size.settings["window_size"]), int(size.settings["shift_size"])
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, *_settings(size))
 
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
@@ -86,7 +81,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     repository="microsoft/Swin-Transformer",
     defaults={"window_size": 7, "shift_size": 3, "use_rel_pos": False},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
@@ -99,10 +94,7 @@ class ShiftedWindowAttention(Windowed):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
     def __init__(self, dim: int, heads: int, *, window_size: int, shift_size: int, use_rel_pos: bool) -> None:
-        reason = refusal(dim, heads, window_size, shift_size)
-        if reason:
-            raise ValueError(reason)
-        super().__init__(dim, heads, window_size, use_rel_pos)
+        super().__init__(dim, heads, window_size=window_size, use_rel_pos=use_rel_pos)
         self.shift_size = shift_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +110,7 @@ class ShiftedWindowAttention(Windowed):
     def _masked(self, qkv: Tensor) -> Tensor:
         B, H, W, _ = qkv.shape
         s, n = self.window_size, self.heads
-        # images stand where attention expects heads, so that one mask serves them all
+        # images take the place of heads, so that one mask is enough for all of them
         qkv = qkv.view(B, H // s, s, W // s, s, 3, n, -1).permute(5, 1, 3, 6, 0, 2, 4, 7)
         q, k, v = qkv.reshape(3, (H // s) * (W // s) * n, B, s * s, -1)
         mask, table = shift_mask(H, W, s, self.shift_size, n, q.device, q.dtype), self.bias()

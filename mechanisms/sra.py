@@ -19,7 +19,7 @@ from collections.abc import Iterable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 
@@ -41,18 +41,11 @@ def reduced(x: Tensor, convolution: nn.Conv2d) -> Tensor:
     return convolution(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # views: channels_last
 
 
-def refusal(dim: int, heads: int, sr_ratio: int) -> str | None:
-    """Why SRA cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(sr_ratio: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if sr_ratio < 1:
         return f"sr_ratio must be at least 1; got sr_ratio={sr_ratio}"
     return None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["sr_ratio"]))
 
 
 def keys(size: Size) -> tuple[int, int]:
@@ -62,7 +55,7 @@ def keys(size: Size) -> tuple[int, int]:
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the convolution and the two products."""
+    """MACs of the projections, the convolution and the two products."""
     r, N, C = int(size.settings["sr_ratio"]), size.tokens, size.dim
     M = keys(size)[0] * keys(size)[1]
     return 2 * N * C**2 + 2 * M * C**2 + 2 * N * M * C + (M * r**2 * C**2 if r > 1 else 0)
@@ -84,22 +77,17 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     defaults={"sr_ratio": 2},
     per_stride={4: {"sr_ratio": 8}, 8: {"sr_ratio": 4}, 32: {"sr_ratio": 1}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="quadratic",
     notes={"published": "419.56 M holds fvcore's 188,160 for LayerNorm, which are no multiply-accumulates"},
 )
-class SRA(nn.Module):
+class SRA(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, sr_ratio: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, sr_ratio)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.sr_ratio = heads, sr_ratio
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)

@@ -31,8 +31,8 @@ PATHS = 4
 SHORTEST, LONGEST = 0.001, 0.1  # steps dt at the start of training
 
 
-def refusal(dim: int, ssm_ratio: float, d_state: int) -> str | None:
-    """Why the layer cannot be built so, or None."""
+def refuses(dim: int, ssm_ratio: float, d_state: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if int(ssm_ratio * dim) < 1:
         return f"ssm_ratio must leave at least one channel; got ssm_ratio={ssm_ratio}, dim={dim}"
     if d_state < 1:
@@ -44,13 +44,8 @@ def _settings(size: Size) -> tuple[float, int]:
     return float(size.settings["ssm_ratio"]), int(size.settings["d_state"])
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, *_settings(size))
-
-
 def macs(size: Size) -> int:
-    """Of the projections and the depthwise convolution."""
+    """MACs of the projections and the depthwise convolution."""
     ratio, S = _settings(size)
     C, D, R = size.dim, int(ratio * size.dim), -(-size.dim // 16)
     return size.tokens * (2 * C * D + 9 * D + PATHS * D * (2 * R + 2 * S))
@@ -81,19 +76,16 @@ def scan(a: Tensor, b: Tensor) -> Tensor:
     repository="MzeroMiko/VMamba",
     defaults={"ssm_ratio": 2.0, "d_state": 1},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     reach="global",
     growth="linear",
-    notes={"scan": "no counter sees the scan; the authors book 9 x 4 N D S + 4 N D FLOPs for it"},
+    notes={"scan": "no counter sees the scan; the authors count 9 x 4 N D S + 4 N D FLOPs for it"},
 )
 class SS2D(nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
 
-    def __init__(self, dim: int, heads: int, *, ssm_ratio: float, d_state: int) -> None:
+    def __init__(self, dim: int, *, ssm_ratio: float, d_state: int) -> None:
         super().__init__()
-        reason = refusal(dim, ssm_ratio, d_state)
-        if reason:
-            raise ValueError(reason)
         D, R = int(ssm_ratio * dim), -(-dim // 16)
         self.d_state, self.rank = d_state, R
         self.in_proj = nn.Linear(dim, D, bias=False)

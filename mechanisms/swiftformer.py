@@ -3,7 +3,7 @@
 Paper   Shaker et al.: SwiftFormer: Efficient Additive Attention for Transformer-based Real-time Mobile Vision
         Applications, ICCV 2023, https://arxiv.org/abs/2303.15446
 Agrees  with timm's additive attention with the same weights, checked where timm is installed, and with the paper's
-        formula, checked by a loop over tokens (tests/mechanisms/test_swiftformer.py). Parameters bear the names in
+        formula, checked by a loop over tokens (tests/mechanisms/test_swiftformer.py). Parameters have the names in
         the authors' code, which was not run.
 Differs the authors multiply the scores by C^-1/2 before they give them length one, which changes nothing and is left
         out. Vectors shorter than the precision's epsilon, not than 1e-12, count as zero when they are normalised,
@@ -32,7 +32,7 @@ def unit(x: Tensor, axis: int) -> Tensor:
 
 
 def macs(size: Size) -> int:
-    """Of the four projections and the scores."""
+    """MACs of the four projections and the scores."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + N * C
 

@@ -26,14 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, per_grid
 from mechanisms.window import (
-    declines,
     from_windows,
     reach,
-    refusal,
+    refuses,
     relative_position_bias,
     relative_position_index,
     windows,
@@ -45,7 +44,7 @@ LARGEST_SCALE = 100.0
 
 
 def macs(size: Size) -> int:
-    """Of the projections, the two products and the network that makes the biases (counted for one image)."""
+    """MACs of the projections, the two products and the network that makes the biases (counted for one image)."""
     s = int(size.settings["window_size"])
     return window_macs(size) + (2 * s - 1) ** 2 * HIDDEN * (2 + size.heads)
 
@@ -71,7 +70,7 @@ def unit(x: Tensor) -> Tensor:
     repository="microsoft/Swin-Transformer",
     defaults={"window_size": 7},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
@@ -79,16 +78,11 @@ def unit(x: Tensor) -> Tensor:
         "batch": "the biases' network runs once per call: at batch B its MACs per image are a B-th of those counted"
     },
 )
-class SwinV2(nn.Module):
+class SwinV2(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, window_size: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, window_size)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.window_size = heads, window_size
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10)))
         self.cpb_mlp = nn.Sequential(nn.Linear(2, HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, heads, bias=False))

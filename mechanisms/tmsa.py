@@ -20,13 +20,13 @@ from mechanisms import sra, twins_lsa, window
 from mechanisms.twins_gsa import twins_gsa
 
 
-def declines(size: Size) -> str | None:
-    """Refuse what either layer refuses."""
-    return window.declines(size) or sra.declines(size)
+def refuses(window_size: int, sr_ratio: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
+    return window.refuses(window_size) or sra.refuses(sr_ratio)
 
 
 def macs(size: Size) -> int:
-    """Of both layers."""
+    """MACs of both layers."""
     return twins_lsa.macs(size) + sra.macs(size)
 
 
@@ -44,7 +44,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     defaults={"window_size": 7, "sr_ratio": 2},
     per_stride={4: {"sr_ratio": 8}, 8: {"sr_ratio": 4}, 32: {"sr_ratio": 1}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="quadratic",

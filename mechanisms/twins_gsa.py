@@ -14,7 +14,7 @@ Cost    multiply-accumulates per image: 2 N C^2 + (r^2 + 2) M C^2 + 2 N M C;  r 
 from __future__ import annotations
 
 from attnbench.registry.declaration import mechanism
-from mechanisms.sra import SRA, declines, macs, reach
+from mechanisms.sra import SRA, macs, reach, refuses
 
 
 @mechanism(
@@ -26,7 +26,7 @@ from mechanisms.sra import SRA, declines, macs, reach
     defaults={"sr_ratio": 2},
     per_stride={4: {"sr_ratio": 8}, 8: {"sr_ratio": 4}, 32: {"sr_ratio": 1}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="quadratic",

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to, per_grid
-from mechanisms.window import NOTE_SDPA, declines, from_windows, reach, refusal, windows
+from mechanisms.window import NOTE_SDPA, from_windows, reach, refuses, windows
 
 
 @per_grid
@@ -34,7 +34,7 @@ def key_mask(H: int, W: int, window_size: int, device: torch.device, dtype: torc
 
 
 def macs(size: Size) -> int:
-    """Of qkv and the two products on the padded map, of the projection on the map itself."""
+    """MACs of qkv and the two products on the padded map, of the projection on the map itself."""
     s, C = int(size.settings["window_size"]), size.dim
     H, W = size.padded(s)
     return 3 * H * W * C**2 + 2 * H * W * s**2 * C + size.tokens * C**2
@@ -48,28 +48,23 @@ def macs(size: Size) -> int:
     repository="Meituan-AutoML/Twins",
     defaults={"window_size": 7},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
     notes={"sdpa": NOTE_SDPA},
 )
-class TwinsLSA(nn.Module):
+class TwinsLSA(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, window_size: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads, window_size)
-        if reason:
-            raise ValueError(reason)
         self.heads, self.window_size = heads, window_size
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend inside each window to the tokens that are no padding."""
+        """Attend inside each window to the tokens that are not padding."""
         H, W = x.shape[1:3]
         qkv = self.qkv(pad_to(x, self.window_size))
         y = self._plain(qkv) if qkv.shape[1:3] == (H, W) else self._masked(qkv, H, W)

@@ -24,7 +24,7 @@ RADIUS = 2 + 3 * 3  # of the 5x5 filter and of the dilated 7x7 filter together
 
 
 def macs(size: Size) -> int:
-    """Of three 1x1 convolutions and 25 + 49 taps per channel."""
+    """MACs of three 1x1 convolutions and 25 + 49 taps per channel."""
     N, C = size.tokens, size.dim
     return N * (3 * C**2 + 74 * C)
 
@@ -36,7 +36,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 
 class _LargeKernel(nn.Module):
-    """Gate [B,C,H,W] by what stands around each pixel."""
+    """Gate [B,C,H,W] by the surroundings of each pixel."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 
@@ -58,25 +58,22 @@ def relative_position_bias(table: Tensor, index: Tensor) -> Tensor:
     return table[index].permute(2, 0, 1).contiguous()[None]
 
 
-def refusal(dim: int, heads: int, window_size: int) -> str | None:
-    """Why windows cannot be built so, or None."""
-    if dim % heads:
-        return f"heads must divide dim; got heads={heads}, dim={dim}"
+def refuses(window_size: int) -> str | None:
+    """Why it cannot be built with these values, or None."""
     if window_size < 1:
         return f"window_size must be at least 1; got window_size={window_size}"
     return None
 
 
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads, int(size.settings["window_size"]))
+def attention_macs(size: Size, side: int) -> int:
+    """MACs of the projections and the two products; each token of the padded map attends to side x side tokens."""
+    H, W = size.padded(side)
+    return 4 * H * W * size.dim**2 + 2 * H * W * side**2 * size.dim
 
 
 def macs(size: Size) -> int:
-    """Of the projections and the two products, on the padded map."""
-    s, C = int(size.settings["window_size"]), size.dim
-    H, W = size.padded(s)
-    return 4 * H * W * C**2 + 2 * H * W * s**2 * C
+    """MACs of the projections and the two products, on the padded map."""
+    return attention_macs(size, int(size.settings["window_size"]))
 
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
@@ -86,8 +83,8 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     return ((i, j) for i in range(top, min(top + s, H)) for j in range(left, min(left + s, W)))
 
 
-class Windowed(nn.Module):
-    """What plain and shifted windows share: the projections and, where it is wanted, the table of biases.
+class Windowed(ReadsKernel, nn.Module):
+    """What plain and shifted windows share: the projections and, with use_rel_pos, the table of biases.
 
     Args:
         dim: channels.
@@ -96,9 +93,7 @@ class Windowed(nn.Module):
         use_rel_pos: whether a bias per head and offset is learned.
     """
 
-    kernel = "eager"
-
-    def __init__(self, dim: int, heads: int, window_size: int, use_rel_pos: bool) -> None:
+    def __init__(self, dim: int, heads: int, *, window_size: int, use_rel_pos: bool) -> None:
         super().__init__()
         self.heads, self.window_size, self.use_rel_pos = heads, window_size, use_rel_pos
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -115,7 +110,7 @@ class Windowed(nn.Module):
         return from_windows(y, self.window_size, *qkv.shape[1:3])
 
     def bias(self) -> Tensor | None:
-        """The biases [1, heads, s s, s s], if there are any."""
+        """The biases [1, heads, s s, s s], or None without a table."""
         if not self.use_rel_pos:
             return None
         return relative_position_bias(self.relative_position_bias_table, self.get_buffer("relative_position_index"))
@@ -129,7 +124,7 @@ class Windowed(nn.Module):
     repository="microsoft/Swin-Transformer",
     defaults={"window_size": 7, "use_rel_pos": False},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa", "flex"),
     reach=reach,
     growth="linear",
@@ -140,12 +135,6 @@ class Windowed(nn.Module):
 )
 class WindowAttention(Windowed):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    def __init__(self, dim: int, heads: int, *, window_size: int, use_rel_pos: bool) -> None:
-        reason = refusal(dim, heads, window_size)
-        if reason:
-            raise ValueError(reason)
-        super().__init__(dim, heads, window_size, use_rel_pos)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend inside each window of the padded map."""

@@ -17,28 +17,18 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 
 def inverse_length(x: Tensor) -> Tensor:
-    """One over the Euclidean length along the last axis, which stays with one element."""
+    """One over the Euclidean length along the last axis, which is kept with one element."""
     least = max(1e-12, torch.finfo(x.dtype).tiny)
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(least).reciprocal()
 
 
-def refusal(dim: int, heads: int) -> str | None:
-    """Why XCA cannot be built so, or None."""
-    return f"heads must divide dim; got heads={heads}, dim={dim}" if dim % heads else None
-
-
-def declines(size: Size) -> str | None:
-    """Refuse impossible settings."""
-    return refusal(size.dim, size.heads)
-
-
 def macs(size: Size) -> int:
-    """Of the projections and the two products."""
+    """MACs of the projections and the two products."""
     N, C = size.tokens, size.dim
     return 4 * N * C**2 + 2 * N * C * (C // size.heads)
 
@@ -56,21 +46,15 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     year=2021,
     repository="facebookresearch/xcit",
     macs=macs,
-    declines=declines,
     kernels=("eager", "sdpa"),
     reach=reach,
     growth="linear",
 )
-class XCA(nn.Module):
+class XCA(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        reason = refusal(dim, heads)
-        if reason:
-            raise ValueError(reason)
         self.heads = heads
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv = nn.Linear(dim, 3 * dim)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import attnbench
+from attnbench.results.record import QUANTITIES
 
 PACKAGE_DIR = Path(attnbench.__file__).parent
 # From the ground up: a module imports from its own folder and from lower layers. Two folders of one layer do not see
@@ -31,12 +32,60 @@ LAYERS = [
 ]
 HEIGHT = {folder: height for height, folders in enumerate(LAYERS) for folder in folders}
 NO_TORCH = [
-    "analysis.compare", "analysis.statistics", "analysis.stopping", "analysis.summarize", "cli", "commands.options",
-    "errors", "execution.fork_server", "execution.progress", "execution.runner", "machine.disturbances",
-    "machine.environment", "planning.duration", "planning.protocol", "planning.sweep", "published.suites",
-    "registry.declaration", "registry.variant", "report.claims", "report.recommend", "report.terminal", "report.write",
-    "results.flags", "results.record", "results.store", "studies.images", "studies.spectrum",
+    "analysis.compare", "analysis.machines", "analysis.statistics", "analysis.stopping", "analysis.summarize", "cli",
+    "commands.options", "errors", "execution.fork_server", "execution.progress", "execution.runner",
+    "machine.disturbances", "machine.environment", "machine.fingerprint", "planning.duration", "planning.protocol",
+    "planning.sweep", "published.suites", "registry.declaration", "registry.variant", "report.claims",
+    "report.recommend", "report.terminal", "report.write", "results.flags", "results.record", "results.run_facts",
+    "results.store", "studies.images", "studies.spectrum",
 ]  # fmt: skip
+
+# Names that are columns of data, wherever they are read: quantities and words of a record, conditions of a reading.
+COLUMN_NAMES = {*QUANTITIES, "device_name", "kernel_ran", "reference", "stopped", "count_notes"}
+CONDITION_NAMES = {
+    "wall_s", "other_cpu_s", "load_1min", "sm_clock_mhz", "throttle_bits", "throttle_reasons", "other_gpu_processes",
+    "steal_s", "own_cpu_s", "cpus",
+}  # fmt: skip
+# Modules that read a mapping by literal keys because they own the data that they parse.
+KEY_OWNERS = {
+    "commands.check": "the parts of its own pattern NAME | FILE.py[:CLASS], which are groups of a match",
+    "commands.doctor": "the distribution's own name among the versions of packages",
+    "commands.options": "click's parameters and the keys of a sweep file, which it declares",
+    "commands.spectrum": "the study that it has just called",
+    "commands.protocols": "click's parameters, which it declares",
+    "conformance.behaviour": "a counter of torch",
+    "execution.fork_server": "the wire between it and its server, both in this file",
+    "execution.jobs": "the wire to a worker",
+    "execution.worker": "the wire to a worker",
+    "machine.devices.cpu": "lines of /proc/self/status",
+    "machine.disturbances": "NVML's answers by name",
+    "machine.environment": "lines of os-release",
+    "machine.counters": "lines of /proc and of control groups",
+    "machine.linux": "lines of /proc and of control groups",
+    "machine.nvml": "its own answers by name",
+    "measure.breakdown": "its own word, and a hook of torch",
+    "measure.energy": "its own word",
+    "measure.kernels": "an operator of torch",
+    "planning.protocol": "overrides, which it declares",
+    "planning.sweep": "a cell's own plain values",
+    "published.claims": "claims.toml",
+    "published.differences": "differences.toml",
+    "published.layouts": "layouts.toml",
+    "published.suites": "the options of a suite, which it declares",
+    "registry.defaults": "defaults.json, which the registry writes",
+    "report.papers_figures": "columns of the papers' CSV files, and settings of mechanisms",
+    "report.spectrum_figure": "spectrum.json, which studies.spectrum writes",
+    "report.tables": "its table of LaTeX characters",
+    "results.events": "lines of the journal",
+    "results.record": "lines of records.jsonl",
+    "results.run_facts": "run.json",
+    "results.store": "lines of the journal",
+    "selftest.sensitivity": "the records of its own probes, by name",
+    "selftest.stored": "the JSON file of a self-test, which it writes",
+    "studies.protocols": "its own settings of a procedure",
+    "studies.protocols_tables": "the JSON of studies.protocols, of which it is the other half",
+    "studies.spectrum": "spectrum.json, and settings of its own",
+}
 
 
 def modules() -> Iterator[Path]:
@@ -73,6 +122,40 @@ def test_a_module_imports_only_from_lower_layers(file):
         if name in HEIGHT and name != home and HEIGHT[name] >= HEIGHT[home] and name != "__init__"
     ]
     assert wrong == []
+
+
+def literal_keys(tree: ast.AST) -> Iterator[str]:
+    """Every `x["key"]`, `x.get("key")`, `x.pop("key")` and `x.setdefault("key")` of a file, except of `os.environ`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript):
+            mapping, key = node.value, node.slice
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            if node.func.attr not in ("get", "pop", "setdefault"):
+                continue
+            mapping, key = node.func.value, node.args[0]
+        else:
+            continue
+        literal = isinstance(key, ast.Constant) and isinstance(key.value, str)
+        if literal and ast.unparse(mapping) not in ("os.environ", "Literal"):
+            yield key.value
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE_DIR).with_suffix("").parts)
+
+
+def test_literal_keys_are_seen_in_every_form():
+    text = 'a["k"]; b.get("l", 0); c.pop("m"); os.environ.get("n"); d[0]; e.get(name); f: Literal["o"]'
+    assert set(literal_keys(ast.parse(text))) == {"k", "l", "m"}
+
+
+def test_no_module_reads_another_modules_mapping_by_a_literal_key():
+    """A name that two modules spell alike by hand is a field of a dataclass, so that a type checker sees it."""
+    found = {module_name(file): set(literal_keys(ast.parse(file.read_text()))) for file in modules()}
+    unknown = {name: sorted(keys - COLUMN_NAMES - CONDITION_NAMES) for name, keys in found.items()}
+    wrong = {name: keys for name, keys in unknown.items() if keys and name not in KEY_OWNERS}
+    assert wrong == {}, "read a dataclass, or name the module in KEY_OWNERS with the data that it owns"
+    assert sorted(name for name in KEY_OWNERS if not unknown.get(name)) == [], "remove these from KEY_OWNERS"
 
 
 @pytest.mark.parametrize("module", NO_TORCH)

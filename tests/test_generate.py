@@ -1,4 +1,4 @@
-"""docs/generate.py writes what the registry says, and notices every difference."""
+"""docs/generate.py writes what the code declares, and notices every difference."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 
 from attnbench import registry
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "generate.py"
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "docs" / "generate.py"
 BETWEEN = "before\n<!-- mechanisms:begin -->\nold\n<!-- mechanisms:end -->\nafter\n"
+LAYERS = "before\n<!-- layers:begin -->\nold\n<!-- layers:end -->\nafter\n"
 
 
 @pytest.fixture
@@ -34,6 +36,8 @@ def call(generate, tmp_path, monkeypatch):
         return generate.main(tmp_path)
 
     (tmp_path / "README.md").write_text(BETWEEN)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "architecture.md").write_text(LAYERS)
     return run
 
 
@@ -43,7 +47,10 @@ def test_what_was_written_is_found_unchanged(call, tmp_path):
     assert call("--check") == 0
     assert call() == 0
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == first
-    assert {path.name for path in first} == {"README.md", "msa.md", "msa.svg", "window.md", "window.svg"}
+    assert {path.name for path in first} == {
+        "README.md", "msa.md", "msa.svg", "window.md", "window.svg", "records.md", "architecture.md",
+        "constraints-oldest.txt", "defaults.json",
+    }  # fmt: skip
 
 
 def test_the_table_stands_between_the_markers(call, tmp_path):
@@ -60,9 +67,14 @@ def test_the_table_stands_between_the_markers(call, tmp_path):
     [
         (lambda root: (root / "docs/mechanisms/msa.md").write_text("mine"), "msa.md differs"),
         (lambda root: (root / "docs/mechanisms/msa.svg").unlink(), "msa.svg differs"),
+        (lambda root: (root / "attnbench/registry/defaults.json").unlink(), "defaults.json differs"),
         (lambda root: (root / "docs/mechanisms/gone.md").write_text("old"), "no registered mechanism"),
         (lambda root: (root / "README.md").write_text(BETWEEN), "README.md differs"),
-        (lambda root: (root / "README.md").write_text("no markers"), "lacks the markers"),
+        (lambda root: (root / "README.md").write_text("no markers"), "README.md lacks the markers"),
+        (lambda root: (root / "docs/records.md").write_text("mine"), "records.md differs"),
+        (lambda root: (root / "docs/architecture.md").write_text(LAYERS), "architecture.md differs"),
+        (lambda root: (root / "docs/architecture.md").write_text("no markers"), "architecture.md lacks the markers"),
+        (lambda root: (root / "constraints-oldest.txt").write_text("torch==1.0\n"), "constraints-oldest.txt differs"),
     ],
 )
 def test_check_names_what_differs_and_writes_nothing(call, tmp_path, capsys, change, message):
@@ -83,3 +95,45 @@ def test_the_diagram_shows_the_window(generate):
 def test_sections_are_read_by_their_headings(generate):
     found = generate.sections("Idea: words.\n\nPaper   a\n        b\nCost    N C^2\n         deeper")
     assert found == {"": "Idea: words.", "Paper": "a\nb", "Cost": "N C^2\n deeper"}
+
+
+def test_the_layers_are_drawn_from_the_top_down_with_what_each_holds(generate, tmp_path):
+    for name in ("upper", "left"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f'"""The {name} one."""\n')
+    (tmp_path / "right.py").write_text('"""The right one.\n\nMore.\n"""\n')
+    drawn = generate.layers('LAYERS = [["left", "right"], ["upper"]]', tmp_path).splitlines()
+    assert drawn[:7] == [
+        "```text", "+--------------+", "|    upper     |", "+--------------+", "| left   right |", "+--------------+",
+        "```",
+    ]  # fmt: skip
+    assert drawn[-3:] == [
+        "| `attnbench/upper` | The upper one. |",
+        "| `attnbench/left` | The left one. |",
+        "| `attnbench/right.py` | The right one. |",
+    ]
+
+
+def test_the_lowest_versions_are_the_bounds_of_what_the_tests_install(generate):
+    extras = {"test": ["two>=2.0"], "models": ["two>=2.0"], "gpu": [], "parquet": ["three>=3"], "dev": ["linter>=9"]}
+    text = generate.oldest({"dependencies": ["one>=1.5"], "optional-dependencies": extras})
+    assert text.splitlines()[1:] == ["one==1.5", "two==2.0", "three==3"]
+
+
+@pytest.mark.parametrize("requirement", ["one", "one<2", "one>=1,<2"])
+def test_a_requirement_without_a_lowest_version_is_refused(generate, requirement):
+    with pytest.raises(ValueError, match=f"lowest that is tested; got {requirement}"):
+        generate.oldest({"dependencies": [requirement], "optional-dependencies": {}})
+
+
+def test_a_column_without_a_meaning_is_an_error(generate, monkeypatch):
+    monkeypatch.setattr(generate, "MORE_COLUMNS", ("colour",))
+    with pytest.raises(KeyError, match="colour"):
+        generate.records_page()
+
+
+@pytest.mark.parametrize("place", ["docs/records.md", "docs/architecture.md", "constraints-oldest.txt"])
+def test_the_committed_page_is_the_one_that_the_code_declares(generate, place):
+    files, problems = generate.wanted(generate.registry.Registry({}), ROOT)
+    assert problems == []
+    assert (ROOT / place).read_text() == files[Path(place)]

@@ -1,8 +1,7 @@
 """Two runs, or the arms of one -> verdicts: faster, slower, equivalent or undecided.
 
-Arms of one run ran in the same rounds: what is judged is the log ratio of every round, with the unit that
-`statistics.ratio` chooses. A run that stopped at one of several looks pays for them: each p is multiplied by
-their number.
+Arms of one run ran in the same rounds: what is judged is their contrast (attnbench.analysis.contrasts). A run that
+could stop at several looks pays for them: each p is multiplied by what the looks cost.
 
 Two runs share no round. Each process of a run gives one value, the median over its rounds of the log time (or
 of the log ratio to the reference), and the difference of the runs' means has Welch's interval over processes.
@@ -24,8 +23,10 @@ from statistics import fmean, median
 from typing import Any, Literal
 
 from attnbench.analysis import statistics, summarize
+from attnbench.analysis.contrasts import Contrast, contrasts
+from attnbench.analysis.machines import machine_of, same_machine
+from attnbench.analysis.stopping import Rule
 from attnbench.errors import AttnbenchError
-from attnbench.machine.environment import differences
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
 from attnbench.results.events import Round
@@ -91,18 +92,20 @@ def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.0
         if name not in {c.variant for c in run.cells}:
             known = ", ".join(dict.fromkeys(c.variant for c in run.cells))
             raise AttnbenchError(f"an arm must be a variant of the run; got {name}; {run.folder} has {known}")
-    looks = len((run.facts.get("protocol") or {}).get("looks") or [0])
+    looks = run.facts.looks
     rounds, rows = read_rounds(run.folder), []
     for base in (c for c in run.cells if c.variant == names[0]):
         for cell in run.cells:
-            alike = (cell.group, cell.kernel, cell.compiled) == (base.group, base.kernel, base.compiled)
-            if alike and cell.variant in names[1:]:
-                data = summarize.log_ratios(rounds.get(cell.group, ()), cell.id, base.id)
-                rows.append(_arm(cell, base, data, margin, level, looks))
+            comparable = (cell.group, cell.kernel, cell.compiled) == (base.group, base.kernel, base.compiled)
+            if comparable and cell.variant in names[1:]:
+                found = contrasts(rounds.get(cell.group, ()), [cell.id], base.id).get(cell.id)
+                rows.append(_arm(cell, base, found, margin, level, looks))
     if not rows or not any(math.isfinite(r.estimate) for r in rows):
         raise AttnbenchError(f"arms are compared over rounds that both were in; {run.folder} has none of {names}")
     notes = [] if looks == 1 else [f"the run could end at {looks} looks; each interval and p allows for it"]
-    return _judged(f"arms of run {run.id}, against {names[0]}", "rounds", level, margin, rows, notes)
+    return _judged(
+        f"arms of run {run.id} on {run.facts.machine}, against {names[0]}", "rounds", level, margin, rows, notes
+    )
 
 
 def compare_runs(
@@ -127,7 +130,8 @@ def compare_runs(
     notes, differ = _between(first, second)
     if differ and not across_machines:
         raise AttnbenchError(
-            f"times are compared on one machine alone; {first.folder} and {second.folder} differ in "
+            f"times are compared on one machine alone; {first.folder} ({first.facts.machine}) and "
+            f"{second.folder} ({second.facts.machine}) are not known to be of one: "
             f"{'; '.join(differ)}; --allow-cross-machine compares the ratios to the reference instead"
         )
     if differ:
@@ -155,22 +159,26 @@ def compare_runs(
         alone = len({c.id for c in run.cells} - {c.id for c in other.cells})
         if alone:
             notes.append(f"{alone} cell{'s are' if alone > 1 else ' is'} in {run.folder} alone")
-    found = _judged(f"run {second.id} against run {first.id}", by, level, margin, rows, notes)
+    where = first.facts.machine if not differ else f"{second.facts.machine} and {first.facts.machine}"
+    title = f"run {second.id} against run {first.id}, on {where}"
+    found = _judged(title, by, level, margin, rows, notes)
     return replace(found, notes=(*found.notes, *_drift(found, reference)))
 
 
-def _arm(cell: Cell, base: Cell, data: list[list[float]], margin: float, level: float, looks: int) -> Row:
+def _arm(cell: Cell, base: Cell, found: Contrast | None, margin: float, level: float, looks: int) -> Row:
     row = Row(variant=cell.variant, against=base.variant, conditions=cell.conditions(), cell=cell.id)
-    if not data:
+    if found is None:
         return replace(row, reason="no round has both")
-    found = statistics.ratio(data, 1 - (1 - level) / looks)
-    over = f"{found.rounds} rounds in {found.processes} process{'es' if found.processes > 1 else ''}, unit {found.unit}"
-    near = 1 / (1 + margin) < found.estimate < 1 + margin
-    outside = max(statistics.ratio_p(data, side * math.log1p(margin)) for side in (-1, 1))
+    rule = Rule(looks=tuple(range(1, looks + 1)), target=1.0, budget_s=1.0, level=level)
+    interval = found.interval(rule.level_at_a_look)
+    paid = (1 - level) / (1 - rule.level_at_a_look)  # what the interim looks cost a p-value
+    over = f"{found.rounds} rounds in {found.processes} process{'es' if found.processes > 1 else ''}"
+    near = 1 / (1 + margin) < found.ratio < 1 + margin
+    outside = max(found.p(side * math.log1p(margin)) for side in (-1, 1))
     return replace(
-        row, estimate=found.estimate, low=found.low, high=found.high, basis=over,
-        p=min(1.0, looks * statistics.ratio_p(data)), p_equivalent=min(1.0, looks * outside) if near else 1.0,
-        reason="" if math.isfinite(found.high) else f"{found.rounds} rounds are too few for an interval",
+        row, estimate=found.ratio, low=interval.low, high=interval.high, basis=over,
+        p=min(1.0, paid * found.p()), p_equivalent=min(1.0, paid * outside) if near else 1.0,
+        reason="" if math.isfinite(interval.high) else "one round is too few for an interval",
     )  # fmt: skip
 
 
@@ -192,7 +200,7 @@ def _across(cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin
 
 
 def _judged(title: str, by: By, level: float, margin: float, rows: Sequence[Row], notes: Sequence[str]) -> Comparison:
-    """Holm's rule over the table, for the two questions apart; then a verdict for each row."""
+    """Holm's rule over the table, for each of the two questions; then a verdict for each row."""
     tested = [r for r in rows if math.isfinite(r.high)]
     same = dict(zip(map(id, tested), statistics.holm([r.p for r in tested]), strict=True))
     near = dict(zip(map(id, tested), statistics.holm([r.p_equivalent for r in tested]), strict=True))
@@ -217,23 +225,19 @@ def _process_values(rounds: Sequence[Round], cell: Cell, base: Cell | None, by: 
 
 
 def _between(first: Run, second: Run) -> tuple[list[str], list[str]]:
-    """Notes on what else differs between two runs; the fields in which their machines do."""
-    machines = [run.facts.get("environment") or {} for run in (first, second)]
-    for run, machine in zip((first, second), machines, strict=True):
-        if not machine.get("fingerprint"):
-            raise AttnbenchError(f"runs are compared by the machine that each names; {run.folder} names none")
+    """Notes on what else differs between two runs; what makes their machines two, each reason with both values."""
     notes = []
-    if machines[0].get("host") != machines[1].get("host"):
+    if first.facts.environment.host != second.facts.environment.host:
         notes.append("two hosts of the same kind: what distinguishes them is part of the difference")
-    protocols = [run.facts.get("protocol") or {} for run in (first, second)]
-    for name in sorted({*protocols[0], *protocols[1]} - {"meaning"}):
-        if protocols[0].get(name) != protocols[1].get(name):
-            notes.append(f"protocols differ in {name}: {protocols[0].get(name)!r} against {protocols[1].get(name)!r}")
-    return notes, differences(machines[0]["fingerprint"], machines[1]["fingerprint"])
+    mine, yours = first.facts.protocol, second.facts.protocol
+    for name in sorted({*mine, *yours} - {"meaning"}):
+        if mine.get(name) != yours.get(name):
+            notes.append(f"protocols differ in {name}: {mine.get(name)!r} against {yours.get(name)!r}")
+    return notes, same_machine(machine_of(first), machine_of(second))
 
 
 def _reference(first: Run, second: Run, by: By) -> str:
-    names = [str(run.facts["sweep"]["reference"]) for run in (first, second)]
+    names = [run.facts.reference for run in (first, second)]
     if by == "ratio" and (names[0] != names[1] or names[0] == "none"):
         raise AttnbenchError(
             f"ratios are compared to one reference; {first.folder} has {names[0]}, {second.folder} has {names[1]}"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
-from attnbench.analysis import statistics
+from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
 from attnbench.analysis.stopping import Rule
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
 from attnbench.results import flags as validity
-from attnbench.results.events import Ceilings, Count, Dropped, Round, Trial
+from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial
 from attnbench.results.record import Record
 
+WIDE = 2.0  # times the median half-width of the comparison group
+WIDE_AT_LEAST = 0.01  # narrower intervals are never called wide
 LAUNCH_BOUND = 0.8  # of a call's time on the device: what the host took to queue it
 
 
@@ -23,12 +25,13 @@ class GroupData:
     """All that is known of one comparison group.
 
     Attributes:
-        trials: by cell id. `counts`: by count key. `dropped`: by cell id.
+        trials: by cell id. `probes`: by cell id and what was looked at. `counts`: by count key. `dropped`: by cell id.
         rounds: in order. `ceilings`: of the device, as measured.
         resumed: some rounds are of an earlier session.
     """
 
     trials: dict[str, Trial] = field(default_factory=dict)
+    probes: dict[tuple[str, str], Probe] = field(default_factory=dict)
     counts: dict[str, Count] = field(default_factory=dict)
     dropped: dict[str, Dropped] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
@@ -38,9 +41,8 @@ class GroupData:
 
 def rule_of(protocol: Protocol, arms: int) -> Rule:
     """The stopping rule of a group of `arms`; the budget is theirs together."""
-    return Rule(
-        looks=protocol.looks, target=protocol.target, budget_s=protocol.budget_s * max(arms, 1), level=protocol.level
-    )
+    budget_s = protocol.budget_s * max(arms, 1)
+    return Rule(looks=protocol.for_arms(arms).looks, target=protocol.target, budget_s=budget_s, level=protocol.level)
 
 
 def reference_of(cells: Sequence[Cell], reference: str) -> Cell | None:
@@ -68,17 +70,22 @@ def log_speeds(rounds: Iterable[Round], arm: str) -> list[list[float]]:
     return list(by_process.values())
 
 
+def arm_contrasts(data: GroupData, cells: Sequence[Cell], reference: Cell | None) -> dict[str, Contrast]:
+    """Each arm's contrast with the reference (without one: its log speed), by cell id."""
+    if reference is not None:
+        return contrasts(data.rounds, [c.id for c in cells], reference.id)
+    alone = {cell.id: log_speed(data.rounds, cell.id) for cell in cells}
+    return {cell: contrast for cell, contrast in alone.items() if contrast is not None}
+
+
 def half_widths(data: GroupData, cells: Sequence[Cell], reference: Cell | None, level: float) -> dict[str, float]:
-    """Relative half-width of each arm's ratio (without a reference: of its time), by name."""
-    widths: dict[str, float] = {}
-    for cell in cells:
-        if reference is not None and cell.id == reference.id:
-            continue
-        logs = log_ratios(data.rounds, cell.id, reference.id) if reference else log_speeds(data.rounds, cell.id)
-        if logs:
-            name = f"{cell.variant} ({cell.kernel}{' compiled' if cell.compiled else ''})"
-            widths[name] = statistics.ratio(logs, level).half_width
-    return widths
+    """Relative half-width of each arm's ratio (without a reference: of its speed), by name."""
+    found = arm_contrasts(data, cells, reference)
+    return {
+        f"{c.variant} ({c.kernel}{' compiled' if c.compiled else ''})": found[c.id].interval(level).half_width
+        for c in cells
+        if c.id in found
+    }
 
 
 def summarize(
@@ -86,7 +93,21 @@ def summarize(
 ) -> list[Record]:
     """One record for each cell of a group whose timing has ended."""
     level = rule_of(protocol, len(cells)).level_at_a_look
-    return [_record(data, cell, protocol, level, reference, stopped, run_id) for cell in cells]
+    alive = [c for c in cells if c.id not in data.dropped]
+    against = arm_contrasts(data, alive, reference) if reference else {}
+    records = [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
+    widths = [w for c in against.values() if math.isfinite(w := c.interval(level).half_width)]
+    return [_flag_wide(record, median(widths)) if widths else record for record in records]
+
+
+def _flag_wide(record: Record, usual: float) -> Record:
+    """The flag `wide` for a ratio whose interval is far wider than its neighbours'."""
+    v = record.values
+    if not {"ratio_low", "ratio_high", "ratio_to_reference"} <= set(v):
+        return record
+    width = (v["ratio_high"] - v["ratio_low"]) / 2 / v["ratio_to_reference"]
+    unusual = width > max(WIDE * usual, WIDE_AT_LEAST)
+    return replace(record, flags=(*record.flags, "wide")) if unusual else record
 
 
 def untimed(
@@ -98,6 +119,10 @@ def untimed(
     if trial:
         values = {**trial.values, **values}
         words = {**words, "kernel_ran": trial.kernel_ran, "device_name": trial.device_name}
+        flags += ["fused_in_eager"] if cell.kernel == "eager" and validity.ran_fused(trial.kernel_ran) else []
+    for (probed, _), probe in data.probes.items():
+        if probed == cell.id:
+            values, words = {**values, **probe.values}, {**words, **probe.words}
     return Record(
         cell=cell, outcome=outcome, reason=reason, values=values, flags=tuple(flags), words=words,
         protocol=protocol.name, run_id=run_id,
@@ -105,8 +130,9 @@ def untimed(
 
 
 def _record(
-    data: GroupData, cell: Cell, protocol: Protocol, level: float, reference: Cell | None, stopped: str, run_id: str
-) -> Record:
+    data: GroupData, cell: Cell, protocol: Protocol, level: float, reference: Cell | None, against: Contrast | None,
+    stopped: str, run_id: str,
+) -> Record:  # fmt: skip
     lost = data.dropped.get(cell.id)
     if lost:
         return untimed(data, cell, protocol, run_id, lost.outcome, lost.reason)
@@ -119,18 +145,27 @@ def _record(
     words = {**base.words, "stopped": stopped}
     if reference is not None:
         words["reference"] = reference.variant
-        values |= _ratio(data, cell, reference, protocol, level, flags)
+        values |= _ratio(data, cell, reference, against, level, flags)
     elif len({r.process for r in mine}) == 1:
         flags.append("one_process")
     turns = [turn for r in mine for turn in r.of(cell.id)]
     queued = [turn.queue_s for turn in turns if math.isfinite(turn.queue_s)]
     if cell.device != "cpu" and queued and median(queued) > LAUNCH_BOUND * values["latency_s"]:
         flags.append("launch_bound")
-    peak = data.ceilings.macs_per_s if data.ceilings else None
+    peak = data.ceilings.peak_macs_per_s if data.ceilings else None
     if peak and "macs" in values and cell.pass_ == "forward":
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
+        flags += ["above_roofline"] if values["roofline_share"] > 1 else []
     flags += ["resumed"] if data.resumed else []
-    flags += validity.flags([turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)])
+    canary_s = validity.usual_canary_s([turn.conditions for r in data.rounds for turn in r.turns])
+    words_of_turns, disturbed = validity.flags(
+        [turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)], canary_s
+    )
+    flags += words_of_turns
+    values["disturbed_turns"] = disturbed
+    values["retaken_turns"] = sum(turn.retaken for turn in turns)
+    if values.get("round_sd", 0.0) > validity.NOISY:
+        flags.append("noisy")
     return Record(
         cell=cell, outcome="ok", values=values, flags=tuple(dict.fromkeys(flags)), words=words,
         protocol=protocol.name, run_id=run_id,
@@ -150,51 +185,42 @@ def _latency(
         values["throughput_img_per_s"] = cell.batch / values["latency_s"]
         flags.append("no_interval")
         return values
-    times = [r.log_time(cell.id) for r in mine]
-    interval = statistics.median_interval([math.exp(t) for t in times if t is not None], level)
-    low, high = interval.low, interval.high
-    between = statistics.ratio(log_speeds(mine, cell.id), level)
-    if between.unit == "process":
-        low, high = min(low, 1 / between.high), max(high, 1 / between.low)
-    if between.processes_differ:
-        flags.append("processes_differ")
-    values |= {"latency_s": interval.estimate, "throughput_img_per_s": cell.batch / interval.estimate}
-    if low > 0 and math.isfinite(high):
-        values |= {"latency_low_s": low, "latency_high_s": high}
-        values |= {"throughput_low": cell.batch / high, "throughput_high": cell.batch / low}
-    if len(mine) < protocol.looks[0]:
+    speed = log_speed(mine, cell.id)
+    assert speed is not None
+    interval = speed.interval(level)
+    values |= {"latency_s": 1 / interval.estimate, "throughput_img_per_s": cell.batch * interval.estimate}
+    if interval.low > 0 and math.isfinite(interval.high):
+        values |= {"latency_low_s": 1 / interval.high, "latency_high_s": 1 / interval.low}
+        values |= {"throughput_low": cell.batch * interval.low, "throughput_high": cell.batch * interval.high}
+    if len({r.process for r in mine}) < protocol.looks[0]:
         flags.append("few_rounds")
-    if math.isfinite(between.round_sd):
-        values["round_sd"] = between.round_sd
+    if math.isfinite(speed.expected_sd):
+        values["round_sd"] = speed.expected_sd * math.sqrt(len(mine) / speed.units)
     return values
 
 
 def _ratio(
-    data: GroupData, cell: Cell, reference: Cell, protocol: Protocol, level: float, flags: list[str]
+    data: GroupData, cell: Cell, reference: Cell, against: Contrast | None, level: float, flags: list[str]
 ) -> dict[str, float | int]:
     if cell.id == reference.id:
         return {"ratio_to_reference": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
-    logs = log_ratios(data.rounds, cell.id, reference.id)
-    if not logs:
+    if against is None:
         return {}
-    if sum(map(len, logs)) == 1:
-        block = data.rounds[0]
+    if against.rounds == 1:
+        block = next(r for r in data.rounds if r.of(cell.id) and r.of(reference.id))
         base, mine = (fmean(block.of(c.id)[0].calls_s) for c in (reference, cell))
         return {"ratio_to_reference": base / mine}
-    r = statistics.ratio(logs, level)
-    values: dict[str, float | int] = {"ratio_to_reference": r.estimate}
-    if math.isfinite(r.low) and math.isfinite(r.high):
-        values |= {"ratio_low": r.low, "ratio_high": r.high}
-    if math.isfinite(r.process_sd):
-        values["process_sd"] = r.process_sd
-    if r.processes_differ:
+    interval = against.interval(level)
+    values: dict[str, float | int] = {"ratio_to_reference": interval.estimate, "ratio_rounds": against.rounds}
+    if interval.low > 0 and math.isfinite(interval.high):
+        values |= {"ratio_low": interval.low, "ratio_high": interval.high}
+        values |= {"ratio_error": against.error, "ratio_df": against.df}
+    if against.processes > 1:
+        values["process_sd"] = against.process_sd
+    if against.processes_differ:
         flags.append("processes_differ")
-    elif "processes_differ" in flags:
-        flags.remove("processes_differ")  # they differ in speed, not in the ratio
-    if r.processes == 1:
+    if against.processes == 1:
         flags.append("one_process")
-    if r.half_width > protocol.target:
-        flags.append("wide")
     return values
 
 

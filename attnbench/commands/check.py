@@ -24,8 +24,8 @@ _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>\w+))?(?P<settings>\[.*\])?")
 @click.argument("names", nargs=-1, metavar="NAME | FILE.py[:CLASS] ...")
 @click.option("--all", "every", is_flag=True, help="Every registered layer.")
 @click.option("--against", help="A mechanism that must take the same weights and give the same output.")
-@click.option("--no-compile", "eager", is_flag=True, help="Leave out what compiles: seconds instead of a minute.")
-@click.option("--dim", type=click.IntRange(1), help="Channels; by default the smallest width that is served.")
+@click.option("--no-compile", "eager", is_flag=True, help="Skip the checks that compile: seconds instead of a minute.")
+@click.option("--dim", type=click.IntRange(1), help="Channels; by default the smallest width that works.")
 @click.option("--heads", type=click.IntRange(1), help="Attention heads; goes with --dim.")
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file that declares mechanisms.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
@@ -39,7 +39,7 @@ def command(
     plugins: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Test mechanisms against the contract that docs/adding-a-mechanism.md states.
+    """Test mechanisms against the contract in docs/adding-a-mechanism.md.
 
     NAME is a registered name or a variant such as 'hilo[alpha=0.5]'; FILE.py[:CLASS] is a file with a class that
     @mechanism decorates. Ends with 1 when something fails.
@@ -55,8 +55,9 @@ def command(
 
     if bool(names) == every:
         raise AttnbenchError("check takes names or --all; for example: attnbench check hilo")
-    if (dim is None) != (heads is None) or (dim and heads and dim % heads):
-        raise AttnbenchError(f"--dim and --heads go together and heads must divide dim; got {dim} and {heads}")
+    if (dim is None) != (heads is None):
+        given, missing = ("--dim", "--heads") if heads is None else ("--heads", "--dim")
+        raise AttnbenchError(f"--dim and --heads go together; got {given} alone; give {missing} too")
     files = [m["path"] for m in map(_FILE.fullmatch, names) if m]
     known = registry.load([*plugins, *dict.fromkeys(files)])
     for problem in known.problems:
@@ -65,12 +66,12 @@ def command(
         click.echo(f"warning: {problem}", err=True)
     variants = [parse_variant(name) for name in known.names("layer")] if every else [_variant(known, n) for n in names]
     other = known.check(_variant(known, against)) if against else None
-    torch.set_num_threads(1)  # layers of this size lose by more
+    torch.set_num_threads(1)  # more threads slow layers of this size down
     reports = []
     for variant in variants:
         backend = None if eager else "inductor"
         subject = Subject(known, variant, backend=backend, against=other, dim=dim or 0, heads=heads or 0)
-        with contextlib.redirect_stdout(sys.stderr):  # what a mechanism prints is no result
+        with contextlib.redirect_stdout(sys.stderr):  # what a mechanism prints is not a result
             reports.append(examine(subject))
         if not as_json:
             _print(reports[-1])

@@ -26,20 +26,23 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     Only evidence of the same kind decides a claim: a claim about GPUs needs a GPU, a claim about counts needs no
     special machine. An undecided claim prints the reason and the command that would decide it.
     """
-    from attnbench import published
     from attnbench.errors import AttnbenchError
+    from attnbench.published.claims import claims as ledger
     from attnbench.report import claims
     from attnbench.report.evidence import gather, stored
     from attnbench.report.write import text_of
 
-    known = [str(c["id"]) for c in published.claims()]
+    known = [claim.id for claim in ledger()]
     if only and only not in known:
         import difflib
 
         near = difflib.get_close_matches(only, known, n=3)
         nearest = ", ".join(near) or "none; `attnbench claims` lists all"
         raise AttnbenchError(f"--claim must be the id of a claim; got {only!r}; nearest: {nearest}")
-    judged = claims.judge(gather(runs or stored()))
+    evidence = gather(runs or stored())
+    for line in evidence.apart:
+        click.echo(f"warning: {line}", err=True)
+    judged = claims.judge(evidence)
     shown = [j for j in judged if (not verdict or j.verdict == verdict) and (not only or j.id == only)]
     if form == "text":
         for judgement in shown:
@@ -68,6 +71,6 @@ def _line(judgement: object, *, full: bool) -> str:
         words.append(j.reason)
     line = "; ".join(words)
     if full:
-        parts = (j.claim["statement"], details(j), j.command and f"decided by: {j.command}")
+        parts = (j.claim.statement, details(j), j.command and f"decided by: {j.command}")
         line += "".join(f"\n  {part}" for part in parts if part)
     return line

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from attnbench.machine.devices import Device
+    from attnbench.machine.environment import Code, Cpu, Environment
+    from attnbench.machine.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceCheck:
+    """Whether a matrix product runs on a device, in which precisions; `reason`: why fp32 fails, empty if it works."""
+
+    name: str = ""
+    title: str = ""
+    works: bool = False
+    precisions: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What `doctor` prints; its fields are the keys of --json."""
+
+    environment: Environment
+    devices: tuple[DeviceCheck, ...]
+    disturbances: tuple[str, ...]
+    selftest: dict[str, Any] | None = None
 
 
 @click.command("doctor")
@@ -16,39 +44,38 @@ def command(as_json: bool) -> int:
     from attnbench.machine.devices import present
     from attnbench.machine.disturbances import disturbances
     from attnbench.machine.environment import describe
+    from attnbench.results.lines import encode
     from attnbench.selftest import stored
 
-    report = {
-        "environment": describe(present()),
-        "devices": _devices(),
-        "disturbances": disturbances(),
-        "selftest": stored.latest(),
-    }
+    report = Report(
+        environment=describe(present()),
+        devices=tuple(_devices()),
+        disturbances=tuple(disturbances()),
+        selftest=stored.latest(),
+    )
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(encode(report)))
     else:
         _print(report)
     return 0
 
 
-def _devices() -> list[dict[str, Any]]:
-    """One row for each device, and for each kind that is absent: does a matrix product run on it, and if not, why."""
+def _devices() -> Iterator[DeviceCheck]:
+    """One for each device, and for each kind that is absent."""
     from attnbench.errors import AttnbenchError
     from attnbench.machine.devices import kinds, open_device, present
 
     devices = present()
-    rows = []
     for name in [*devices, *(kind for kind in kinds() if not any(n.partition(":")[0] == kind for n in devices))]:
         try:
             device = open_device(name)
-            rows.append({"name": name, "title": device.title(), **_try(device)})
+            yield dataclasses.replace(_try(device), name=name, title=device.title())
         except AttnbenchError as error:
-            rows.append({"name": name, "title": "", "works": False, "precisions": [], "reason": str(error)})
-    return rows
+            yield DeviceCheck(name=name, reason=str(error))
 
 
-def _try(device: Any) -> dict[str, Any]:
-    """Run a small matrix product in every precision; `reason` says why fp32 fails, empty where it works."""
+def _try(device: Device) -> DeviceCheck:
+    """Run a small matrix product in every precision."""
     import torch
 
     from attnbench.planning.sweep import PRECISIONS
@@ -62,69 +89,94 @@ def _try(device: Any) -> dict[str, Any]:
             working.append(precision)
         except (RuntimeError, ValueError) as error:
             reasons[precision] = str(error).splitlines()[0]
-    return {"works": "fp32" in working, "precisions": working, "reason": reasons.get("fp32", "")}
+    usual = PRECISIONS[0]
+    return DeviceCheck(works=usual in working, precisions=tuple(working), reason=reasons.get(usual, ""))
 
 
-def _print(report: Mapping[str, Any]) -> None:
+def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
     table = Table.grid(padding=(0, 2))
-    for name, value in _lines(report["environment"]):
+    for name, value in _lines(report.environment):
         table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
     console.print(table)
     console.print()
-    for row in report["devices"]:
-        words = f"works in {', '.join(row['precisions'])}" if row["works"] else f"does not work: {row['reason']}"
-        console.print(
-            Text(
-                f"{row['name']:8}{row['title']}{': ' if row['title'] else ''}{words}",
-                style="" if row["works"] else "dim",
-            ),
-            soft_wrap=True,
-        )
+    for row in report.devices:
+        words = f"works in {', '.join(row.precisions)}" if row.works else f"does not work: {row.reason}"
+        line = f"{row.name:8}{row.title}{': ' if row.title else ''}{words}"
+        console.print(Text(line, style="" if row.works else "dim"), soft_wrap=True)
     console.print()
-    if not report["disturbances"]:
+    if not report.disturbances:
         console.print(Text("no disturbance found"))
-    for line in report["disturbances"]:
+    for line in report.disturbances:
         console.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
-    if report["selftest"]:
+    if report.selftest:
         from attnbench.selftest import stored
 
-        tested = report["selftest"]
+        tested = report.selftest
         console.print(Text(f"self-test of {tested['created']}: {stored.sentence(tested)}"), soft_wrap=True)
 
 
-def _lines(e: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    cpu, memory, torch = e["cpu"], e["memory"], e["torch"]
-    yield "attnbench", _commit(e["versions"].get("attnbench", "not installed"), e["code"])
-    yield "system", ", ".join(filter(None, [e["distribution"] or e["os"], e["kernel"], e["architecture"], e["libc"]]))
-    cores = f" on {cpu['usable_cores']} cores" if cpu["usable_cores"] else ""
-    quota = f", quota {cpu['quota']:g}" if cpu["quota"] is not None else ""
-    yield "cpu", f"{cpu['model']}: {cpu['usable']} of {cpu['logical']} CPUs{cores}{quota}"
-    yield "threads", str(e["threads"])
-    limit = f", limited to {memory['limit_bytes'] / 2**30:.1f}" if memory["limit_bytes"] is not None else ""
-    yield "memory", f"{memory['total_bytes'] / 2**30:.1f} GiB{limit}"
-    yield "clock", f"governor {cpu['governor'] or 'unknown'}, SMT {cpu['smt'] or 'unknown'}"
-    yield "runs on", "a container" if e["container"] else "a virtual machine" if cpu["hypervisor"] else "bare metal"
-    yield "python", e["python"]
-    built = [f"CUDA {torch['cuda']}" if torch["cuda"] else "no CUDA", f"oneDNN {torch.get('onednn', 'absent')}"]
-    yield "torch", f"{torch['version']} ({', '.join([*built, torch['cpu_capability']])})"
-    yield "packages", ", ".join(f"{k} {v}" for k, v in e["versions"].items() if k not in ("attnbench", "torch"))
-    for name, facts in e["gpus"].items():
-        yield (
-            name,
-            ", ".join(
-                f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()
-            ),
-        )
-    if e["variables"]:
-        yield "variables", " ".join(f"{k}={v}" for k, v in e["variables"].items())
+def _lines(e: Environment) -> Iterator[tuple[str, str]]:
+    cpu, memory, torch = e.cpu, e.memory, e.torch
+    yield "machine", e.machine_label
+    yield "attnbench", _commit(e.versions.get("attnbench", "not installed"), e.code)
+    yield "system", ", ".join(filter(None, [e.distribution or e.os, e.kernel, e.architecture, e.libc]))
+    cores = f" on {cpu.usable_cores} physical cores" if cpu.usable_cores else ""
+    quota = f", quota {cpu.quota:g}" if cpu.quota is not None else ""
+    yield "cpu", f"{cpu.model}: {cpu.usable} of {cpu.logical} CPUs{cores}{quota}"
+    yield "identity", ", ".join(_identity(e.fingerprint))
+    yield "numa", _numa(cpu)
+    yield "threads", str(e.threads)
+    limit = f", limited to {memory.limit_bytes / 2**30:.1f}" if memory.limit_bytes is not None else ""
+    yield "memory", f"{memory.total_bytes / 2**30:.1f} GiB{limit}"
+    turbo = {True: "on", False: "off", None: "unknown"}[cpu.turbo]
+    yield "clock", f"governor {cpu.governor or 'unknown'}, turbo {turbo}, SMT {cpu.smt or 'unknown'}"
+    yield "runs on", "a container" if e.container else "a virtual machine" if cpu.hypervisor else "bare metal"
+    yield "python", e.python
+    built = [f"CUDA {torch.cuda}" if torch.cuda else "no CUDA", f"oneDNN {torch.onednn or 'absent'}"]
+    yield "torch", f"{torch.version} ({', '.join([*built, torch.cpu_capability])})"
+    yield "packages", ", ".join(f"{k} {v}" for k, v in e.versions.items() if k not in ("attnbench", "torch"))
+    for name, gpu in e.gpus.items():
+        yield name, ", ".join(_filled(gpu))
+    if e.variables:
+        yield "variables", " ".join(f"{k}={v}" for k, v in e.variables.items())
 
 
-def _commit(version: str, code: Mapping[str, Any]) -> str:
-    if not code:
+def _identity(found: Fingerprint) -> Iterator[str]:
+    """What identifies the processor, as far as the system provides it."""
+    if found.family is not None:
+        yield f"{found.vendor} family {found.family} model {found.model}"
+    if found.stepping:
+        yield f"stepping {found.stepping}"
+    if found.microcode:
+        yield f"microcode {found.microcode}"
+    for level, size in found.cache_bytes.items():
+        yield f"{level} {size >> 10} KiB"
+    if found.isa_sha256:
+        yield f"ISA flags {found.isa_sha256[:12]}"
+
+
+def _numa(cpu: Cpu) -> str:
+    count = len(cpu.numa_nodes)
+    if not count:
+        return "unknown"
+    nodes = "; ".join(f"node {number}: CPUs {cpus or 'none'}" for number, cpus in enumerate(cpu.numa_nodes))
+    return f"{count} node{'s' if count > 1 else ''} ({nodes})"
+
+
+def _filled(values: Any) -> Iterator[str]:
+    """The fields of a dataclass that are known, with their names."""
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        if value not in ("", None):
+            yield f"{field.name} {value:g}" if isinstance(value, float) else f"{field.name} {value}"
+
+
+def _commit(version: str, code: Code) -> str:
+    if not code.commit:
         return version
-    return f"{version}, commit {code['commit'][:12]}{', with uncommitted changes' if code['dirty'] else ''}"
+    return f"{version}, commit {code.commit[:12]}{', with uncommitted changes' if code.dirty else ''}"

@@ -15,10 +15,13 @@ from attnbench.errors import AttnbenchError
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False), help="The file to write. [stdout]")
 def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
-    """Write the records of RUN..., one row per cell; docs/glossary.md describes the columns."""
-    from attnbench.results.store import load
+    """Write the records of RUN..., one row per cell; docs/records.md explains the columns."""
+    from attnbench.analysis.machines import label_machines, machine_of
+    from attnbench.results.store import load, open_run
 
     table = load(*runs)
+    for line in label_machines([machine_of(open_run(run)) for run in runs])[1] if len(runs) > 1 else ():
+        click.echo(f"warning: {line}; the column run_id distinguishes the rows", err=True)
     try:
         if form == "parquet":
             if out is None:

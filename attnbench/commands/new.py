@@ -1,4 +1,4 @@
-"""`attnbench new`: a file with a mechanism that passes `attnbench check`, to be changed into yours."""
+"""`attnbench new`: a file with a mechanism that passes `attnbench check`, as a start for your own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Cost    multiply-accumulates per image: 4 N C^2 + 2 N^2 C
 
 from torch import Tensor, nn
 
-from attnbench import Size, mechanism
+from attnbench.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 
 
@@ -31,9 +31,9 @@ def macs(size: Size) -> int:
     return 4 * N * C**2 + 2 * N**2 * C
 
 
-def declines(size: Size) -> str | None:
-    """Say why a size cannot be served, or return None."""
-    return f"heads must divide dim; got heads={{size.heads}}, dim={{size.dim}}" if size.dim % size.heads else None
+def refuses(scale: float) -> str | None:
+    """Why the layer cannot be built with these values, or None; takes any of dim, heads, grid, stride and settings."""
+    return f"scale must be positive; got scale={{scale}}" if scale <= 0 else None
 
 
 @mechanism(
@@ -41,15 +41,13 @@ def declines(size: Size) -> str | None:
     title="softmax attention with a scale of its own",
     defaults={{"scale": 1.0}},
     macs=macs,
-    declines=declines,
+    refuses=refuses,
     kernels=("eager", "sdpa"),
     reach="global",
     growth="quadratic",
 )
-class {title}(nn.Module):
+class {title}(ReadsKernel, nn.Module):
     """Map [B,H,W,C] to [B,H,W,C]."""
-
-    kernel = "eager"
 
     def __init__(self, dim: int, heads: int, *, scale: float) -> None:
         super().__init__()
@@ -70,7 +68,7 @@ class {title}(nn.Module):
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write; NAME.py unless given.")
 def command(name: str, out: Path | None) -> int:
-    """Write a file with a mechanism called NAME that passes `attnbench check`, to be changed into yours."""
+    """Write a file with a mechanism called NAME that passes `attnbench check`, as a start for your own."""
     if not name.isidentifier() or keyword.iskeyword(name):
         raise AttnbenchError(f"a mechanism's name must be an identifier; got {name!r}; for example my_attention")
     from attnbench import registry

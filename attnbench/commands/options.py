@@ -15,7 +15,7 @@ import click
 from attnbench.errors import AttnbenchError
 from attnbench.planning import protocol
 from attnbench.planning.sizes import size_bytes
-from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, PASSES, PRECISIONS, Sweep
+from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, PASSES, PRECISIONS, PROBES, Sweep
 from attnbench.registry.variant import parse_value, split_list
 
 
@@ -103,6 +103,7 @@ _READ: dict[str, Callable[[str], Any]] = {
 }
 _FIELD = {"pass": "pass_"}
 _NUMBERS = {"rounds": int, "processes": int, "calls": int, "target": float, "budget": float, "timeout": float}
+_SWITCHES = ("strict", "cold")
 _NUMBER_FIELD = {"budget": "budget_s", "timeout": "timeout_s"}
 
 
@@ -125,7 +126,7 @@ _OPTIONS = (
     click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
     click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
     click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
-    click.option("--measure", metavar="LIST", help=f"{', '.join(MEASURES)}. [all]"),
+    click.option("--measure", metavar="LIST", help=f"{', '.join((*MEASURES, *PROBES))}. [{','.join(MEASURES)}]"),
     click.option("--protocol", metavar="NAME", help=f"{', '.join(protocol.PROTOCOLS)}. [standard]"),
     click.option("--rounds", type=int, help="Rounds, instead of the protocol's."),
     click.option("--processes", type=int, help="Timing processes, instead of the protocol's."),
@@ -133,6 +134,8 @@ _OPTIONS = (
     click.option("--target", type=float, help="Relative half-width at which timing stops, e.g. 0.02."),
     click.option("--budget", type=float, help="Seconds of timing per arm and group."),
     click.option("--timeout", type=float, help="Seconds that one arm's trial may take."),
+    click.option("--strict", is_flag=True, default=None, help="Take a turn again that something disturbed."),
+    click.option("--cold", is_flag=True, default=None, help="Flush the caches before each timed call."),
     click.option("--memory-limit", metavar="SIZE", help="Memory that a trial on the CPU may use: 2GiB. [free memory]"),
     click.option("--weights", type=click.Path(), help="A checkpoint file for the backbone."),
     click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable."),
@@ -174,7 +177,7 @@ def read_sweep_file(path: Path) -> dict[str, Any]:
         raise AttnbenchError(f"--sweep must be a TOML file; {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AttnbenchError(f"--sweep must be a TOML file; {path} is not valid TOML: {error}") from error
-    known = {*_READ, *_NUMBERS, "set", "plugin", "suite", "memory-limit"}
+    known = {*_READ, *_NUMBERS, *_SWITCHES, "set", "plugin", "suite", "memory-limit"}
     unknown = [key for key in data if key.replace("_", "-") not in {k.replace("_", "-") for k in known}]
     if unknown:
         raise AttnbenchError(
@@ -190,6 +193,10 @@ def read_sweep_file(path: Path) -> dict[str, Any]:
             given["settings"] = tuple(f"{k}={_list_text(v)}" for k, v in _flat(value))
         elif key == "plugin":
             given["plugins"] = tuple(value) if isinstance(value, list) else (value,)
+        elif key in _SWITCHES:
+            if not isinstance(value, bool):
+                raise AttnbenchError(f"{key} must be true or false; got {value!r} in {path}")
+            given[key] = value
         elif key in _NUMBERS:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise AttnbenchError(f"{key} must be a number; got {value!r} in {path}")
@@ -216,6 +223,9 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
             if value <= 0:
                 raise AttnbenchError(f"{key} must be above 0; got {value}")
             overrides.append(("looks", (value,)) if key == "rounds" else (_NUMBER_FIELD.get(key, key), value))
+    for key in _SWITCHES:
+        if both.get(key):
+            overrides.append((key, True))
     if both.get("memory_limit"):
         overrides.append(("memory_limit", size_bytes(str(both["memory_limit"]))))
     axes["overrides"] = tuple(overrides)

@@ -45,6 +45,9 @@ def command(
         res=sizes[0], device=device, batch=batch or (8 if device.startswith("cpu") else 64), pass_=pass_, dim=dim,
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
     )  # fmt: skip
-    for answer in recommend.recommend(gather(runs or stored()), question):
+    evidence = gather(runs or stored())
+    for line in evidence.apart:
+        click.echo(f"warning: {line}", err=True)
+    for answer in recommend.recommend(evidence, question):
         for line in recommend.words(answer):
             click.echo(line)

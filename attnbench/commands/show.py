@@ -24,8 +24,7 @@ def _show_selftest(path: Path) -> int:
     from attnbench.selftest import stored
 
     data = stored.load(path)
-    machine = data["environment"]
-    click.echo(f"self-test of {data['created']}, attnbench {data['attnbench']}, {machine['cpu']['model']}")
+    click.echo(stored.heading(data))
     for line in stored.lines(data):
         click.echo(line)
     return 0
@@ -39,11 +38,11 @@ def _show_run(folder: Path) -> int:
 
     run, console = open_run(folder), open_console()
     facts = run.facts
-    console.print(Text(f"run {run.id} of {facts.get('created')}, plan {facts['plan']['hash']}"), soft_wrap=True)
-    console.print(Text(f"made by: {facts.get('command')}"), soft_wrap=True)
+    console.print(Text(f"run {run.id} of {facts.created}, plan {facts.planned.hash}"), soft_wrap=True)
+    console.print(Text(f"on {facts.machine}, made by: {facts.command}"), soft_wrap=True)
     if run.torn:
         console.print(Text(run.torn, style="yellow"))
-    print_results(run.records, console)
+    print_results(run.records, console, facts.machine)
     missing = len(run.cells) - len(run.records)
     if missing:
         remedy = "rerun the command above to resume"

@@ -1,4 +1,4 @@
-"""What `attnbench check` demands of a mechanism, built-in or a stranger's, and what each demand found."""
+"""What `attnbench check` demands of a mechanism, built-in or third-party, and the result of each check."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attnbench.conformance import behaviour, structure
-from attnbench.conformance.subject import CheckError, Finding, Note, Subject, attempt
+from attnbench.conformance.subject import CheckError, CheckResult, Note, Subject, attempt
 from attnbench.errors import AttnbenchError
 
-# In the order of a beginner's mistakes; a failure of the first leaves the others without a meaning.
+# The most frequent mistakes first; where the first check fails, the others would mean nothing.
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "shape": behaviour.form,
     "strides": behaviour.strides,
@@ -41,7 +41,7 @@ class Report:
     source: str
     dim: int
     heads: int
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
     @property
     def passed(self) -> bool:
@@ -54,12 +54,12 @@ class Report:
 
 
 def examine(subject: Subject, *, only: tuple[str, ...] = ()) -> Report:
-    """Run the checks (all, or those named in `only`) and gather what they found."""
+    """Run the checks (all, or those named in `only`) and collect their findings."""
     findings = tuple(_findings(subject, only or tuple(CHECKS)))
     return Report(str(subject.variant), subject.declaration.source, subject.dim, subject.heads, findings)
 
 
-def _findings(subject: Subject, names: tuple[str, ...]) -> Iterator[Finding]:
+def _findings(subject: Subject, names: tuple[str, ...]) -> Iterator[CheckResult]:
     for name, check in CHECKS.items():
         asked = (name != "against" or subject.against) and (name not in COMPILES or subject.backend)
         if name not in names or not asked:
@@ -70,14 +70,14 @@ def _findings(subject: Subject, names: tuple[str, ...]) -> Iterator[Finding]:
             return
 
 
-def _ask(name: str, check: Callable[[Subject], str], subject: Subject) -> Finding:
+def _ask(name: str, check: Callable[[Subject], str], subject: Subject) -> CheckResult:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with attempt("the check ended", "see the contract in docs/adding-a-mechanism.md"):
                 said = check(subject)
         except CheckError as error:
-            return Finding(name, "fail", str(error), error.remedy)
+            return CheckResult(name, "fail", str(error), error.remedy)
         except AttnbenchError as error:
-            return Finding(name, "fail", str(error), "see the contract in docs/adding-a-mechanism.md")
-    return Finding(name, "note" if isinstance(said, Note) else "pass", str(said))
+            return CheckResult(name, "fail", str(error), "see the contract in docs/adding-a-mechanism.md")
+    return CheckResult(name, "note" if isinstance(said, Note) else "pass", str(said))

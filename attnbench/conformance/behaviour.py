@@ -1,4 +1,4 @@
-"""What must hold of the output: its form, that it is a function of the image, and that ways to compute it agree."""
+"""Checks of the output: its form, that it depends on the image alone, and that all ways to compute it agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def form(s: Subject) -> str:
         first = next(iter(s.declined.items()))
         raise CheckError(
             f"it declines every grid; {text(first[0])}: {first[1]}",
-            "serve at least one of the grids, or give settings: attnbench check 'name[setting=value]'",
+            "accept at least one of the grids, or give settings: attnbench check 'name[setting=value]'",
         )
     for grid in s.grids:
         for dtype, batch in ((torch.float64, 2), (torch.float32, 1)):
@@ -35,7 +35,7 @@ def strides(s: Subject) -> str:
     for stride in (4, 8, 16, 32):
         size = s.size(PROBE, stride=stride)
         if s.registry.declines(s.variant, size) is None:
-            with attempt(f"stride {stride}", "mend the settings in per_stride, or decline the stride"):
+            with attempt(f"stride {stride}", "fix the settings in per_stride, or refuse the stride"):
                 layer = s.layer(PROBE, torch.float32, stride=stride)
             _run(s, layer, s.images(PROBE, torch.float32, batch=1), f"stride {stride}")
             served.append(str(stride))
@@ -69,14 +69,14 @@ def precision(s: Subject) -> str:
 
 
 def determinism(s: Subject) -> str:
-    """Two calls agree, calls leave no trace in the module, and a seed decides the weights."""
+    """Two calls agree, calls do not change the module, and a seed decides the weights."""
     (grid,) = s.some((9, 4))[:1]
     layer, x = s.layer(grid), s.images(grid)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     first, other, again = layer(x), layer(s.images(grid, seed=7)), layer(x)
     for name, value in layer.state_dict().items():
         if not torch.equal(value, before[name]):
-            raise CheckError(f"a call in eval mode changed {name}", "write to buffers in training alone, or not at all")
+            raise CheckError(f"a call in eval mode changed {name}", "write to buffers in training only")
     same, seeded = torch.equal(first, again), s.layer(grid).state_dict()
     if torch.equal(first, other):
         raise CheckError("two different images gave the same output", "use the input")
@@ -109,7 +109,7 @@ def batch(s: Subject) -> str:
             raise CheckError(
                 f"on {text(grid)} an image in a batch differs by {max(errors):.1e} from the image alone; "
                 f"rounding explains {bound:.1e}",
-                "let no statistic run over the batch, or declare batch_coupled with the reason",
+                "compute no statistic over the batch, or declare batch_coupled with the reason",
             )
     return f"declared coupled ({reason}); differs by {worst:.0e}" if reason else f"differs by {worst:.0e}"
 
@@ -124,7 +124,7 @@ def kernels(s: Subject) -> str:
         for grid in s.some((1, 1), PROBE, (8, 8)):
             for dtype in (torch.float64, torch.float32):
                 eager, x = s.layer(grid), s.images(grid)
-                with attempt(f"kernel {kernel} on {text(grid)}", f"mend it, or leave {kernel} out of kernels=(...)"):
+                with attempt(f"kernel {kernel} on {text(grid)}", f"fix it, or remove {kernel} from kernels=(...)"):
                     y = s.layer(grid, dtype, kernel=kernel)(x.to(dtype))
                 error, bound = difference(y, eager(x)), s.tolerance(eager, x, dtype)
                 worst = max(worst, error)
@@ -132,7 +132,7 @@ def kernels(s: Subject) -> str:
                     raise CheckError(
                         f"{kernel} differs from eager by {error:.1e} in {_name(dtype)} on {text(grid)}; rounding "
                         f"explains {bound:.1e}",
-                        f"call attend(q, k, v, bias, scale=..., kernel=self.kernel) alike, or leave {kernel} out",
+                        f"call attend(q, k, v, bias, scale=..., kernel=self.kernel) in both, or remove {kernel}",
                     )
     return f"{', '.join(others)} agree with eager to {worst:.0e}"
 
@@ -150,7 +150,7 @@ def flex(s: Subject) -> str:
         return Note(f"flex does not run here on {text(grid)}: {words_of(error)}")
     gap, bound = difference(y, eager(x)), s.tolerance(eager, x, torch.float32)
     if gap > bound:
-        raise CheckError(f"flex differs from eager by {gap:.1e}; rounding explains {bound:.1e}", "leave flex out")
+        raise CheckError(f"flex differs from eager by {gap:.1e}; rounding explains {bound:.1e}", "remove flex")
     return f"agrees with eager to {gap:.0e}"
 
 
@@ -182,7 +182,7 @@ def compiled(s: Subject) -> str:
         if error > (bound if what == "output" else 100 * bound):
             raise CheckError(
                 f"the compiled {what} differs by {error:.1e}; rounding explains {bound:.1e}",
-                "avoid what depends on memory layout or on values; try torch.compile(backend='aot_eager') to narrow it",
+                "avoid what depends on memory layout or on values; try torch.compile(backend='aot_eager') to locate it",
             )
     breaks = sum(torch._dynamo.utils.counters["graph_break"].values())
     return f"{s.backend} agrees" + (f"; {breaks} graph breaks" if breaks else ", one graph")
@@ -225,7 +225,7 @@ def autocast(s: Subject) -> str:
 
 
 def export(s: Subject) -> str:
-    """Whether torch.export takes it: recorded, not demanded."""
+    """Whether torch.export takes it: recorded, not required."""
     (grid,) = s.some((4, 6))[:1]
     try:
         torch.export.export(s.layer(grid, torch.float32), (s.images(grid, torch.float32, batch=1),))
@@ -237,7 +237,7 @@ def export(s: Subject) -> str:
 def _run(s: Subject, layer: nn.Module, x: Tensor, where: str) -> Tensor:
     kept = x.clone()
     with (
-        attempt(f"forward on {where}", "map [B,H,W,C] to [B,H,W,C] for any H and W, or decline the size"),
+        attempt(f"forward on {where}", "map [B,H,W,C] to [B,H,W,C] for any H and W, or refuse the size"),
         torch.no_grad(),
     ):
         y: Tensor = layer(x)
@@ -258,7 +258,7 @@ def _demand_form(y: Tensor, x: Tensor, where: str) -> None:
         )
     if not bool(torch.isfinite(y).all()):
         raise CheckError(
-            f"on {where} the output is not finite", "guard divisions, logarithms and rows that are masked whole"
+            f"on {where} the output is not finite", "guard divisions, logarithms and rows that are masked completely"
         )
 
 

@@ -1,4 +1,4 @@
-"""What must hold of the inside: who reaches whom, gradients, the count, the memory; and equality with a twin."""
+"""Checks of the inside: which tokens reach which, gradients, counts, memory; and equality with a reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnbench.conformance.subject import PROBE, CheckError, Grid, Note, Subject
 from attnbench.measure.flops import count, on_meta
 
 LARGE: Grid = (10, 15)  # more than one window of seven each way
-BROAD: Grid = (17, 18)  # more than one of eight, so that no parameter lies idle
+BROAD: Grid = (17, 18)  # more than one of eight, so that every parameter is used
 
 
 def reach(s: Subject) -> str:
@@ -52,7 +52,7 @@ def gradients(s: Subject) -> str:
         )
     dead = (x.grad.abs().amax(-1) == 0).nonzero().tolist()
     if dead and s.declaration.reach != "data-dependent":
-        raise CheckError(f"no gradient reaches token {tuple(dead[0][1:])} on {text(grid)}", "let every token count")
+        raise CheckError(f"no gradient reaches token {tuple(dead[0][1:])} on {text(grid)}", "use every token")
     for name, p in layer.named_parameters():
         if not p.requires_grad:
             continue
@@ -80,14 +80,14 @@ def macs(s: Subject) -> str:
         counts = count(layer, torch.empty(1, *grid, dim, device="meta"), fvcore=False)
         where = f"{text(grid)}, dim {dim}, heads {heads}"
         if counts.lower_bound and not s.declaration.notes:
-            raise CheckError(f"at {where} {counts.notes}", "say in notes={...} what the count leaves out")
+            raise CheckError(f"at {where} {counts.notes}", "say in notes={...} what the count omits")
         if formula is not None:
-            with attempt(f"macs at {where}", "mend the formula"):
+            with attempt(f"macs at {where}", "fix the formula"):
                 expected: Any = formula(size)
             if type(expected) is not int or expected != counts.macs:
                 raise CheckError(
                     f"at {where} the formula gives {expected!r}, the count {counts.macs:,}",
-                    "mend macs(size): multiply-accumulates of linear layers, convolutions and matrix products",
+                    "fix macs(size): multiply-accumulates of linear layers, convolutions and matrix products",
                 )
         said.append(f"{counts.macs:,} at {where}")
     if formula is None:
@@ -99,7 +99,7 @@ def memory(s: Subject) -> str:
     """Memory of a call against the number of tokens: the exponent of its growth, beside the declared class."""
     grids = [g for g in ((16, 32), (32, 64), (64, 64)) if s.registry.declines(s.variant, s.size(g)) is None]
     if len(grids) < 2:
-        return Note("not judged: too few of the large grids are served")
+        return Note("not judged: it refuses the large grids")
     peaks = []
     for grid in (grids[0], grids[-1]):
         layer = on_meta(s.layer(grid, torch.float32))
@@ -194,5 +194,7 @@ def _slope(layer: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor) -> floa
             rise = (((layer(x + step * way) - layer(x - step * way)) * weight).sum() / (2 * step)).item()
         best = min(best, abs(rise - (gradient * way).sum().item()) / max(abs(rise), 1e-9))
     if best > 1e-4:
-        raise CheckError(f"the gradient differs from the slope by {best:.1e}", "mend the custom backward, or a detach")
+        raise CheckError(
+            f"the gradient differs from the slope by {best:.1e}", "fix the custom backward, or remove a detach"
+        )
     return best

@@ -1,4 +1,4 @@
-"""The mechanism under test: built in any size and precision with random weights, and what checks say of it."""
+"""The mechanism under test, built in any size and precision with random weights; and what a check reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SLACK = {torch.float64: 256.0, torch.float32: 128.0, torch.bfloat16: 16.0, torch
 
 
 class CheckError(Exception):
-    """What a check found wrong; `remedy` says what mends it."""
+    """What a check found wrong; `remedy` says how to fix it."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(reason)
@@ -41,7 +41,7 @@ class Note(str):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found."""
 
     check: str
@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass
 class Subject:
-    """A variant of a mechanism and the smallest width in which it agrees to be built."""
+    """A variant of a mechanism and the smallest width that it can be built with."""
 
     registry: Registry
     variant: Variant
@@ -65,7 +65,7 @@ class Subject:
     def __post_init__(self) -> None:
         scope = self.declaration.scope
         if scope != "layer":
-            raise AttnbenchError(f"check serves layers; got {self.variant.name}, which is a {scope}")
+            raise AttnbenchError(f"check takes layers; got {self.variant.name}, which is a {scope}")
         if self.dim or self.heads:
             self.dim, self.heads = self.dim or 24, self.heads or 3
             return
@@ -74,29 +74,29 @@ class Subject:
 
     @property
     def declaration(self) -> Declaration:
-        """What the mechanism says of itself."""
+        """The mechanism's declaration."""
         return self.registry[self.variant.name]
 
     @cached_property
     def grids(self) -> tuple[Grid, ...]:
-        """The awkward grids that the mechanism does not decline."""
+        """The awkward grids that the mechanism does not refuse."""
         return tuple(grid for grid in GRIDS if grid not in self.declined)
 
     @cached_property
     def declined(self) -> dict[Grid, str]:
-        """Why it declines the others."""
+        """Why it refuses the others."""
         answers = {grid: self._declines(self.dim, self.heads, grid) for grid in GRIDS}
         return {grid: reason for grid, reason in answers.items() if reason is not None}
 
     def some(self, *wanted: Grid) -> tuple[Grid, ...]:
-        """Those of the wanted grids that are not declined; at least one grid, if there is any."""
+        """Those of the wanted grids that are not refused; at least one grid, if there is any."""
         served = tuple(grid for grid in wanted if self._declines(self.dim, self.heads, grid) is None)
         return served or self.grids[-1:]
 
     def size(
         self, grid: Grid, *, stride: int = 16, dim: int = 0, heads: int = 0, variant: Variant | None = None
     ) -> Size:
-        """What it is built for."""
+        """The size of a layer, with every setting filled in."""
         asked = variant or self.variant
         return self.registry.size(asked, dim=dim or self.dim, heads=heads or self.heads, grid=grid, stride=stride)
 
@@ -116,7 +116,7 @@ class Subject:
         return torch.randn(batch, *grid, self.dim, generator=g, dtype=torch.float64).to(dtype)
 
     def tolerance(self, layer: nn.Module, x: Tensor, dtype: torch.dtype) -> float:
-        """Relative error that rounding in `dtype` explains: the unit of rounding times how the layer amplifies it."""
+        """Relative error that rounding in `dtype` can cause: the unit of rounding times how the layer amplifies it."""
         nudge = 1e-7 * torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=x.dtype)
         with torch.no_grad():
             amplified = difference(layer(x + x * nudge), layer(x)) / 1e-7
@@ -127,7 +127,7 @@ class Subject:
 
 
 def randomise(layer: nn.Module, seed: int) -> None:
-    """Give every parameter random values of the size that keeps activations near one, so that none hides."""
+    """Give every parameter random values of the size that keeps activations near one, so that each has an effect."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in layer.parameters():
@@ -148,17 +148,17 @@ def twin(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 @contextmanager
 def attempt(what: str, remedy: str) -> Iterator[None]:
-    """Tell an exception of a mechanism's own code as a failure."""
+    """Report an exception in a mechanism's own code as a failure of the check."""
     try:
         yield
     except (CheckError, AttnbenchError):
         raise
-    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a plugin's code may raise anything
         raise CheckError(f"{what}: {words_of(error)}", remedy) from error
 
 
 def words_of(error: BaseException) -> str:
-    """An exception in one line of bearable length."""
+    """An exception in one line of at most some 300 characters."""
     words = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {words if len(words) <= 300 else words[:297] + '...'}"
 

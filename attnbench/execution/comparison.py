@@ -10,6 +10,7 @@ from attnbench.analysis.summarize import GroupData
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
 
+LEAST_PROCESSES = 4  # fewer give no useful interval: the process is the unit of inference
 FRUITLESS = 3  # timing processes in a row that gave nothing and lost nobody, until the group is given up
 _COMPILE = 3.0  # times the trial's compilation that building may take
 _SLOW = 10.0  # times the expected round that a round may take
@@ -19,8 +20,9 @@ class Comparison:
     """The arms of one group and the rounds that they have."""
 
     def __init__(self, group: str, cells: Sequence[Cell], data: GroupData, protocol: Protocol, reference: str) -> None:
-        self.group, self.data, self.protocol = group, data, protocol
+        self.group, self.data = group, data
         self.cells = tuple(cells)
+        self.protocol = protocol.for_arms(len(self.arms))
         self.reference = summarize.reference_of(self.arms, reference)
         self.rule = summarize.rule_of(protocol, len(self.arms))
         self.fruitless = 0
@@ -45,6 +47,11 @@ class Comparison:
         return math.fsum(r.seconds for r in self.data.rounds)
 
     @property
+    def processes(self) -> int:
+        """Processes that have given rounds."""
+        return len({r.process for r in self.data.rounds})
+
+    @property
     def process(self) -> int:
         """The number of the next timing process."""
         return 1 + max((r.process for r in self.data.rounds), default=-1)
@@ -59,7 +66,7 @@ class Comparison:
         level = self.rule.level_at_a_look
         widths = summarize.half_widths(self.data, arms, self.reference, level) if done > 1 else {}
         decision = self.rule.decide(done, widths, self.spent_s)
-        enough = done >= self.protocol.least_rounds(level) or done >= self.rule.looks[0]
+        enough = self.processes >= LEAST_PROCESSES or done >= self.rule.looks[0]
         return decision.why if decision.stop and enough else ""
 
     def next_rounds(self) -> int:
@@ -70,8 +77,7 @@ class Comparison:
 
     def out_of_time(self) -> bool:
         """The budget is spent and the rounds carry an interval."""
-        least = self.protocol.least_rounds(self.rule.level_at_a_look)
-        return self.spent_s > self.rule.budget_s and len(self.data.rounds) >= least
+        return self.spent_s > self.rule.budget_s and self.processes >= LEAST_PROCESSES
 
     def calls(self) -> dict[str, int]:
         """Timed calls of a turn, by cell id."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from attnbench.planning.sweep import Cell
+from attnbench.results.events import Ceilings
 from attnbench.results.lines import decode, encode
 
 
@@ -46,7 +47,7 @@ class TimingJob:
         calls: timed calls of a turn, by cell id.
         group, process: stamped on every round. `first_round`: number of the first.
         prime_s, prime_calls: untimed calls before a turn, by time and by count.
-        cold: caches are flushed before each timed call.
+        cold: caches are flushed before each timed call. `strict`: a disturbed turn is taken again.
         sequential: an arm has its turns of every round before the next arm begins. fixed_order: arms stay in the order
             of `cells`.
     """
@@ -69,20 +70,45 @@ class TimingJob:
     prime_s: float = 0.05
     prime_calls: int = 2
     cold: bool = False
+    strict: bool = False
     sequential: bool = False
     fixed_order: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class CeilingsJob:
-    """Measure what the cell's device reaches at its precision and threads."""
+    """Measure what the cell's device reaches at its precision and threads.
+
+    Attributes:
+        known: measured since this machine was started; returned as it is if a quick look confirms it.
+    """
 
     kind: ClassVar[str] = "ceilings"
     cell: Cell
+    known: Ceilings | None = None
 
 
-Job = CountJob | TrialJob | TimingJob | CeilingsJob
-_KINDS: Mapping[str, type[Any]] = {c.kind: c for c in (CountJob, TrialJob, TimingJob, CeilingsJob)}
+@dataclass(frozen=True, kw_only=True)
+class ProbeJob:
+    """Look at one arm alone for something beside time: one pass of `PROBES`.
+
+    Attributes:
+        what: a word of `PROBES`.
+        inference, memory_limit: as of a trial.
+    """
+
+    kind: ClassVar[str] = "probe"
+    cell: Cell
+    what: str
+    plugins: tuple[str, ...] = ()
+    weights: str = ""
+    seed: int = 0
+    inference: bool = True
+    memory_limit: int = 0
+
+
+Job = CountJob | TrialJob | TimingJob | CeilingsJob | ProbeJob
+_KINDS: Mapping[str, type[Any]] = {c.kind: c for c in (CountJob, TrialJob, TimingJob, CeilingsJob, ProbeJob)}
 
 
 def to_line(job: Job) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from attnbench.analysis.summarize import GroupData
 from attnbench.planning.sweep import Plan
-from attnbench.results.events import Ceilings, Count, Dropped, Event, Round, Trial
+from attnbench.results.events import Ceilings, Count, Dropped, Event, Probe, Round, Trial
 
 
 @dataclass
@@ -35,6 +35,8 @@ def replay(plan: Plan, events: Iterable[Event]) -> Known:
             known.ceilings[event.key] = event
         elif isinstance(event, Trial) and event.cell in group_of:
             known.groups[group_of[event.cell]].trials[event.cell] = event
+        elif isinstance(event, Probe) and event.cell in group_of:
+            known.groups[group_of[event.cell]].probes[event.cell, event.what] = event
         elif isinstance(event, Dropped) and event.cell in group_of:
             known.groups[group_of[event.cell]].dropped[event.cell] = event
         elif isinstance(event, Round) and event.group in known.groups:

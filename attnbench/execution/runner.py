@@ -17,6 +17,7 @@ from pathlib import Path
 from attnbench import __version__, registry
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
+from attnbench.execution import ceilings_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
 from attnbench.execution.fork_server import ForkServer, allocator_environment
 from attnbench.execution.interrupts import Interrupted, Interrupts
@@ -25,9 +26,10 @@ from attnbench.execution.resume import replay
 from attnbench.execution.workers import Workers
 from attnbench.machine import environment
 from attnbench.planning import protocol
-from attnbench.planning.sweep import Cell, Plan, Sweep, plan
+from attnbench.planning.sweep import PROBES, Cell, Plan, Sweep, plan
 from attnbench.results.events import Ceilings, Dropped, Event, Round, SessionEnd, Trial
 from attnbench.results.record import Record
+from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume, read_events
 
 __all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
@@ -85,13 +87,13 @@ def execute(
     """Measure a plan into `folder`; see `run`. A fork server for its first allocator, started before, saves time."""
     sweep = planned.sweep
     numbers = protocol.get(sweep.protocol, sweep.overrides)
-    facts = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command or shlex.join(["attnbench", "run"]),
-        "attnbench": __version__,
-        "protocol": asdict(numbers),
-        "environment": environment.describe(sweep.device),
-    }
+    facts = RunFacts(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command or shlex.join(["attnbench", "run"]),
+        attnbench=__version__,
+        protocol=asdict(numbers),
+        environment=environment.describe(sweep.device),
+    )
     with create_or_resume(folder, planned, facts) as writer:
         workers = Workers(sweep, numbers, {sweep.allocator[0]: server} if server else {})
         _Runner(planned, writer, numbers, watcher or Silent(), workers).go()
@@ -147,8 +149,9 @@ class _Runner:
         for group, cells in groups:
             tried = [c for c in cells if c.id not in self.plan.declined]
             self._count(tried)
-            if {"memory", "latency"} & self.measure:
+            if self.measure - {"params", "macs"}:
                 self._try(tried, self.known.groups[group])
+                self._probe(tried, self.known.groups[group])
             if "latency" in self.measure:
                 comparison = self._comparison(group, tried)
                 comparisons += [comparison] if comparison else []
@@ -191,6 +194,18 @@ class _Runner:
                 self._drop(Dropped(cell=cell.id, outcome=result.outcome, reason=result.reason), data)
                 self._add_untimed(data, cell, result.outcome, result.reason)
             self.interrupts.raise_if_requested()
+
+    def _probe(self, cells: Sequence[Cell], data: GroupData) -> None:
+        """The passes beside time over every cell that survived its trial; one that fails costs the cell nothing."""
+        for cell in cells:
+            if cell.id not in data.trials or cell.id in data.dropped or cell.id in self.writer.done:
+                continue
+            for what in PROBES:
+                if what in self.measure and (cell.id, what) not in data.probes:
+                    self.watcher.stage(f"{what} of {cell.variant}", cell)
+                    data.probes[cell.id, what] = self.workers.probe(cell, what)
+                    self._log(data.probes[cell.id, what])
+                    self.interrupts.raise_if_requested()
 
     def _comparison(self, group: str, cells: Sequence[Cell]) -> Comparison | None:
         """The group's survivors, ready to be timed; None when nothing is left to do."""
@@ -239,7 +254,10 @@ class _Runner:
         key = (cell.device, cell.precision, cell.threads, cell.allocator)
         if key not in self.known.ceilings:
             self.watcher.stage("measuring the ceilings of this machine")
-            self.known.ceilings[key] = self.workers.ceilings(cell)
+            torch_version = environment.torch_version()
+            measured = self.workers.ceilings(cell, ceilings_cache.read(key, torch_version))
+            ceilings_cache.write(measured, torch_version)
+            self.known.ceilings[key] = measured
             self._log(self.known.ceilings[key])
         return self.known.ceilings[key]
 

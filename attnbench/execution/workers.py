@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Any
 
 from attnbench.execution.fork_server import End, ForkServer
-from attnbench.execution.jobs import CeilingsJob, CountJob, Job, TimingJob, TrialJob
+from attnbench.execution.jobs import CeilingsJob, CountJob, Job, ProbeJob, TimingJob, TrialJob
 from attnbench.execution.schedule import joined
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell, Sweep
-from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Progress, Round, Trial
+from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Probe, Progress, Round, Trial
 
 CEILINGS_S = 120.0
 
@@ -68,9 +68,23 @@ class Workers:
         answers = [e for e in events if isinstance(e, Trial | Failure)]
         return answers[0] if answers else Failure(outcome="crashed", reason="its process gave no result")
 
-    def ceilings(self, cell: Cell) -> Ceilings:
+    def probe(self, cell: Cell, what: str) -> Probe:
+        """One pass beside time in a fresh process; without values, and with the reason in a word, where it failed."""
+        job = ProbeJob(
+            cell=cell, what=what, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
+            inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
+        )  # fmt: skip
+        why = "its process gave no result"
+        for event in self._events(cell, job, self._protocol.timeout_s):
+            if isinstance(event, Probe):
+                return event
+            if isinstance(event, Failure):
+                why = f"{event.outcome}: {event.reason}"
+        return Probe(cell=cell.id, what=what, words={f"{what}_notes": why})
+
+    def ceilings(self, cell: Cell, known: Ceilings | None = None) -> Ceilings:
         """What the cell's device reaches; without values where it could not be measured."""
-        for event in self._events(cell, CeilingsJob(cell=cell), CEILINGS_S):
+        for event in self._events(cell, CeilingsJob(cell=cell, known=known), CEILINGS_S):
             if isinstance(event, Ceilings):
                 return event
         return Ceilings(key=(cell.device, cell.precision, cell.threads, cell.allocator))
@@ -89,7 +103,7 @@ class Workers:
             reference=reference, reference_turns=reference_turns, plugins=self._sweep.plugins,
             weights=self._sweep.weights, seed=self._sweep.seed, order_seed=self._sweep.seed + 7919 * process,
             inference=p.inference, memory_limit=p.memory_limit, prime_s=p.prime_s, prime_calls=p.prime_calls,
-            cold=p.cold, sequential=p.schedule != "interleaved", fixed_order=p.order == "fixed",
+            cold=p.cold, strict=p.strict, sequential=p.schedule != "interleaved", fixed_order=p.order == "fixed",
         )  # fmt: skip
         server = self.start(cells[0].allocator)
         lost: set[str] = set()

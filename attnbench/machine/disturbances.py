@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 
-from attnbench.machine import linux, nvml
+from attnbench.machine import counters, linux, nvml
 from attnbench.machine.environment import default_threads
 
 BUSY_SHARE = 0.10  # largest accepted share of this process's CPUs that other processes use
@@ -25,17 +25,23 @@ def disturbances(watch_s: float = 0.2) -> list[str]:
 def _cpu_disturbances(watch_s: float) -> list[str]:
     lines = []
     cpus = linux.affinity()
-    reading = linux.HostReading()
+    reading = counters.HostReading()
     time.sleep(watch_s)
-    counters = reading.finish()
-    share = float(counters.get("other_cpu_s", 0.0)) / max(1e-9, float(counters["wall_s"]) * len(cpus))
-    load = float(counters.get("load_1min", 0.0))
+    conditions = reading.finish()
+    capacity_s = max(1e-9, float(conditions["wall_s"]) * len(cpus))
+    share = float(conditions.get("other_cpu_s", 0.0)) / capacity_s
+    stolen = float(conditions.get("steal_s", 0.0)) / capacity_s
+    load = counters.load_1min() or 0.0
     if share > BUSY_SHARE:
         lines.append(
             f"other processes use {share:.0%} of the {len(cpus)} CPUs; stop them, or bind this process to free CPUs: "
             "taskset -c LIST attnbench ..."
         )
-    elif load > LOAD_PER_CPU * len(cpus):
+    if stolen > BUSY_SHARE:
+        lines.append(
+            f"other virtual machines take {stolen:.0%} of the {len(cpus)} CPUs (steal); use another host, or wait"
+        )
+    if share <= BUSY_SHARE and load > LOAD_PER_CPU * len(cpus):
         lines.append(f"the load average of the last minute is {load:.2f} on {len(cpus)} CPUs; wait until it falls")
     if linux.governor() in ("powersave", "conservative"):
         lines.append(
@@ -45,10 +51,10 @@ def _cpu_disturbances(watch_s: float) -> list[str]:
     cores = linux.physical_cores(cpus)
     if cores and cores < len(cpus):
         lines.append(
-            f"{len(cpus)} hardware threads share {cores} cores; "
-            f"use --threads {cores}, or bind to one thread of each core with taskset"
+            f"{len(cpus)} hardware threads share {cores} cores; --threads is {default_threads()} by default, "
+            "but two of these may run on one core: bind to one hardware thread of each core with taskset"
         )
-    quota, throttled = linux.cpu_quota(), linux.throttled()
+    quota, throttled = linux.cpu_quota(), counters.throttling()[0]
     if quota is not None and quota < len(cpus):
         lines.append(
             f"the control group allows {quota:g} CPUs of time on {len(cpus)} CPUs and has throttled its processes in "

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path("/")
@@ -80,14 +78,43 @@ def cpu_model(root: Path = ROOT) -> str:
     return platform.processor() or platform.machine()
 
 
+def turbo(root: Path = ROOT) -> bool | None:
+    """Whether the clock may rise above its nominal rate; None where neither driver says so."""
+    no_turbo = whole("/sys/devices/system/cpu/intel_pstate/no_turbo", root)
+    if no_turbo is not None:
+        return no_turbo == 0
+    boost = whole("/sys/devices/system/cpu/cpufreq/boost", root)
+    return None if boost is None else boost == 1
+
+
+def numa_nodes(root: Path = ROOT) -> tuple[str, ...]:
+    """The CPUs of each NUMA node, such as `0-15`, in the nodes' order; empty where the system lists no node."""
+    folder = root / "sys/devices/system/node"
+    numbers = sorted(int(p.name[4:]) for p in folder.glob("node[0-9]*") if p.name[4:].isdigit())
+    return tuple(text(f"/sys/devices/system/node/node{number}/cpulist", root) for number in numbers)
+
+
+def boot_id(root: Path = ROOT) -> str:
+    """The identifier of this boot of the system; empty where there is none."""
+    return text("/proc/sys/kernel/random/boot_id", root)
+
+
+def cache_bytes(root: Path = ROOT) -> dict[str, int]:
+    """Bytes of each cache of CPU 0: `L1d`, `L1i`, `L2`, `L3`; empty where the system does not list them."""
+    sizes = {}
+    for index in range(8):
+        folder = f"/sys/devices/system/cpu/cpu0/cache/index{index}"
+        found = re.fullmatch(r"(\d+)([KMG]?)", text(f"{folder}/size", root))
+        if found:
+            kind = {"Data": "d", "Instruction": "i"}.get(text(f"{folder}/type", root), "")
+            level = text(f"{folder}/level", root) or str(index)
+            sizes[f"L{level}{kind}"] = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
+    return sizes
+
+
 def last_level_cache_bytes(root: Path = ROOT) -> int | None:
     """Bytes of the largest cache of CPU 0."""
-    sizes = []
-    for index in range(8):
-        found = re.fullmatch(r"(\d+)([KMG]?)", text(f"/sys/devices/system/cpu/cpu0/cache/index{index}/size", root))
-        if found:
-            sizes.append(int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]])
-    return max(sizes, default=None)
+    return max(cache_bytes(root).values(), default=None)
 
 
 def cgroup_files(controller: str, name_v1: str, name_v2: str, root: Path = ROOT) -> Iterator[str]:
@@ -150,93 +177,10 @@ def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:
         yield limit, max(0, used - stat.get("total_inactive_file", stat.get("inactive_file", 0)))
 
 
-def throttled(root: Path = ROOT) -> int | None:
-    """Periods so far in which the CPU quota of a control group throttled its processes; summed over the groups."""
-    counts = [
-        count
-        for path in cgroup_files("cpu", "cpu.stat", "cpu.stat", root)
-        if (count := fields(path, root).get("nr_throttled")) is not None
-    ]
-    return sum(counts) if counts else None
-
-
-def busy_s(cpus: tuple[int, ...], root: Path = ROOT) -> float | None:
-    """Seconds since boot that these CPUs were busy for any process, or stolen for another virtual machine."""
-    lines = re.findall(r"^cpu(\d+)\s+(.+)$", text("/proc/stat", root), re.MULTILINE)
-    ticks, present = 0, False
-    for number, line in lines:
-        if int(number) in cpus:
-            user, nice, system, _idle, _wait, irq, softirq, steal = (*map(int, line.split()[:8]), *[0] * 8)[:8]
-            ticks, present = ticks + user + nice + system + irq + softirq + steal, True
-    return ticks / TICKS if present else None
-
-
+@cache
 def family() -> frozenset[int]:
     """The process ids of this process and of all its ancestors."""
     import psutil
 
     own = psutil.Process()
     return frozenset({own.pid, *(parent.pid for parent in own.parents())})
-
-
-@dataclass(frozen=True)
-class Counters:
-    """Counters at one instant; None where the system does not provide one."""
-
-    wall_s: float
-    own_cpu_s: float
-    busy_s: float | None
-    involuntary: int | None
-    major_faults: int | None
-    throttled: int | None
-    swap_ins: int | None
-    cpus: tuple[int, ...]
-
-    @classmethod
-    def read(cls, root: Path = ROOT) -> Counters:
-        """Read all counters now."""
-        cpus = affinity()
-        involuntary = faults = None
-        if sys.platform != "win32":
-            import resource
-
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            involuntary, faults = usage.ru_nivcsw, usage.ru_majflt
-        return cls(
-            wall_s=time.perf_counter(), own_cpu_s=time.process_time(), busy_s=busy_s(cpus, root),
-            involuntary=involuntary, major_faults=faults, throttled=throttled(root),
-            swap_ins=fields("/proc/vmstat", root).get("pswpin"), cpus=cpus,
-        )  # fmt: skip
-
-    def until(self, end: Counters) -> dict[str, float | str]:
-        """The conditions between this instant and `end`, by name; a counter that one end lacks is left out."""
-        own = end.own_cpu_s - self.own_cpu_s
-        conditions: dict[str, float | str] = {
-            "wall_s": end.wall_s - self.wall_s,
-            "own_cpu_s": own,
-            "cpus": float(len(end.cpus)),
-        }
-        if self.busy_s is not None and end.busy_s is not None:
-            conditions["other_cpu_s"] = max(0.0, end.busy_s - self.busy_s - own)
-        pairs = {
-            "involuntary_switches": (self.involuntary, end.involuntary),
-            "major_faults": (self.major_faults, end.major_faults),
-            "throttled_periods": (self.throttled, end.throttled),
-            "swap_ins": (self.swap_ins, end.swap_ins),
-        }
-        conditions |= {name: float(b - a) for name, (a, b) in pairs.items() if a is not None and b is not None}
-        if hasattr(os, "getloadavg"):
-            conditions["load_1min"] = os.getloadavg()[0]
-        return conditions
-
-
-class HostReading:
-    """The change of the host's counters over one round, which begins when this is made."""
-
-    def __init__(self, root: Path = ROOT) -> None:
-        self._root = root
-        self._start = Counters.read(root)
-
-    def finish(self) -> Mapping[str, float | str]:
-        """End the round; return its conditions by name."""
-        return self._start.until(Counters.read(self._root))

@@ -101,6 +101,11 @@ class Gpu:
             }
         )
 
+    def energy_j(self) -> float | None:
+        """Joules that the GPU has used since its driver was loaded; None where it has no such counter."""
+        used = _answers({"energy_j": lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000})
+        return float(used["energy_j"]) if used else None
+
 
 def open_gpu(uuid: str) -> Gpu | None:
     """The GPU with this UUID; None without NVML, or where NVML does not list it."""

@@ -110,6 +110,11 @@ class Arm:
                     _finite("gradient of the input", x.grad)
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input batch."""
+        return tuple(self._inputs[0].shape)
+
+    @property
     def input_bytes(self) -> int:
         """Of one input batch."""
         x = self._inputs[0]

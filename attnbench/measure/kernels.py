@@ -1,33 +1,50 @@
-"""Which attention operators PyTorch ran in one call of an arm, in the cell's own grad mode."""
+"""Which attention operators PyTorch ran in one call of an arm, in the cell's own grad mode.
+
+The profiler records every operator that the dispatcher calls, whatever Python code, autograd or compiled graph called
+it. A call of `F.scaled_dot_product_attention` runs exactly one `_scaled_dot_product_...` operator: a fused one, or
+`_scaled_dot_product_attention_math`, which is softmax between two matrix products in several operators.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable
 
-from torch.utils._python_dispatch import TorchDispatchMode
+import torch
 
 from attnbench.measure.arm import Arm
 
-_FUSED = "_scaled_dot_product_"
+_PREFIX = "aten::_scaled_dot_product_"
+_NATIVE = "aten::_native_multi_head_attention"  # the fast path of nn.MultiheadAttention
 
 
-class _Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class is untyped
-    """Counts the fused attention operators below autograd."""
+def attention_operators(names: Iterable[str]) -> Counter[str]:
+    """Calls of attention operators by short name (`flash_for_cpu`, `math`), from the names of a profile's operators.
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
-        self.seen: Counter[str] = Counter()
+    Backward operators are left out: each belongs to a forward operator that is counted.
+    """
+    found: Counter[str] = Counter()
+    for name in names:
+        if name.startswith(_PREFIX) and "backward" not in name:
+            found[name.removeprefix(_PREFIX).replace("_attention", "").replace("attention_", "")] += 1
+        elif name == _NATIVE:
+            found["native_multi_head"] += 1
+    return found
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = str(func.overloadpacket.__name__) if hasattr(func, "overloadpacket") else str(func)
-        if name.startswith(_FUSED) and "backward" not in name:
-            self.seen[name.removeprefix(_FUSED).replace("_attention", "")] += 1
-        return func(*args, **(kwargs or {}))
+
+def describe(kernel: str, operators: Counter[str]) -> str:
+    """The words of `kernel_ran`: `eager`, `sdpa:flash_for_cpu x1`, `sdpa:flash_for_cpu x1, math x1`.
+
+    Without any attention operator an `sdpa` cell ran `eager`. `flex` is a compiled graph of its own and keeps its name.
+    """
+    counts = ", ".join(f"{name} x{times}" for name, times in sorted(operators.items()))
+    if not counts:
+        return "flex" if kernel == "flex" else "eager"
+    return f"sdpa:{counts}" if kernel != "flex" else f"flex, sdpa:{counts}"
 
 
 def kernel_that_ran(arm: Arm) -> str:
-    """`sdpa:flash_for_cpu`, say; `sdpa:math` where no fused operator was called."""
-    with _Listener() as listener:
+    """Call the arm once under the profiler; see `describe`."""
+    with torch.autograd.profiler.profile() as trace:
         arm()
-    return "sdpa:" + ("+".join(sorted(listener.seen)) or "math")
+    return describe(arm.cell.kernel, attention_operators(e.name() for e in trace.kineto_results.events()))

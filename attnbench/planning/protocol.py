@@ -9,6 +9,7 @@ from typing import Any
 
 from attnbench.errors import AttnbenchError
 
+TURNS_EACH = 16  # turns of arms that a timing process should give at least
 SCHEDULES = ("interleaved", "sequential", "separate")
 ORDERS = ("random", "fixed")
 
@@ -21,6 +22,7 @@ class Protocol:
         name: what --protocol takes; `meaning` describes it for people.
         looks: numbers of rounds at which the stopping rule is applied.
         processes: fresh processes that the rounds of the first look are spread over.
+        few_arms: a small group gets more rounds from each process, whose start costs more than its turns.
         calls: timed calls of one turn; more for very short calls, one for very long ones.
         turn_s: a turn with short calls gets more calls until it takes about this many seconds; 0: always `calls`.
         prime_s: seconds of untimed calls before a turn; never fewer calls than `prime_calls`.
@@ -30,6 +32,7 @@ class Protocol:
         inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
         batch: the default batch, if the procedure prescribes one; 0: none.
         cold: flush the caches before each timed call.
+        strict: take a turn again that other programs, steal or throttling disturbed.
         schedule: which arms share a timing process: `interleaved` (all; every round gives each arm a turn),
             `sequential` (all; an arm has its turns of every round before the next arm begins), `separate` (each arm has
             a process of its own, one after another).
@@ -52,8 +55,10 @@ class Protocol:
     inference: bool = True
     batch: int = 0
     cold: bool = False
+    strict: bool = False
     timeout_s: float = 120.0
     memory_limit: int = 0
+    few_arms: bool = True
     schedule: str = "interleaved"
     order: str = "random"
 
@@ -67,9 +72,12 @@ class Protocol:
         """Rounds that one process times."""
         return max(1, self.looks[0] // self.processes)
 
-    def least_rounds(self, level: float) -> int:
-        """The fewest rounds of which a signed-rank interval can hold `level`: n with 2 / 2^n at most 1 - level."""
-        return math.ceil(1 - math.log2(1 - level))
+    def for_arms(self, arms: int) -> Protocol:
+        """The protocol of a group of so many arms: at least `TURNS_EACH` turns a process, by twice as many rounds."""
+        each = min(2 * self.rounds_each, max(self.rounds_each, math.ceil(TURNS_EACH / max(arms, 1))))
+        if not self.few_arms or not self.inference or each == self.rounds_each:
+            return self
+        return replace(self, looks=tuple(look // self.rounds_each * each for look in self.looks), few_arms=False)
 
     def calls_in_turn(self, call_s: float) -> int:
         """The timed calls of a turn, for a layer whose call takes about `call_s` seconds."""
@@ -85,25 +93,25 @@ PROTOCOLS = {
     for p in (
         Protocol(
             name="quick",
-            meaning="a first look: 12 rounds over 3 processes",
+            meaning="a first look: 12 rounds over 6 processes",
             looks=(12,),
-            processes=3,
+            processes=6,
             target=0.05,
             budget_s=8.0,
         ),
         Protocol(
             name="standard",
-            meaning="for a table in a paper: 16 to 32 rounds over 4 to 8 processes",
+            meaning="for a table in a paper: 16 to 32 rounds over 8 to 16 processes",
             looks=(16, 24, 32),
-            processes=4,
+            processes=8,
             target=0.02,
             budget_s=60.0,
         ),
         Protocol(
             name="rigorous",
-            meaning="for small differences: 32 to 96 rounds over 8 to 24 processes",
+            meaning="for small differences: 32 to 96 rounds over 16 to 48 processes",
             looks=(32, 64, 96),
-            processes=8,
+            processes=16,
             target=0.01,
             budget_s=600.0,
         ),
@@ -143,4 +151,6 @@ def get(name: str, overrides: Iterable[tuple[str, Any]] = ()) -> Protocol:
         given["looks"] = tuple(given["looks"])
     if "rounds" in given:
         given["looks"] = (given.pop("rounds"),)
+    if {"looks", "processes"} & set(given):
+        given.setdefault("few_arms", False)
     return replace(PROTOCOLS[name], **given)

@@ -21,6 +21,7 @@ PASSES = ("forward", "train")
 KERNELS = ("eager", "sdpa", "flex")
 ALLOCATORS = ("pinned", "system", "tcmalloc", "jemalloc")
 MEASURES = ("params", "macs", "memory", "latency")
+PROBES = ("breakdown", "error", "energy")  # each a pass of its own beside them, only where it is asked for
 
 
 class Mechanisms(Protocol):
@@ -128,7 +129,7 @@ class Sweep:
         settings: ("hilo.alpha", (0.0, 0.5)) sweeps one setting of one mechanism.
         threads: CPU threads; empty: all that this process may use.
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
-        measure: any of params, macs, memory, latency.
+        measure: any of `MEASURES` and `PROBES`.
     """
 
     mechanism: tuple[str, ...] = ()
@@ -170,7 +171,7 @@ class Sweep:
             ("pass_", PASSES),
             ("kernel", KERNELS),
             ("allocator", ALLOCATORS),
-            ("measure", MEASURES),
+            ("measure", (*MEASURES, *PROBES)),
         ):
             for value in getattr(self, name):
                 if value not in known:

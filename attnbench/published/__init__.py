@@ -1,4 +1,4 @@
-"""The papers' numbers, as data: one CSV a table, the claims, and a small reader. `schema.md` tells each column.
+"""The papers' numbers, as data: one CSV a table, the claims and layouts as TOML. `schema.md` explains each column.
 
 Nothing here is measured by attnbench; nothing here needs torch.
 """
@@ -6,12 +6,8 @@ Nothing here is measured by attnbench; nothing here needs torch.
 from __future__ import annotations
 
 import csv
-import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any
-
-CLAIMS = "claims.toml"
 
 
 @cache
@@ -25,10 +21,3 @@ def read(name: str) -> tuple[dict[str, str], ...]:
     """The rows of one published table, every value as printed; an empty text means not published."""
     text = (files(__name__) / f"{name}.csv").read_text(encoding="utf-8")
     return tuple(csv.DictReader(text.splitlines()))
-
-
-@cache
-def claims() -> tuple[dict[str, Any], ...]:
-    """The comparisons that the papers make, in the order of the ledger."""
-    found: list[dict[str, Any]] = tomllib.loads((files(__name__) / CLAIMS).read_text(encoding="utf-8"))["claim"]
-    return tuple(found)

@@ -31,6 +31,11 @@ def hilo(n: int, d: int, heads: int, s: int, alpha: float) -> float:
     return hifi(n, d, s, 1 - low) + lofi(n, d, s, low)
 
 
+def hilo_doubled(n: int, d: int, heads: int, s: int) -> float:
+    """All heads in both branches, in place of a split."""
+    return hilo(n, d, heads, s, 0.0) + hilo(n, d, heads, s, 1.0)
+
+
 def hilo_params(d: int, heads: int, alpha: float) -> int:
     """Weights and biases of a HiLo layer."""
     low = d * floor(heads * alpha) // heads

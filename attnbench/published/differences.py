@@ -25,7 +25,7 @@ class Reason:
     Attributes:
         file: the published file; `rows` and `quantities`: labels and columns, whose every pair is one cell.
         why: the cause in words; of an unknown one, what was tried.
-        cause: whether the sources tell it; inferred where arithmetic alone speaks for it.
+        cause: known where the sources state it; inferred where arithmetic alone supports it.
         terms: what to add to our count to have the published one, by name.
         gives: what the published rule gives in the printed unit, where its terms are not known to the unit.
         printed: how that becomes the printed text; rounded twice means first to one digit more.
@@ -41,7 +41,7 @@ class Reason:
     printed: str = "rounded"
 
     @property
-    def reckons(self) -> bool:
+    def has_arithmetic(self) -> bool:
         """Whether there is a sum that leads to the printed text."""
         return bool(self.terms) or self.gives is not None or self.printed != "rounded"
 

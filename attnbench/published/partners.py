@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 Partner = tuple[str, tuple[str, ...]]
+NO_PARTNER: Partner = ("", ())
 
 
 def _layers(**names: str) -> dict[str, Partner]:
@@ -59,47 +60,44 @@ AT_384: Mapping[str, Partner] = {
 }
 
 # attention_swap.csv: what stands in stage 3 of LITv2-S
-SWAPS: Mapping[str, str] = {"MSA": "msa", "SRA": "sra", "W-MSA": "window", "T-MSA": "tmsa", "HiLo": ""}
+SWAPS: Mapping[str, Partner] = {
+    "MSA": ("backbone", ("litv2_s[attention=msa]",)),
+    "SRA": ("backbone", ("litv2_s[attention=sra]",)),
+    "W-MSA": ("backbone", ("litv2_s[attention=window]",)),
+    "T-MSA": ("backbone", ("litv2_s[attention=tmsa]",)),
+    "HiLo": ("backbone", ("litv2_s",)),
+}
 
 # architecture_ablation.csv: cumulative steps from LITv1-S to LITv2-S
-STEPS: Mapping[str, str] = {
-    "LITv1-S": "litv1_s",
-    "+ ConvFFN": "litv1_s[ffn=conv]",
-    "+ Remove RPE": "litv2_s[attention=msa]",
-    "+ HiLo": "litv2_s",
+STEPS: Mapping[str, Partner] = {
+    "LITv1-S": ("backbone", ("litv1_s",)),
+    "+ ConvFFN": ("backbone", ("litv1_s[ffn=conv]",)),
+    "+ Remove RPE": ("backbone", ("litv2_s[attention=msa]",)),
+    "+ HiLo": ("backbone", ("litv2_s",)),
 }
 
-# Settings that a variant has when its text names none: two texts with the same settings are one model.
-DEFAULTS: Mapping[str, Mapping[str, bool | int | float | str]] = {
-    "hilo": {"window_size": 2, "alpha": 0.9},
-    "linformer": {"k": 256},
-    "quadtree": {"sr_ratio": 2, "topk": 8},
-    "sra": {"sr_ratio": 2},
-    "window": {"window_size": 7, "use_rel_pos": False},
-    **{
-        f"litv2_{s}": {"window_size": 2, "alpha": 0.9, "attention": "hilo", "pooled": False, "num_classes": 1000}
-        for s in "smb"
-    },
-    **{f"litv1_{s}": {"ffn": "mlp", "num_classes": 1000} for s in "smb"},
-    **{f"lightvit_{s}": {"num_classes": 1000, "window_size": 7} for s in "tsb"},
+# pooled_queries.csv
+QUERIES: Mapping[str, Partner] = {
+    "LITv2-S": ("backbone", ("litv2_s",)),
+    "LITv2-S w/ pooled queries": ("backbone", ("litv2_s[pooled=true]",)),
+}
+
+TABLES: Mapping[str, Mapping[str, Partner]] = {
+    "layers": LAYERS,
+    "classifiers": BACKBONES,
+    "swaps": SWAPS,
+    "steps": STEPS,
+    "queries": QUERIES,
 }
 
 
-def backbone(name: str, resolution: int = 224) -> Partner:
-    """The partner of a published classifier; ("", ()) where none is known."""
-    table = AT_384 if resolution == 384 else BACKBONES
-    return table.get(name, ("", ()))
+def partner(table: str, name: str, side: int = 224) -> Partner:
+    """The partner of a published name in one of `TABLES`, at `side` pixels; `NO_PARTNER` where none is known."""
+    known = AT_384 if table == "classifiers" and side == 384 else TABLES[table]
+    return known.get(name, NO_PARTNER)
 
 
-def swap(attention: str) -> str:
-    """LITv2-S with another attention in stage 3."""
-    inside = SWAPS[attention]
-    return f"litv2_s[attention={inside}]" if inside else "litv2_s"
-
-
-def on_task(task: str, name: str, *settings: str) -> Partner:
-    """A task model around the backbone `name`: `retinanet[backbone=litv2_s]`."""
-    backbones = BACKBONES.get(name, ("", ()))[1]
-    return "task", tuple(
-        f"{task}[backbone={b}[{','.join(settings)}]]" if settings else f"{task}[backbone={b}]" for b in backbones
-    )
+def around_task(task: str, backbone: Partner, *settings: str) -> Partner:
+    """A task model around a backbone, which has these settings: `retinanet[backbone=litv2_s[window_size=4]]`."""
+    inside = f"[{','.join(settings)}]" if settings else ""
+    return "task", tuple(f"{task}[backbone={variant}{inside}]" for variant in backbone[1])

@@ -1,6 +1,6 @@
 """`--suite NAME`: the sweep that one published table or figure needs, in one word. No torch.
 
-The arms are the partners of the table's rows: `report/layouts.py` knows which cells a table has and
+The arms are the partners of the table's rows: `published/layouts.toml` holds which cells a table has and
 `published/partners.py` whom a row is compared with. A table whose cells lie at two resolutions has two suites,
 since a sweep has one list of them. Every published count has its partner in five runs, each with
 `--measure params,macs`:
@@ -46,11 +46,11 @@ def partners(file: str, scope: Scope, res: str = "224") -> tuple[str, ...]:
 def _partners(file: str, scope: Scope, sides: list[int]) -> Iterator[str]:
     layout = next(found for found in LAYOUTS if found.file == file)
     for row in published.read(file):
-        if (file, layout.label(row)) in absent():
+        if (file, layout.label_of(row)) in absent():
             continue
         for metric in layout.metrics:
-            found, variants = metric.partner(row)
-            if metric.quantity and found == scope and sorted(metric.resolution(row)) == sides:
+            found, variants = metric.partner_of(row)
+            if metric.quantity and found == scope and sorted(metric.resolution_of(row)) == sides:
                 yield variants[0]
 
 

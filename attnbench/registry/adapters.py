@@ -1,4 +1,4 @@
-"""Adapters by views alone: a layer written for [B,N,C] or [B,C,H,W] serves as one for [B,H,W,C]."""
+"""Adapters that copy nothing: a layer written for [B,N,C] or [B,C,H,W] is used on [B,H,W,C]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An official checkpoint file -> a module, strictly: every parameter and buffer of both must have its partner."""
+"""An official checkpoint file -> a module, strictly: both must have the same parameters and buffers."""
 
 from __future__ import annotations
 

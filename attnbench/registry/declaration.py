@@ -1,4 +1,4 @@
-"""What a mechanism says of itself: the `@mechanism` decorator and the `Declaration` it makes.
+"""How a mechanism is described: the `@mechanism` decorator and the `Declaration` it makes.
 
 This is the only part of the harness that a mechanism's file imports. No torch here.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from attnbench.errors import AttnbenchError
@@ -17,9 +16,11 @@ Setting = bool | int | float | str
 Layout = Literal["grid", "tokens", "image"]
 Scope = Literal["layer", "backbone", "task"]
 Growth = Literal["linear", "quadratic"]
+Approximated = Literal["", "msa"]
+Resolution = tuple[int, int]
 
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
+KERNELS = ("eager", "sdpa", "flex")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,25 +45,48 @@ class Size:
         """The grid rounded up to multiples of `window`."""
         return -(-self.grid[0] // window) * window, -(-self.grid[1] // window) * window
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments by name, of which a constructor or `refuses` takes those that it names."""
+        given = {"dim": self.dim, "heads": self.heads, "grid": self.grid, "stride": self.stride}
+        return {**self.settings, **given, "resolution": self.grid}
+
+
+class ReadsKernel:
+    """Mixin of a module that computes softmax(q k^T) v with the kernel named by its attribute `kernel`.
+
+    The registry calls `use_kernel` on every such module inside of what it has built.
+    """
+
+    kernel: str = "eager"
+
+    def use_kernel(self, kernel: str) -> None:
+        """Compute with `kernel`, one of those that the mechanism declares, from the next call on."""
+        self.kernel = kernel
+
 
 Reach = Callable[[Size, int, int], Iterable[tuple[int, int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Declaration:
-    """All that the harness knows of a mechanism, a backbone or a task model.
+class Description:
+    """What an author says about a mechanism, a backbone or a task model.
 
     Attributes:
         name: registered name; equals the file's name for a layer of this project.
-        build: the `nn.Module` class (or a function that returns a module).
         title: the idea in a few words.
         paper: a link or identifier; `year` of publication.
         repository: the authors' code, as owner/name; empty when there is none.
-        defaults: the settings' default values, the only place where they stand.
+        scope: a layer, a whole backbone or a task model.
+        defaults: the settings' default values; the constructor has none.
         per_stride: the authors' settings where a stride's differ from `defaults`.
         macs: closed formula: multiply-accumulates of linear layers, convolutions and matrix products per
             image; `None` when the author gives none.
-        declines: says why a size is outside the mechanism's domain, or returns None.
+        refuses: why the mechanism cannot be built, or None; its parameters are any of the constructor's: `dim`,
+            `heads`, `grid`, `stride` (`resolution` for a backbone) and settings, by name. It is called before
+            anything is built.
+        heads_divide_dim: whether `heads` must divide `dim`; only asked of a layer whose constructor takes `heads`.
+        declines: as `refuses`, as a function of Size: the form of plugins written before 0.2.
         kernels: kernels that the mechanism can run with; `("eager",)` for one without softmax(q k^T) v.
         kernels_at: which of them a size can run with, where that depends on its settings (a backbone with another
             attention inside); `None` where all can.
@@ -70,15 +94,18 @@ class Declaration:
         reach: which tokens may influence the output at (y, x): "global" (all must), "data-dependent"
             (chosen by content) or a function of (size, y, x) that gives exactly them.
         growth: how the memory of one call grows with the number of tokens.
+        approximates: "msa" for one whose output approximates msa's with the same projections; empty: nothing.
         random: the output differs between two calls on the same input.
         batch_coupled: why an image's result may depend on the rest of its batch, or a function of size that says it;
             empty when it does not.
-        notes: what a reader of the counts must know (a published figure that is counted otherwise, say).
-        source: where it was declared, for messages.
+        pyramid: strides of the maps that a backbone's `features(x)` returns; `()` for a backbone without them,
+            `None` where the declaration does not say.
+        dense_resolution: the image size in pixels that dense tasks build a backbone for, from the task's own image
+            size; `None` for the latter itself.
+        notes: what qualifies the counts (for example a published figure that is counted in another way).
     """
 
     name: str
-    build: Callable[..., Any]
     title: str = ""
     paper: str = ""
     year: int | None = None
@@ -87,15 +114,32 @@ class Declaration:
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     per_stride: Mapping[int, Mapping[str, Setting]] = field(default_factory=dict)
     macs: Callable[[Size], int] | None = None
+    refuses: Callable[..., str | None] | None = None
+    heads_divide_dim: bool = True
     declines: Callable[[Size], str | None] | None = None
     kernels: tuple[str, ...] = ("eager",)
     kernels_at: Callable[[Size], tuple[str, ...]] | None = None
     layout: Layout = "grid"
     reach: Literal["global", "data-dependent"] | Reach = "data-dependent"
     growth: Growth | None = None
+    approximates: Approximated = ""
     random: bool = False
     batch_coupled: str | Callable[[Size], str] = ""
+    pyramid: tuple[int, ...] | None = None
+    dense_resolution: Callable[[Resolution], Resolution] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration(Description):
+    """A registered mechanism: its author's description, what builds it, and where it was declared.
+
+    Attributes:
+        build: the `nn.Module` class (or a function that returns a module).
+        source: where it was declared, for messages.
+    """
+
+    build: Callable[..., Any]
     source: str = ""
 
     def settings_at(self, stride: int) -> dict[str, Setting]:
@@ -106,59 +150,49 @@ class Declaration:
         """Why images of one batch depend on each other at this size; empty where they do not."""
         return self.batch_coupled(size) if callable(self.batch_coupled) else self.batch_coupled
 
+    def refusal(self, size: Size) -> str | None:
+        """Why the mechanism cannot be built for this size, or None; raises what the author's functions raise."""
+        splits = self.scope == "layer" and self.heads_divide_dim and "heads" in parameters(self.build)
+        if splits and (size.heads < 1 or size.dim % size.heads):
+            return f"heads must divide dim; got heads={size.heads}, dim={size.dim}"
+        if self.refuses is not None:
+            named, given = parameters(self.refuses), size.arguments
+            reason = self.refuses(**{name: given[name] for name in named if name in given})
+            if reason:
+                return reason
+        return self.declines(size) if self.declines is not None else None
+
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 _declared: list[Declaration] = []
 
 
-def mechanism(
-    *,
-    name: str,
-    title: str = "",
-    paper: str = "",
-    year: int | None = None,
-    repository: str = "",
-    scope: Scope = "layer",
-    defaults: Mapping[str, Setting] = _EMPTY,
-    per_stride: Mapping[int, Mapping[str, Setting]] = _EMPTY,  # type: ignore[assignment]
-    macs: Callable[[Size], int] | None = None,
-    declines: Callable[[Size], str | None] | None = None,
-    kernels: tuple[str, ...] = ("eager",),
-    kernels_at: Callable[[Size], tuple[str, ...]] | None = None,
-    layout: Layout = "grid",
-    reach: Literal["global", "data-dependent"] | Reach = "data-dependent",
-    growth: Growth | None = None,
-    random: bool = False,
-    batch_coupled: str | Callable[[Size], str] = "",
-    notes: Mapping[str, str] = _EMPTY,
-) -> Callable[[_T], _T]:
-    """Declare the decorated class as a mechanism; see `Declaration` for what each word means.
+class mechanism(Description):  # noqa: N801  # a decorator
+    """Declare the decorated class as a mechanism; see `Description` for what each word means.
 
     The class is built as `Class(dim, heads, **settings)`, and is given `grid` and `stride` too where its
-    `__init__` has parameters of these names (a backbone: `resolution`). Settings are keyword-only.
+    `__init__` has parameters of these names (a backbone: `resolution`). Settings are keyword-only. What the
+    constructor cannot be built from is said by `refuses`, so `__init__` need not check it again.
 
     Example:
-        >>> @mechanism(name="mine", defaults={"window_size": 7})          # doctest: +SKIP
+        >>> def refuses(window_size):
+        ...     return None if window_size > 0 else f"window_size must be at least 1; got window_size={window_size}"
+        >>> @mechanism(name="mine", defaults={"window_size": 7}, refuses=refuses)  # doctest: +SKIP
         ... class Mine(nn.Module):
         ...     def __init__(self, dim, heads, *, window_size): ...
     """
 
-    def declare(build: _T) -> _T:
-        declaration = Declaration(
-            name=name, build=build, title=title, paper=paper, year=year, repository=repository, scope=scope,
-            defaults=dict(defaults), per_stride=dict(per_stride), macs=macs, declines=declines,
-            kernels=kernels, kernels_at=kernels_at, layout=layout, reach=reach, growth=growth, random=random,
-            batch_coupled=batch_coupled, notes=dict(notes), source=_where(build),
-        )  # fmt: skip
+    def __call__(self, build: _T) -> _T:
+        """Record the declaration and return the class as it is."""
+        words = {f.name: getattr(self, f.name) for f in fields(self)}
+        declaration = Declaration(**words, build=build, source=_where(build))
         _check(declaration)
         _declared.append(declaration)
         return build
 
-    return declare
-
 
 def drain() -> list[Declaration]:
-    """Hand over what has been declared since the last call (the registry's way to take it in)."""
+    """Return what has been declared since the last call (the registry collects declarations this way)."""
     taken = list(_declared)
     _declared.clear()
     return taken
@@ -191,6 +225,14 @@ def _check(declaration: Declaration) -> None:
         raise AttnbenchError(
             f"{name} declares no default for: {', '.join(missing)}; every setting needs one in "
             f"@mechanism(defaults=...) ({declaration.source})"
+        )
+    asked = parameters(declaration.refuses) if declaration.refuses else {}
+    known = (*BUILT_FROM, *declaration.defaults)
+    unknown = [p for p in asked if p not in known and asked[p].default is inspect.Parameter.empty]
+    if unknown:
+        raise AttnbenchError(
+            f"refuses takes what the constructor takes: {', '.join(known)}; "
+            f"got {', '.join(unknown)} of {name}; rename or remove it ({declaration.source})"
         )
 
 

@@ -1,6 +1,6 @@
 """Name -> Declaration -> module: built-in mechanisms, installed packages' entry points, --plugin files.
 
-A plugin that cannot be loaded is a problem that is told, never a crash; a name that is declared twice is
+A plugin that cannot be loaded is reported as a problem and never crashes a command; a name that is declared twice is
 refused with both sources. Importing this module is cheap; `load` imports torch with the mechanisms.
 """
 
@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 from attnbench.errors import AttnbenchError
 from attnbench.registry.declaration import (
     BUILT_FROM,
+    KERNELS,
     Declaration,
+    ReadsKernel,
     Scope,
     Setting,
     Size,
@@ -34,13 +36,13 @@ from attnbench.registry.variant import Variant, parse_variant
 if TYPE_CHECKING:
     from torch import nn
 
-GROUP = "attnbench.mechanisms"
+ENTRY_POINT_GROUP = "attnbench.mechanisms"
 BUILTIN = "mechanisms"
 
 
 @dataclass
 class Registry:
-    """The declared mechanisms by name, and what went wrong while they were gathered."""
+    """The declared mechanisms by name, and what went wrong while they were collected."""
 
     declarations: dict[str, Declaration] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -60,7 +62,7 @@ class Registry:
         return sorted(d.name for d in self if scope is None or d.scope == scope)
 
     def add(self, declarations: Iterable[Declaration]) -> None:
-        """Take in declarations; a doubled name is refused.
+        """Register declarations; a name that is declared twice is refused.
 
         Raises:
             AttnbenchError: a name is declared already, with both sources.
@@ -75,7 +77,7 @@ class Registry:
             self.declarations[new.name] = new
 
     def check(self, variant: Variant) -> Variant:
-        """The variant with its settings' types made right, if the mechanism has these settings.
+        """The variant with its settings converted to their types, if the mechanism has these settings.
 
         Raises:
             AttnbenchError: an unknown mechanism or setting, or a value of the wrong type.
@@ -111,14 +113,17 @@ class Registry:
         return Size(dim=dim, heads=heads, grid=grid, stride=stride, settings=settings)
 
     def declines(self, variant: Variant, size: Size) -> str | None:
-        """Why the mechanism cannot serve `size`, or None. An error in the plugin's own answer is told as one."""
-        declared = self[variant.name].declines
-        if declared is None:
-            return None
+        """Why the mechanism cannot be built for `size`, or None.
+
+        The one place that decides it: `build`, a plan and `attnbench check` all ask here. An exception in a plugin's
+        own `refuses` or `declines` is returned as the reason.
+        """
+        declaration = self[variant.name]
         try:
-            return declared(size)
+            return declaration.refusal(size)
         except Exception as error:  # a plugin's code
-            return f"its declines() raised {type(error).__name__}: {error}"
+            asked = "refuses" if declaration.refuses else "declines"
+            return f"its {asked}() raised {type(error).__name__}: {error}"
 
     def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
         """What it can run with at this size, with these settings."""
@@ -129,7 +134,7 @@ class Registry:
         """Build the module of `variant` for `size`; it maps [B,H,W,C] to [B,H,W,C] whatever its own layout.
 
         Raises:
-            ValueError: the mechanism declines this size, or has no such kernel.
+            ValueError: the mechanism refuses this size, or has no such kernel; nothing has been built then.
         """
         from attnbench.registry.adapters import adapt
 
@@ -141,23 +146,29 @@ class Registry:
         if kernel not in offered:
             raise ValueError(f"{variant} runs with kernel {' or '.join(offered)}; got kernel={kernel}")
         takes = parameters(declaration.build)
-        given: dict[str, Any] = {
-            "dim": size.dim,
-            "heads": size.heads,
-            "grid": size.grid,
-            "stride": size.stride,
-            "resolution": size.grid,
-        }
-        words = {key: value for key, value in given.items() if key in takes}
-        layer = declaration.build(**words, **{k: v for k, v in size.settings.items() if k in takes})
-        for part in layer.modules():
-            if hasattr(part, "kernel") and isinstance(part.kernel, str):
-                part.kernel = kernel
+        layer = declaration.build(**{name: value for name, value in size.arguments.items() if name in takes})
+        _use_kernel(layer, kernel, declaration)
         return adapt(layer, declaration.layout)
 
 
+def _use_kernel(layer: nn.Module, kernel: str, declaration: Declaration) -> None:
+    """Choose the kernel of every module that reads one.
+
+    Those are the modules that inherit ReadsKernel. Plugins written before 0.2 have an attribute `kernel` instead: it
+    is set where the mechanism declares more than `eager` and the attribute names a kernel already.
+    """
+    part: Any  # a plugin's attribute may be anything
+    for part in layer.modules():
+        if isinstance(part, ReadsKernel):
+            part.use_kernel(kernel)
+        elif declaration.kernels != ("eager",):
+            named = getattr(part, "kernel", None)
+            if isinstance(named, str) and named in KERNELS:
+                part.kernel = kernel
+
+
 def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
-    """Gather the built-ins, the entry points of installed packages, then `plugins` (paths of files).
+    """Collect the built-ins, the entry points of installed packages, then `plugins` (paths of files).
 
     Raises:
         AttnbenchError: a name declared twice, or a plugin file that is not there.
@@ -167,7 +178,7 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
     _here.extend(drain())
     registry.add(_here)
     if entry_points and not os.environ.get("ATTNBENCH_DISABLE_PLUGINS"):
-        for entry in importlib.metadata.entry_points(group=GROUP):
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
             if entry.value.split(":")[0] == BUILTIN:
                 continue
             origin = entry.dist.name if entry.dist else "?"
@@ -197,7 +208,7 @@ def _take(registry: Registry, what: str, importer: Any) -> None:
         try:
             importer()
             _loaded[what] = drain()
-        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        except (Exception, SystemExit) as error:  # a plugin's code may raise anything
             drain()
             registry.problems.append(f"{what} was left out: {type(error).__name__}: {error}")
             return
@@ -238,7 +249,7 @@ def _typed(name: str, key: str, value: Setting, default: Any) -> Setting:
 
 
 def loaded() -> Registry:
-    """All that this process knows: as `load`, with the plugin files that were loaded before."""
+    """All mechanisms of this process: as `load`, with the plugin files that were loaded before."""
     registry = load()
     for declarations in _loaded.values():
         registry.add(declarations)
@@ -265,7 +276,7 @@ def build(
 
     Args:
         name: a registered name, or a variant such as "hilo[alpha=0.5]".
-        dim: channels C of a layer; `heads` its attention heads; `grid` its (H, W) in tokens.
+        dim: channels C of a layer.
         heads: attention heads of a layer.
         grid: (H, W) in tokens.
         stride: image pixels per token; chooses the authors' default settings.
@@ -275,7 +286,7 @@ def build(
 
     Raises:
         AttnbenchError: an unknown name or setting.
-        ValueError: the mechanism declines this size.
+        ValueError: the mechanism refuses this size.
     """
     registry = load()
     variant = registry.check(parse_variant(name).having(**settings))

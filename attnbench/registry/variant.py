@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Variant:
-    """A mechanism's name and the settings that were asked for, in the order in which they were."""
+    """A mechanism's name and the given settings, in the order given."""
 
     name: str
     settings: tuple[tuple[str, Setting], ...] = ()

@@ -1,4 +1,4 @@
-"""Chart: one figure being drawn, whose marks know their mechanism and their tip; saved as PDF, SVG and PNG."""
+"""Chart: one figure being drawn, with a mechanism and a tip for every mark; saved as PDF, SVG and PNG."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Chart:
         note.set_gid("caption")
 
     def mark(self, artist: Artist, mechanism: str, tip: str = "") -> None:
-        """Tie an artist to a mechanism, so that the page can hide it and tell its cell."""
+        """Tie an artist to a mechanism, so that the page can hide it and show its cell."""
         key = f"t{len(self.tips):04d}"
         artist.set_gid(key)
         self.tips[key] = (mechanism, tip)
@@ -196,7 +196,7 @@ class Chart:
                     best = (dx, dy, side)
                     break
             if best is None:
-                continue  # a crowded place: the tip and the table tell it
+                continue  # a crowded place: the tip and the table have the name
             dx, dy, side = best
             x, y = items[spots.index((px, py))][2:]
             points = 72 / self.figure.dpi
@@ -247,14 +247,14 @@ class Chart:
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])
             data = held.getvalue()
             if kind == "svg":
-                self._svg = self._told(data.decode())
+                self._svg = self._with_titles(data.decode())
                 data = self._svg.encode()
             path = folder / f"{self.name}.{kind}"
             path.write_bytes(data)
             paths.append(path)
         return paths
 
-    def _told(self, svg: str) -> str:
+    def _with_titles(self, svg: str) -> str:
         """Give every mark its <title>."""
 
         def title(found: re.Match[str]) -> str:

@@ -42,22 +42,22 @@ class Counted:
         return f"{self.pair.shown.value:.{decimals}f}" if self.pair.shown else ""
 
     @property
-    def off(self) -> Estimate | None:
+    def difference_pct(self) -> Estimate | None:
         """How far ours lies from the published figure, in per cent of it."""
         return Estimate(100 * (self.pair.ratio.value - 1)) if self.pair.ratio else None
 
     @property
-    def others(self) -> tuple[str, ...]:
+    def other_counts(self) -> tuple[str, ...]:
         """The other counts of the same record that print as published."""
         pair = self.pair
         if pair.point is None or pair.metric.quantity not in MACS:
             return ()
-        found = {q: e for q in MACS if q != self.used and (e := pair.point.get(q))}
+        found = {q: e for q in MACS if q != self.quantity and (e := pair.point.get(q))}
         decimals = len(pair.printed.partition(".")[2])
         return tuple(q for q, e in found.items() if f"{e.value / pair.metric.scale:.{decimals}f}" == pair.printed)
 
     @property
-    def used(self) -> str:
+    def quantity(self) -> str:
         """The quantity that stands beside the published figure."""
         point = self.pair.point
         return next((q for q in self.pair.metric.quantities if point and point.get(q)), "")
@@ -72,7 +72,7 @@ class Counted:
         reason = by_cell().get(self.key)
         if reason:
             return reason.cause
-        return KNOWN if self.others else UNKNOWN
+        return KNOWN if self.other_counts else UNKNOWN
 
     @property
     def why(self) -> str:
@@ -82,7 +82,7 @@ class Counted:
         reason = by_cell().get(self.key)
         if reason:
             return reason.text(self.exact)
-        return f"{alike(self.others)} as published" if self.others else UNKNOWN
+        return f"{alike(self.other_counts)} as published" if self.other_counts else UNKNOWN
 
 
 def alike(quantities: Sequence[str]) -> str:
@@ -135,8 +135,8 @@ def _differences(cells: Sequence[Counted]) -> Table:
                 c.pair.printed,
                 c.ours,
                 str(c.exact),
-                c.off,
-                ", ".join(c.others),
+                c.difference_pct,
+                ", ".join(c.other_counts),
                 c.why,
             )
             for c in apart

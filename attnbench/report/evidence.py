@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell
-from attnbench.published.partners import DEFAULTS
-from attnbench.registry.declaration import Setting
-from attnbench.registry.variant import parse_variant, value_text
 from attnbench.results.record import Record
 from attnbench.results.store import Run, open_run
 
@@ -104,6 +102,7 @@ class Evidence:
     runs: tuple[Run, ...]
     points: tuple[Point, ...]
     problems: tuple[str, ...]
+    apart: tuple[str, ...] = ()  # machines that are kept apart although their runs name them alike, and why
 
     @cached_property
     def machines(self) -> tuple[str, ...]:
@@ -123,17 +122,6 @@ class Evidence:
             found.setdefault(point.cell.mechanism, []).append(point)
         return found
 
-    def find(self, scope: str, variant: str, **wanted: Any) -> Iterator[Point]:
-        """The points of a variant whatever its spelling, with cell fields as given (`res_h=224`)."""
-        for point in self.by_mechanism.get(variant.partition("[")[0], ()):
-            cell = point.cell
-            if (
-                cell.scope == scope
-                and same_variant(cell, variant)
-                and all(getattr(cell, k) == v for k, v in wanted.items())
-            ):
-                yield point
-
 
 def gather(folders: Iterable[Path | str]) -> Evidence:
     """Open run folders, in the order of their names.
@@ -143,8 +131,8 @@ def gather(folders: Iterable[Path | str]) -> Evidence:
     """
     runs = [open_run(folder) for folder in sorted({Path(f) for f in folders})]
     problems: list[str] = []
-    points: list[Point] = []
     seen: dict[str, Path] = {}
+    once: list[Run] = []
     for run in runs:
         if run.id in seen:
             problems.append(f"{run.folder.name} holds the same run as {seen[run.id].name} and was read once")
@@ -152,13 +140,15 @@ def gather(folders: Iterable[Path | str]) -> Evidence:
         seen[run.id] = run.folder
         if run.torn:
             problems.append(f"{run.folder.name}: {run.torn}; the command that made the run measures it again")
-        points += _points(run, problems)
-    return Evidence(tuple(runs), tuple(sorted(points, key=_order)), tuple(problems))
+        once.append(run)
+    labels, apart = label_machines([machine_of(run) for run in once])
+    points = [point for run in once for point in _points(run, labels[run.id], problems)]
+    return Evidence(tuple(runs), tuple(sorted(points, key=_order)), (*problems, *apart), tuple(apart))
 
 
-def _points(run: Run, problems: list[str]) -> list[Point]:
+def _points(run: Run, machine: str, problems: list[str]) -> list[Point]:
     records = {r.cell.id: r for r in run.records}
-    planned = _planned(run)
+    planned = {cell.id: cell for cell in run.cells}
     stray = [r for key, r in records.items() if key not in planned]
     if stray:
         problems.append(f"{run.folder.name}: {len(stray)} records of cells that its plan does not name; they are shown")
@@ -172,45 +162,19 @@ def _points(run: Run, problems: list[str]) -> list[Point]:
         problems.append(f"{run.folder.name}: {len(lacking)} of {len(cells)} planned cells have no record yet")
     if records and not any(r.outcome == "ok" for r in records.values()):
         problems.append(f"{run.folder.name}: no cell was measured; every record is a failure or a decline")
-    return [_point(run, cell, records.get(key)) for key, cell in cells.items()]
+    return [_point(run, machine, cell, records.get(key)) for key, cell in cells.items()]
 
 
-def _planned(run: Run) -> dict[str, Cell]:
-    try:
-        return {cell.id: cell for cell in run.cells}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise AttnbenchError(
-            f"a plan lists its cells; {run.folder / 'run.json'} is damaged ({type(error).__name__}: {error}); "
-            "restore it, or measure anew"
-        ) from error
-
-
-def _point(run: Run, cell: Cell, record: Record | None) -> Point:
+def _point(run: Run, machine: str, cell: Cell, record: Record | None) -> Point:
     named = record.words.get("device_name", "") if record else ""
     if not named:
         named = next((r.words["device_name"] for r in run.records if _same_device(r, cell)), "")
-    host = machine_name(run.facts)
-    label = named or device_name(run.facts, cell.device) or f"{cell.device} of run {run.id}"
-    return Point(cell, record, run.id, f"{label} ({host})" if host else label)
+    label = named or run.facts.environment.devices.get(cell.device, "") or f"{cell.device} of run {run.id}"
+    return Point(cell, record, run.id, f"{label} ({machine})" if machine else label)
 
 
 def _same_device(record: Record, cell: Cell) -> bool:
     return record.cell.device == cell.device and bool(record.words.get("device_name"))
-
-
-def machine_name(facts: Mapping[str, Any]) -> str:
-    """The short name that a run's environment gives its machine; empty where it gives none."""
-    environment = facts.get("environment")
-    name = environment.get("machine_label", "") if isinstance(environment, Mapping) else ""
-    return name if isinstance(name, str) else ""
-
-
-def device_name(facts: Mapping[str, Any], device: str) -> str:
-    """What a run's environment calls a device, for a run that only counted; empty where it does not say."""
-    environment = facts.get("environment")
-    devices = environment.get("devices") if isinstance(environment, Mapping) else None
-    name = devices.get(device, "") if isinstance(devices, Mapping) else ""
-    return name if isinstance(name, str) else ""
 
 
 def _order(point: Point) -> tuple[Any, ...]:
@@ -220,38 +184,6 @@ def _order(point: Point) -> tuple[Any, ...]:
         point.machine, c.device, c.precision, c.pass_, c.dim, c.heads, c.stride, c.res_h, c.res_w, c.batch,
         c.threads, c.allocator, c.variant, c.kernel, c.compiled, point.run_id,
     )  # fmt: skip
-
-
-def same_variant(cell: Cell, wanted: str) -> bool:
-    """Whether a cell measures the variant `wanted`, however the two are spelled.
-
-    Settings that neither names are at their defaults; a setting that only the cell's text names must be at the
-    default that `DEFAULTS` knows.
-    """
-    if cell.variant == wanted:
-        return True
-    want = parse_variant(wanted)
-    if cell.mechanism != want.name:
-        return False
-    asked, known = dict(want.settings), DEFAULTS.get(want.name, {})
-    filled = dict(cell.settings)
-    for key, value in asked.items():
-        if _word(filled.get(key, known.get(key))) != _word(value):
-            return False
-    try:
-        typed = dict(parse_variant(cell.variant).settings)
-    except AttnbenchError:
-        return False  # a text that no command line can have given
-    return all(
-        key in asked or (key in known and _word(filled.get(key, value)) == _word(known[key]))
-        for key, value in typed.items()
-    )
-
-
-def _word(value: Setting | None) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return repr(float(value))
-    return "" if value is None else value_text(value)
 
 
 def groups(points: Sequence[Point], *keys: str) -> dict[tuple[Any, ...], list[Point]]:

@@ -12,7 +12,7 @@ GROUP = ("machine", "device", "precision", "pass_", "batch", "dim", "heads", "st
 
 
 def tip(point: Point) -> str:
-    """What a mark tells on hover: its cell and its numbers."""
+    """What a mark shows on hover: its cell and its numbers."""
     cell = point.cell
     words = [cell.variant, cell.conditions(), point.machine]
     speed, memory, macs = (point.get(q) for q in ("throughput_img_per_s", "peak_memory_bytes", "macs"))

@@ -21,11 +21,11 @@ def comparable(evidence: Evidence, *need: str) -> list[list[Point]]:
     Zero is no speed and no memory, but a count of MACs: pooling multiplies nothing.
     """
     found = groups(eager(evidence, "layer", "backbone", "task"), *GROUP, "res_h", "res_w").values()
-    kept = [once([p for p in ps if all(_tells(p, quantity) for quantity in need)]) for ps in found]
+    kept = [once([p for p in ps if all(_usable(p, quantity) for quantity in need)]) for ps in found]
     return [ps for ps in kept if len(ps) > 1]
 
 
-def _tells(p: Point, quantity: str) -> bool:
+def _usable(p: Point, quantity: str) -> bool:
     found = p.get(quantity)
     return found is not None and (found.value > 0 or (quantity == "macs" and found.value == 0))
 
@@ -69,5 +69,5 @@ def value(p: Point, quantity: str) -> float:
 
 
 def suffix(number_: int) -> str:
-    """What tells the second chart of a kind from the first."""
+    """What distinguishes the second chart of a kind from the first, as a suffix of its name."""
     return "" if number_ == 1 else f"-{number_}"

@@ -12,7 +12,7 @@ from attnbench.results.record import QUANTITIES
 
 SCOPES = {"layer": "Layers", "backbone": "Backbones", "task": "Detectors and segmenters"}
 
-# key -> (heading, text of a point): left out of the table, and told in the caption, where all rows agree
+# key -> (heading, text of a point): left out of the table, and stated in the caption, where all rows agree
 CONDITIONS: dict[str, tuple[str, Callable[[Point], str]]] = {
     "run": ("run", lambda p: p.run_id),
     "machine": ("machine", lambda p: p.machine),

@@ -8,8 +8,9 @@ from attnbench import published
 from attnbench.published import arithmetic as by
 from attnbench.published.partners import LAYERS
 from attnbench.report.chart import Chart, tick
-from attnbench.report.evidence import Estimate, Evidence, Point, groups, same_variant
+from attnbench.report.evidence import Estimate, Evidence, Point, groups
 from attnbench.report.figures import tip
+from attnbench.report.matching import BATCH, has_layer_size, is_on, partners, ran_as_published, same_variant
 from attnbench.report.style import INK, PALETTE
 
 SIDES = tuple(range(224, 1025, 32))
@@ -126,7 +127,7 @@ def alpha(evidence: Evidence) -> Chart:
         axes.set_title(label)
         axes.set_xlabel("alpha")
     for a in xs:
-        for p in evidence.find("backbone", f"litv2_s[alpha={a}]", res_h=224, res_w=224):
+        for p in partners(evidence, ("backbone", (f"litv2_s[alpha={a}]",)), (224, 224)):
             counted = p.get("macs")
             if counted:
                 chart.point(macs, a, counted.over(1e9), "litv2_s", tip(p))
@@ -147,14 +148,16 @@ def alpha(evidence: Evidence) -> Chart:
 
 
 def _fastest(evidence: Evidence, variant: str) -> list[tuple[Point, Estimate]]:
+    """The speed of a backbone in fp32, on a GPU where there is one, at the published batch where it was measured."""
     found = [
         (p, e)
-        for p in evidence.find(
-            "backbone", variant, res_h=224, res_w=224, pass_="forward", precision="fp32", kernel="eager", compiled=False
-        )
-        if (e := p.get("throughput_img_per_s"))
+        for p in partners(evidence, ("backbone", (variant,)), (224, 224))
+        if p.cell.pass_ == "forward"
+        and ran_as_published(p.cell)
+        and p.cell.precision == "fp32"
+        and (e := p.get("throughput_img_per_s"))
     ]
-    return sorted(found, key=lambda x: (x[0].device_kind != "gpu", x[0].cell.batch != 64, x[0].machine))[:1]
+    return sorted(found, key=lambda x: (x[0].device_kind != "gpu", x[0].cell.batch != BATCH, x[0].machine))[:1]
 
 
 def bars(evidence: Evidence) -> list[Chart]:
@@ -165,7 +168,7 @@ def bars(evidence: Evidence) -> list[Chart]:
         ("cpu", "throughput_cpu_img_per_s", "Core i9-10900X"),
         ("gpu", "throughput_rtx3090_img_per_s", "RTX 3090"),
     )
-    told = []
+    captions = []
     for place, (kind, key, device) in enumerate(columns):
         above, below = chart.axes[place], chart.axes[place + 2]
         ordered = sorted(rows, key=lambda r: -float(r["throughput_cpu_img_per_s"]))
@@ -194,13 +197,13 @@ def bars(evidence: Evidence) -> list[Chart]:
                 why = point.outcome if point else "not in these runs"
                 below.text(0, i, f" {why}", va="center", fontsize=7.5)
         _named_bars(below, names, f"these runs: {group.machine}")
-        told.append(f"{group.machine}: batch {group.cell.batch}, {group.cell.precision}, eager kernel")
+        captions.append(f"{group.machine}: batch {group.cell.batch}, {group.cell.precision}, eager kernel")
     chart.caption = (
         "Images per second at 14x14 tokens, dim 768, 12 heads; both in the order of the published CPU speeds. "
         "Published at batch 64. "
         + (
-            f"Measured on {'; '.join(told)}; lines are intervals."
-            if told
+            f"Measured on {'; '.join(captions)}; lines are intervals."
+            if captions
             else "These runs measured no layer at this size."
         )
     )
@@ -221,19 +224,18 @@ def _named_bars(axes: object, names: Sequence[str], title: str) -> None:
 
 def _layer_speeds(evidence: Evidence, kind: str) -> tuple[dict[str, Point], list[Point]]:
     """The layers at the published size on one device of a kind, by mechanism; the group nearest to the papers'."""
-    eager = [
+    timed = [
         p
         for p in evidence.points
         if p.cell.scope == "layer"
-        and p.device_kind == kind
-        and (p.cell.res_h, p.cell.res_w, p.cell.dim, p.cell.heads, p.cell.stride) == (224, 224, 768, 12, 16)
+        and (p.cell.res_h, p.cell.res_w) == (224, 224)
+        and has_layer_size(p.cell)
+        and is_on(p, kind)
         and p.cell.pass_ == "forward"
-        and p.cell.kernel == "eager"
-        and not p.cell.compiled
-        and p.cell.precision in ("fp32", "tf32")
+        and ran_as_published(p.cell)
     ]
     best: list[Point] = []
-    for found in groups(eager, "machine", "device", "precision", "batch", "threads", "allocator").values():
+    for found in groups(timed, "machine", "device", "precision", "batch", "threads", "allocator").values():
         if any(p.ok for p in found) and (not best or _nearness(found) > _nearness(best)):
             best = found
     by_name: dict[str, Point] = {}
@@ -245,4 +247,4 @@ def _layer_speeds(evidence: Evidence, kind: str) -> tuple[dict[str, Point], list
 
 
 def _nearness(found: Sequence[Point]) -> tuple[int, int, bool]:
-    return sum(p.ok for p in found), int(found[0].cell.batch == 64), found[0].cell.precision == "fp32"
+    return sum(p.ok for p in found), int(found[0].cell.batch == BATCH), found[0].cell.precision == "fp32"

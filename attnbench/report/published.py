@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from attnbench import published
 from attnbench.published.layouts import LAYOUTS, Layout, Metric
+from attnbench.published.partners import Partner
+from attnbench.report import matching
 from attnbench.report.evidence import Estimate, Evidence, Point, conditions
 from attnbench.report.tables import Column, Table, Value
 
@@ -65,56 +67,46 @@ def _pair(
     rows: Sequence[Mapping[str, str]],
     machines: Mapping[str, str],
 ) -> Pair:
-    label, printed = layout.label(row), metric.printed(row, rows)
+    label, printed = layout.label_of(row), metric.printed(row, rows)
     if not metric.quantity:
         return Pair(layout.file, label, metric, printed, None, None, metric.why_not, ())
-    scope, variants = metric.partner(row)
-    if not variants:
+    partner = metric.partner_of(row)
+    if not partner[1]:
         return Pair(layout.file, label, metric, printed, None, None, "this project has no such model", ())
-    found, reason = partner(evidence, metric, scope, variants, metric.resolution(row), machines)
-    if found is None:
+    best, reason = best_point(evidence, metric, partner, metric.resolution_of(row), machines)
+    if best is None:
         return Pair(layout.file, label, metric, printed, None, None, reason, ())
-    point, estimate = found
+    point, estimate = best
     return Pair(layout.file, label, metric, printed, estimate, point, "", tuple(_remarks(metric, point)))
 
 
-def partner(
+def best_point(
     evidence: Evidence,
     metric: Metric,
-    scope: str,
-    variants: Sequence[str],
+    partner: Partner,
     resolution: tuple[int, int],
     machines: Mapping[str, str],
 ) -> tuple[tuple[Point, Estimate] | None, str]:
-    """The best partner of a published figure and its value, or why there is none."""
-    sizes = (resolution, resolution[::-1])
-    same = [p for v in variants for p in evidence.find(scope, v) if (p.cell.res_h, p.cell.res_w) in sizes]
-    if scope == "layer":
-        same = [p for p in same if (p.cell.dim, p.cell.heads, p.cell.stride) == (768, 12, 16)]
-    if not same:
+    """The point that may stand beside a published figure and its value, or why there is none."""
+    points = matching.partners(evidence, partner, resolution)
+    if not points:
         return None, "its partner is not in these runs"
     if metric.device:
-        right = [p for p in same if p.device_kind == metric.device and p.cell.pass_ == metric.pass_]
+        right = [p for p in points if matching.is_on(p, metric.device) and p.cell.pass_ == metric.pass_]
         right = [p for p in right if p.machine == machines.get(metric.device)]
         if metric.device_name:
             right = [p for p in right if metric.device_name.lower() in p.machine.lower()]
         if not right:
             what = metric.device_name or {"cpu": "CPU", "gpu": "GPU"}[metric.device]
             return None, f"no {metric.pass_} pass on a {what} in these runs"
-        plain = [
-            p
-            for p in right
-            if p.cell.kernel == "eager" and not p.cell.compiled and p.cell.precision in ("fp32", "tf32")
-        ]
+        plain = [p for p in right if matching.ran_as_published(p.cell)]
         if not plain:
             return None, "measured, but not in fp32 with the eager kernel"
-        same = sorted(plain, key=lambda p: (p.cell.batch != metric.batch, p.cell.precision, -p.cell.batch, p.run_id))
-    for quantity in metric.quantities:
-        for point in same:
-            estimate = point.get(quantity)
-            if estimate is not None and (quantity != "ratio_to_reference" or point.reference == "msa"):
-                return (point, estimate), ""
-    bad = next((p for p in same if not p.ok), None)
+        points = matching.nearest_first(plain, metric.batch)
+    found = matching.first_value(points, metric.quantities)
+    if found:
+        return found, ""
+    bad = next((p for p in points if not p.ok), None)
     return None, f"{bad.outcome}: {bad.reason}" if bad else "not counted or measured in these runs"
 
 
@@ -159,7 +151,7 @@ def table(evidence: Evidence, layout: Layout) -> Table:
             some = found[place]
             if not has and (any(here) or line is not lines[0]):
                 continue
-            values: list[Value] = [layout.label(row)]
+            values: list[Value] = [layout.label_of(row)]
             if len(lines) > 1:
                 values.append("; ".join(line.values()))
             values += _values(some, alone, letters)
@@ -235,8 +227,8 @@ def _caption(evidence: Evidence, layout: Layout, by_line: Sequence[Sequence[Sequ
     seen = dict.fromkeys(f"{p.machine}: {conditions(p.cell)}, {p.cell.kernel} kernel" for p in used)
     count = sum(p.measured is not None for rows in by_line[:1] for row in rows for p in row)
     asked = sum(bool(p.metric.quantity) for rows in by_line[:1] for row in rows for p in row)
-    told = f"{layout.caption} Ratio: measured / published. {count} of {asked} figures have a measured partner."
-    return f"{told} Measured on {'; '.join(seen)}." if seen else told
+    text = f"{layout.caption} Ratio: measured / published. {count} of {asked} figures have a measured partner."
+    return f"{text} Measured on {'; '.join(seen)}." if seen else text
 
 
 def long_table(evidence: Evidence) -> Table:

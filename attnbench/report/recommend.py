@@ -99,7 +99,7 @@ def _bytes(p: Point) -> float:
 
 
 def _tied(p: Point, best: Point) -> bool:
-    """Not told apart from `best` in speed, and no larger by more than two per cent."""
+    """Speed not distinguishable from that of `best`, and no larger by more than two per cent."""
     a, b = p.get(SPEED), best.get(SPEED)
     if not a or not b or a.high is None or b.low is None:
         return False
@@ -135,7 +135,7 @@ def words(answer: Answer) -> list[str]:
         lead = "Fastest" if rank == 0 else "Less memory, slower"
         lines.append(f"{lead}{limit if not rank else ''}: {_offer(p)}.")
     for p in answer.ties:
-        lines.append(f"Not told apart in speed from one of these: {_offer(p)}.")
+        lines.append(f"Speed not distinguishable from one of these: {_offer(p)}.")
     if answer.too_large:
         lines.append(
             f"Above the limit: {', '.join(f'{p.cell.variant} ({_size(_bytes(p))})' for p in answer.too_large)}."
@@ -147,7 +147,7 @@ def words(answer: Answer) -> list[str]:
         )
     flagged = sorted({f for p in answer.best for f in p.flags})
     if flagged:
-        lines.append(f"These measurements bear flags: {', '.join(flagged)}.")
+        lines.append(f"These measurements have flags: {', '.join(flagged)}.")
     lines.append(f"To measure it on your own machine: {q.command}")
     return lines
 

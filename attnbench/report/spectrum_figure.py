@@ -51,7 +51,7 @@ def _read(run: Run) -> dict[str, Any]:
             raise ValueError("its lines are empty, of unequal length or not finite")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AttnbenchError(
-            f"a spectrum has frequency and amplitude; {path} is damaged ({error}); make it anew"
+            f"a spectrum has frequency and amplitude; {path} is damaged ({error}); run `attnbench spectrum` again"
         ) from error
     return dict(data)
 

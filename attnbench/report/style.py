@@ -66,7 +66,7 @@ def charts() -> Iterator[None]:
 
 
 def new(width: float, height: float) -> Figure:
-    """An empty figure that no global state knows."""
+    """An empty figure outside pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -23,17 +23,17 @@ def open_console() -> Console:
     return console if console.is_terminal else Console(width=FULL_WIDTH)
 
 
-def result_tables(records: Sequence[Record], width: int = FULL_WIDTH) -> list[Table]:
-    """Make one table for each comparison group, at most `width` characters wide."""
+def result_tables(records: Sequence[Record], width: int = FULL_WIDTH, machine: str = "") -> list[Table]:
+    """Make one table for each comparison group, at most `width` characters wide; `machine`: the short name."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.cell.group, []).append(record)
-    return [_table(group, width) for group in groups.values()]
+    return [_table(group, width, machine) for group in groups.values()]
 
 
-def print_results(records: Sequence[Record], console: Console) -> None:
-    """Print the tables, and a line with the number of each outcome."""
-    for table in result_tables(records, console.width):
+def print_results(records: Sequence[Record], console: Console, machine: str = "") -> None:
+    """Print the tables of one run on `machine`, and a line with the number of each outcome."""
+    for table in result_tables(records, console.width, machine):
         console.print(table)
     console.print(Text(count_outcomes(records)))
 
@@ -84,11 +84,12 @@ def mebibytes(value: float | None) -> str:
     return "-" if value is None else f"{significant(value / 2**20)} MiB"
 
 
-def _table(records: Sequence[Record], width: int) -> Table:
+def _table(records: Sequence[Record], width: int, machine: str) -> Table:
     first = records[0].cell
     shape = f", dim {first.dim}, {first.heads} heads, stride {first.stride}" if first.scope == "layer" else ""
     shared = f"{first.res_h}x{first.res_w} px, batch {first.batch}, {first.precision}, {first.pass_}{shape}"
     name = next((r.words["device_name"] for r in records if "device_name" in r.words), first.device)
+    name += f" ({machine})" if machine else ""
     threads = f", {first.threads} threads, allocator {first.allocator}" if first.device == "cpu" else ""
     table = Table(title=f"{shared}\n{name}{threads}", title_justify="left", box=None, pad_edge=False)
     several_kernels = len({(r.cell.kernel, r.cell.compiled) for r in records}) > 1

@@ -43,13 +43,13 @@ def macs(p: Point) -> float:
 
 
 def fewest(points: Sequence[Point]) -> Point:
-    """The point with the fewest MACs; of those whose count is whole, where there are any."""
+    """The point with the fewest MACs; among those with a complete count, where there are any."""
     whole = [p for p in points if "lower_bound" not in p.flags]
     return min(whole or points, key=lambda p: (macs(p), p.cell.variant))
 
 
 def flops_table(evidence: Evidence) -> Table:
-    """How well MACs tell the speed, per condition."""
+    """How well MACs predict the speed, per condition."""
     rows: list[tuple[Value, ...]] = []
     for points in comparable(evidence, "macs", SPEED):
         rho, tau = rank_correlation(points)
@@ -66,10 +66,10 @@ def flops_table(evidence: Evidence) -> Table:
         )
     return Table(
         name="flops-against-speed",
-        title="Do FLOPs tell the speed?",
+        title="Do FLOPs predict the speed?",
         caption="Rank correlation of MACs with the time of an image, over the mechanisms measured under one "
         "condition: 1 means that fewer MACs always "
-        "are faster, 0 that they tell nothing.",
+        "are faster, 0 that they predict nothing.",
         columns=(
             Column("condition", "condition"),
             Column("mechanisms", "variants"),
@@ -92,7 +92,7 @@ def _many(found: Sequence[list[Point]]) -> list[list[Point]]:
     return [points for points in found if len(points) > 2]
 
 
-def _chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
+def chosen(found: Sequence[list[Point]]) -> list[list[list[Point]]]:
     """Per condition up to three resolutions: the smallest, a middle one, the largest."""
     by_condition: dict[tuple[object, ...], list[list[Point]]] = {}
     for points in found:
@@ -108,10 +108,10 @@ def flops_charts(evidence: Evidence) -> list[Chart]:
     """MACs against throughput, with the rank correlation; a variant without MACs counts in the correlation alone."""
     charts = []
     found = [points for points in comparable(evidence, "macs", SPEED) if len(_counted(points)) > 2]
-    for number_, sizes in enumerate(_chosen(found), 1):
-        chart = _panels(f"flops-speed{suffix(number_)}", "FLOPs against measured speed", sizes)
+    for number_, sizes in enumerate(chosen(found), 1):
+        chart = panels(f"flops-speed{suffix(number_)}", "FLOPs against measured speed", sizes)
         chart.caption = (
-            f"{condition(sizes)}. If FLOPs told the speed, the points would fall from the upper "
+            f"{condition(sizes)}. If FLOPs predicted the speed, the points would fall from the upper "
             "left to the lower right; rho is Spearman's rank correlation of MACs and time."
         )
         free = sorted({p.cell.variant for points in sizes for p in points if not macs(p)})
@@ -149,8 +149,8 @@ def front(points: Sequence[Point]) -> list[Point]:
 def pareto_charts(evidence: Evidence) -> list[Chart]:
     """Memory against throughput and the front of the two."""
     charts = []
-    for number_, sizes in enumerate(_chosen(_many(comparable(evidence, SPEED, MEMORY))), 1):
-        chart = _panels(f"pareto{suffix(number_)}", "Speed and memory: the Pareto front", sizes)
+    for number_, sizes in enumerate(chosen(_many(comparable(evidence, SPEED, MEMORY))), 1):
+        chart = panels(f"pareto{suffix(number_)}", "Speed and memory: the Pareto front", sizes)
         chart.caption = (
             f"{condition(sizes)}. Filled points are on the front: nothing measured here is both "
             "faster and smaller. Upper left is better."
@@ -207,5 +207,6 @@ def pareto_table(evidence: Evidence) -> Table:
     )
 
 
-def _panels(name: str, title: str, sizes: Sequence[Sequence[Point]]) -> Chart:
+def panels(name: str, title: str, sizes: Sequence[Sequence[Point]]) -> Chart:
+    """A chart with one panel a size."""
     return Chart(name, title, size=(1.2 + 4.6 * len(sizes), 4.8), panels=(1, len(sizes)))

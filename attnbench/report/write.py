@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from attnbench.report import (
     measured,
     page,
     papers_figures,
+    roofline,
     scaling,
     spectrum_figure,
     tradeoff,
@@ -27,6 +29,7 @@ from attnbench.report.evidence import Evidence, gather
 from attnbench.report.style import charts as chart_settings
 from attnbench.report.style import look
 from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, md, number
+from attnbench.results.lines import encode
 from attnbench.results.store import Run
 
 Section = tuple[str, str, list[Table], list[Chart]]
@@ -93,6 +96,9 @@ def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterato
     )
     yield "flops", "FLOPs against speed", [tradeoff.flops_table(evidence)], tradeoff.flops_charts(evidence)
     yield "pareto", "Speed and memory", [tradeoff.pareto_table(evidence)], tradeoff.pareto_charts(evidence)
+    under_the_roof = roofline.charts(evidence)
+    if under_the_roof:  # few runs measure the intensity
+        yield "roofline", "The roofline", [roofline.table(evidence)], under_the_roof
     yield "kernels", "Kernels and precisions", [kernel_table], kernel_charts
     drawn = [
         papers_figures.complexity(evidence),
@@ -148,7 +154,7 @@ def _summary(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator
     else:
         yield f"{ok} of {cells} planned cells were measured on {' and '.join(evidence.machines)}."
     if len(evidence.machines) > 1:
-        yield "Several machines: every table of absolute numbers has a column that says whose they are."
+        yield "Several machines: every table of absolute numbers has a column that names the machine."
     yield claims.tally(judged)
     agreed = papers.agreement(evidence)
     if agreed:
@@ -156,7 +162,7 @@ def _summary(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator
 
 
 def _leaders(evidence: Evidence) -> Iterator[str]:
-    """Per machine, who is fastest at the papers' size, and whether FLOPs would have told it."""
+    """Per machine, who is fastest at the papers' size, and whether FLOPs would have predicted it."""
     for machine in evidence.machines:
         points = tradeoff.at_the_papers_size(evidence, machine)
         if len(points) < 2:
@@ -175,11 +181,10 @@ def _leaders(evidence: Evidence) -> Iterator[str]:
 
 def facts(run: Run) -> Iterator[tuple[str, str]]:
     """The facts of a run as (name, value), nested names joined by dots; the plan's cells are left to the tables."""
-    yield from _flat({k: v for k, v in run.facts.items() if k != "plan"}, "")
-    plan = run.facts["plan"]
-    yield "plan.hash", str(plan["hash"])
-    for note in plan.get("notes", ()):
-        yield "plan.note", str(note)
+    yield from _flat(encode(replace(run.facts, plan=None)), "")
+    yield "plan.hash", run.facts.planned.hash
+    for note in run.facts.planned.notes:
+        yield "plan.note", note
 
 
 def _flat(facts: Mapping[str, Any], before: str) -> Iterator[tuple[str, str]]:

@@ -60,6 +60,22 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One pass beside time over one arm, alone in a fresh process.
+
+    Attributes:
+        cell: the cell's id. `what`: a word of `PROBES`.
+        values: quantities by name. `words`: what goes with them into the record, or why there are none.
+    """
+
+    kind: ClassVar[str] = "probe"
+    cell: str
+    what: str
+    values: Mapping[str, float | int] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArmTurn:
     """One turn of one arm: its timed calls and what went on meanwhile.
 
@@ -67,8 +83,8 @@ class ArmTurn:
         cell: the cell's id.
         calls_s: device seconds of each timed call, in order.
         host_s: host seconds per call until the device was done. `queue_s`: until all calls were queued (least).
-        primers: untimed calls before.
-        conditions: of the timed part, as the device's reading gives them.
+        primers: untimed calls before. `retaken`: how often the turn was taken again because it was disturbed.
+        conditions: of the turn, primers included, as the device's reading gives them.
     """
 
     cell: str
@@ -76,6 +92,7 @@ class ArmTurn:
     host_s: float = math.nan
     queue_s: float = math.nan
     primers: int = 0
+    retaken: int = 0
     conditions: Conditions = field(default_factory=dict)
 
     @property
@@ -136,17 +153,28 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Ceilings:
-    """What a device reaches at best, at one precision, thread count and allocator.
+    """What a device reaches at best, at one precision, thread count and allocator; None: not measured.
 
     Attributes:
         key: device, precision, threads, allocator.
-        macs_per_s: of a large matrix product. `bytes_per_s`: of a large copy, read plus written.
+        macs_per_s: of a large matrix product. `conv_macs_per_s`: of a 1x1 convolution, channels last.
+            `linear_macs_per_s`: of a linear layer packed by oneDNN. `bytes_per_s`: of a large copy, read plus written.
+        libraries: what executes a linear layer and a convolution.
     """
 
     kind: ClassVar[str] = "ceilings"
     key: tuple[str | int, ...]
     macs_per_s: float | None = None
     bytes_per_s: float | None = None
+    conv_macs_per_s: float | None = None
+    linear_macs_per_s: float | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def peak_macs_per_s(self) -> float | None:
+        """The highest rate of the three forms: the roof of a layer."""
+        rates = (self.macs_per_s, self.conv_macs_per_s, self.linear_macs_per_s)
+        return max((rate for rate in rates if rate), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +201,9 @@ class Done:
     kind: ClassVar[str] = "done"
 
 
-Event = Count | Trial | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
+Event = Count | Trial | Probe | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
 _KINDS: Mapping[str, type[Any]] = {
-    c.kind: c for c in (Count, Trial, Round, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
+    c.kind: c for c in (Count, Trial, Round, Probe, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
 }  # fmt: skip
 
 

@@ -15,7 +15,14 @@ from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell
 
 SCHEMA = 1
-OUTCOMES = ("ok", "declined", "oom", "crashed", "timeout", "failed")
+OUTCOMES: Mapping[str, str] = {
+    "ok": "measured, or counted where only counts were asked for",
+    "declined": "the mechanism, its library or the device cannot serve this cell; known before anything is allocated",
+    "oom": "out of memory: the allocation failed, or the system killed the process for lack of memory",
+    "crashed": "the process ended by a signal, by `sys.exit`, or with a device error that cannot be recovered from",
+    "timeout": "one trial or one turn took longer than the protocol's `timeout_s`",
+    "failed": "an exception, a wrong output (shape, dtype, not finite), or a count that could not be made",
+}
 
 
 class Quantity(NamedTuple):
@@ -36,8 +43,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     "macs_fvcore": Quantity("", "fvcore's count", "what fvcore's total prints: norms and pooling too", "macs"),
     "macs_mmdet": Quantity("", "MACs by mmdetection's rule", "as the detection papers count (docs/methods.md)", "macs"),
     "macs_formula": Quantity("", "MACs by formula", "the mechanism's own closed formula", "macs"),
-    "latency_s": Quantity("s", "latency", "time of one call on one batch: median over rounds"),
-    "latency_low_s": Quantity("s", "latency, low", "lower end of the median's order-statistic interval"),
+    "latency_s": Quantity("s", "latency", "time of one call on one batch: Hodges-Lehmann over rounds"),
+    "latency_low_s": Quantity("s", "latency, low", "lower end of its confidence interval"),
     "latency_high_s": Quantity("s", "latency, high", "upper end of it"),
     "host_latency_s": Quantity("s", "host latency", "host wall time of one call, beside the device's own time"),
     "throughput_img_per_s": Quantity("img/s", "throughput", "batch / latency"),
@@ -46,8 +53,13 @@ QUANTITIES: Mapping[str, Quantity] = {
     "ratio_to_reference": Quantity("x", "speed ratio", "reference's time / this arm's time; above 1 is faster"),
     "ratio_low": Quantity("x", "ratio, low", "lower end of the ratio's interval"),
     "ratio_high": Quantity("x", "ratio, high", "upper end of it"),
+    "ratio_error": Quantity("", "ratio's error", "standard error of the log ratio, interim looks not included"),
+    "ratio_df": Quantity("", "ratio's degrees of freedom", "of that standard error"),
+    "ratio_rounds": Quantity("", "ratio's rounds", "rounds that both the arm and the reference were in"),
     "rounds": Quantity("", "rounds", "rounds that the estimates rest on"),
     "processes": Quantity("", "processes", "fresh processes that the rounds were spread over"),
+    "disturbed_turns": Quantity("", "disturbed turns", "turns whose conditions deserve a flag"),
+    "retaken_turns": Quantity("", "turns taken again", "disturbed turns that --strict replaced"),
     "round_sd": Quantity("", "spread of rounds", "standard deviation of the log time between rounds of a process"),
     "process_sd": Quantity("", "spread of processes", "standard deviation of the log ratio between processes"),
     "weights_bytes": Quantity("B", "weights", "parameters and buffers", "memory"),
@@ -57,10 +69,62 @@ QUANTITIES: Mapping[str, Quantity] = {
     "peak_reserved_bytes": Quantity("B", "peak reserved", "what the caching allocator held at most (CUDA)", "memory"),
     "peak_memory_bytes": Quantity("B", "peak memory", "weights + input + peak growth of one call", "memory"),
     "compile_s": Quantity("s", "compile time", "the first call of a compiled layer, compilation included"),
-    "roofline_share": Quantity("", "share of roofline", "MACs per second / the measured ceiling for them"),
+    "roofline_share": Quantity("", "share of roofline", "MACs per second / the greatest measured ceiling for them"),
+    "projection_share": Quantity("", "projections", "share of operators' time in linears and 1x1 convs", "breakdown"),
+    "core_share": Quantity("", "core", "share of operators' time in all the others", "breakdown"),
+    "host_share": Quantity("", "host", "share of a call's time in which no operator (GPU: kernel) ran", "breakdown"),
+    "least_bytes": Quantity("B", "least bytes", "weights + input + output of a call, each once", "breakdown"),
+    "intensity_macs_per_byte": Quantity("MAC/B", "intensity", "forward MACs / least_bytes: at most", "breakdown"),
+    "error_rms": Quantity("", "error", "rms of (output - float64's) / rms of float64's, one image", "error"),
+    "error_rms_x8": Quantity("", "error, input x 8", "the same, the input scaled by 8", "error"),
+    "error_rms_x64": Quantity("", "error, input x 64", "the same, the input scaled by 64", "error"),
+    "distance_to_msa": Quantity("", "distance to msa", "as the error, from msa with the same projections", "error"),
+    "energy_j_per_image": Quantity("J", "energy per image", "(active - idle power) x time / images", "energy"),
+    "energy_gross_j_per_image": Quantity("J", "gross energy per image", "energy while called / images", "energy"),
+    "active_power_w": Quantity("W", "power", "mean power while called", "energy"),
+    "idle_power_w": Quantity("W", "idle power", "mean power of the idle baseline before", "energy"),
 }  # fmt: skip
 
-# `attnbench export`: these columns and this order are a promise (docs/glossary.md).
+# The columns that are not quantities: unit and meaning.
+COLUMN_MEANINGS: Mapping[str, tuple[str, str]] = {
+    "scope": ("", "`layer`, `backbone` (a whole classifier) or `task` (a detector or segmenter)"),
+    "mechanism": ("", "registered name of the layer or model"),
+    "variant": ("", "the mechanism with its settings, as the command line takes it: `hilo[window_size=4]`"),
+    "res_h": ("px", "height of the input image"),
+    "res_w": ("px", "width of the input image"),
+    "grid_h": ("tokens", "rows of the token map, res_h / stride; empty for a whole model"),
+    "grid_w": ("tokens", "columns of the token map, res_w / stride; empty for a whole model"),
+    "batch": ("images", "images in one call"),
+    "dim": ("", "channels of the layer; empty for a whole model"),
+    "heads": ("", "attention heads of the layer; empty for a whole model"),
+    "stride": ("px", "side of a token in the image; empty for a whole model"),
+    "device": ("", "`cpu`, or `cuda:0` and so on"),
+    "device_name": ("", "the device's own name, as its driver or the operating system gives it"),
+    "precision": ("", "`fp32`, `tf32`, `bf16` or `fp16`"),
+    "pass": ("", "`forward`, or `train`: forward and backward"),
+    "kernel": ("", "the attention kernel asked for: `eager`, `sdpa` or `flex`"),
+    "kernel_ran": ("", "what was executed, with calls: `eager`, or the operators that PyTorch chose: `sdpa:flash x1`"),
+    "compiled": ("", "whether the layer went through torch.compile"),
+    "threads": ("", "CPU threads of the process that was timed"),
+    "protocol": ("", "`quick`, `standard`, `rigorous` or `paper`"),
+    "outcome": ("", "one of the outcomes below"),
+    "reason": ("", "why the outcome is not `ok`; empty otherwise"),
+    "reference": ("", "variant that the speed ratio refers to"),
+    "flags": ("", "warnings, separated by spaces; each is one of the flags below"),
+    "run_id": ("", "identifier of the run that the record belongs to"),
+    "allocator": ("", "the memory allocator of the timed process: `pinned`, `system`, `tcmalloc` or `jemalloc`"),
+    "stopped": ("", "which stopping condition ended the timing, with its numbers"),
+    "count_notes": ("", "what the counts of parameters and MACs leave out or assume"),
+    "top_operators": ("", "the three operators with the most time of their own, with their shares of all operators'"),
+    "breakdown_notes": ("", "what the breakdown leaves out, or why there is none"),
+    "error_notes": ("", "which of the errors or distances is absent, and why"),
+    "energy_source": ("", "the counter that the energy was read from"),
+    "energy_notes": ("", "why there is no energy, or what makes it doubtful"),
+    "cell_id": ("", "12 hexadecimal digits that identify the cell: equal in every run that measures it"),
+    "group": ("", "12 hexadecimal digits shared by the cells that may be compared with each other"),
+}
+
+# `attnbench export`: these columns and this order are a promise (docs/records.md).
 COLUMNS = (
     "scope", "mechanism", "variant", "res_h", "res_w", "grid_h", "grid_w", "batch", "dim", "heads", "stride",
     "device", "device_name", "precision", "pass", "kernel", "kernel_ran", "compiled", "threads", "protocol",
@@ -69,9 +133,15 @@ COLUMNS = (
     "ratio_low", "ratio_high", "reference", "rounds", "peak_memory_bytes", "flags", "run_id",
 )  # fmt: skip
 MORE_COLUMNS = (
-    "allocator", "processes", "round_sd", "process_sd", "host_latency_s", "weights_bytes", "input_bytes",
+    "allocator", "processes", "ratio_rounds", "ratio_error", "ratio_df", "round_sd", "process_sd",
+    "disturbed_turns", "retaken_turns",
+    "host_latency_s", "weights_bytes", "input_bytes",
     "peak_growth_bytes", "allocator_peak_bytes", "peak_reserved_bytes", "compile_s", "roofline_share",
     "macs_mmdet", "stopped", "count_notes", "cell_id", "group",
+    "projection_share", "core_share", "host_share", "least_bytes", "intensity_macs_per_byte", "top_operators",
+    "breakdown_notes", "error_rms", "error_rms_x8", "error_rms_x64", "distance_to_msa", "error_notes",
+    "energy_j_per_image", "energy_gross_j_per_image", "active_power_w", "idle_power_w", "energy_source",
+    "energy_notes",
 )  # fmt: skip
 
 
@@ -81,8 +151,9 @@ class Record:
 
     Attributes:
         values: quantities of `QUANTITIES` that apply; absent means not measured.
-        flags: warnings on the measurement, each a word that docs/glossary.md explains.
-        words: kernel_ran, device_name, reference, stopped (why the measuring ended), count_notes.
+        flags: warnings on the measurement, each a word that docs/records.md explains.
+        words: kernel_ran, device_name, reference, stopped (why the measuring ended), count_notes, top_operators,
+            energy_source, and the notes of each pass of `PROBES`.
     """
 
     cell: Cell

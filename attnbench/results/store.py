@@ -18,8 +18,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell, Plan
-from attnbench.results.events import Event, Round, from_line, to_line
-from attnbench.results.record import SCHEMA, Record, from_dict
+from attnbench.results.events import Ceilings, Event, Round, from_line, to_line
+from attnbench.results.lines import encode
+from attnbench.results.record import Record, from_dict
+from attnbench.results.run_facts import RunFacts, read_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,25 +75,25 @@ class Run:
     """A run folder, open: its facts, the records and the journal."""
 
     folder: Path
-    facts: dict[str, Any]
+    facts: RunFacts
     records: list[Record]
     torn: str = ""
 
     @property
     def id(self) -> str:
         """The run's own identifier."""
-        return str(self.facts["run_id"])
+        return self.facts.run_id
 
     @property
     def cells(self) -> list[Cell]:
         """Every planned cell, in order."""
-        return [Cell.from_dict(c) for c in self.facts["plan"]["cells"]]
+        return list(self.facts.planned.cells)
 
 
 class Writer:
     """A run folder open for measuring; one process at a time, held by a lock that dies with it."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, facts: RunFacts) -> None:
         self.folder, self.facts = folder, facts
         self._lock = (folder / ".lock").open("w")
         try:
@@ -113,7 +115,7 @@ class Writer:
     @property
     def id(self) -> str:
         """The run's own identifier."""
-        return str(self.facts["run_id"])
+        return self.facts.run_id
 
     def add(self, record: Record) -> None:
         """Store the record of one cell, once.
@@ -144,8 +146,8 @@ class Writer:
         self.close()
 
 
-def create_or_resume(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> Writer:
-    """Open `folder` for this plan: a new run, or the same plan's run where it was left.
+def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
+    """Open `folder` for this plan: a new run with these facts, or the same plan's run to resume.
 
     Raises:
         AttnbenchError: the folder holds another plan, is damaged, cannot be written, or is in use.
@@ -155,28 +157,16 @@ def create_or_resume(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> Writ
     path = folder / RUN
     if path.exists():
         old = _facts(folder)
-        if old["plan"]["hash"] != plan.hash:
+        if old.planned.hash != plan.hash:
             raise AttnbenchError(
-                f"an output folder holds one plan; {folder} holds plan {old['plan']['hash']}, this is {plan.hash}; "
+                f"an output folder holds one plan; {folder} holds plan {old.planned.hash}, this is {plan.hash}; "
                 "choose another --out, or repeat the command that made it"
             )
         with _disk_errors(folder):
             return Writer(folder, old)
     if any(folder.glob("*.jsonl")):
         raise AttnbenchError(f"a run folder has a {RUN}; {folder} has records without it; choose another --out")
-    made = {
-        "schema": SCHEMA,
-        "run_id": secrets.token_hex(4),
-        "plan": {
-            "hash": plan.hash,
-            "cells": [c.as_dict() for c in plan.cells],
-            "declined": dict(plan.declined),
-            "notes": list(plan.notes),
-        },
-        "sweep": plan.sweep.as_dict(),
-        **facts,
-    }
-    text = json.dumps(made, indent=1, default=str)
+    text = json.dumps(encode(facts.of_plan(plan, secrets.token_hex(4))), indent=1, default=str)
     with _disk_errors(folder):
         fresh = folder / f".{RUN}.{os.getpid()}"
         with fresh.open("w") as file:
@@ -184,7 +174,7 @@ def create_or_resume(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> Writ
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(path)
-        return Writer(folder, json.loads(text))
+        return Writer(folder, read_facts(json.loads(text), str(path)))
 
 
 def open_run(folder: Path | str) -> Run:
@@ -263,6 +253,16 @@ def read_rounds(folder: Path) -> dict[str, list[Round]]:
     return rounds
 
 
+def read_ceilings(folder: Path) -> list[Ceilings]:
+    """What a run measured its machine to reach, in order; the rest of its journal is not decoded.
+
+    Raises:
+        AttnbenchError: a line is damaged.
+    """
+    lines = [line for line in read_lines(folder / SAMPLES)[0] if line.get("kind") == Ceilings.kind]
+    return [event for event in _events(lines, folder) if isinstance(event, Ceilings)]
+
+
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole JSON lines of a file and the number of bytes that they fill; a torn last line is not whole.
 
@@ -307,22 +307,16 @@ def _events(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Event]:
     return events
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _facts(folder: Path) -> RunFacts:
     path = folder / RUN
     if not path.exists():
         raise AttnbenchError(f"a run folder has a {RUN}; {folder} has none; name a folder that `attnbench run` made")
     try:
         with _disk_errors(path):
-            facts = json.loads(path.read_text())
-        schema = facts["schema"]
-        facts["plan"]["hash"], facts["run_id"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise AttnbenchError(
-            f"{path} is damaged ({type(error).__name__}: {error}); restore it, or measure anew"
-        ) from error
-    if schema != SCHEMA:
-        raise AttnbenchError(f"a run's schema must be {SCHEMA}; {path} has {schema!r}; a newer attnbench wrote it")
-    return dict(facts)
+            content = path.read_text()
+        return read_facts(json.loads(content), str(path))
+    except ValueError as error:
+        raise AttnbenchError(f"{path} is damaged ({error}); restore it, or measure anew") from error
 
 
 def _records(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Record]:

@@ -19,7 +19,8 @@ from statistics import median
 from typing import Any
 
 from attnbench.analysis import statistics, summarize
-from attnbench.analysis.statistics import Interval, Ratio
+from attnbench.analysis.contrasts import contrasts
+from attnbench.analysis.statistics import Interval
 from attnbench.errors import AttnbenchError
 from attnbench.execution import runner
 from attnbench.execution.progress import Silent
@@ -136,10 +137,10 @@ def judge_pairs(
         level: of each interval.
     """
 
-    def compared(arm: str, base: str) -> Ratio:
-        return statistics.ratio(summarize.log_ratios(rounds, ids[arm], ids[base]), level)
+    def compared(arm: str, base: str) -> Interval:
+        return contrasts(rounds, [ids[arm]], ids[base])[ids[arm]].interval(level)
 
-    def excludes_one(ratio: Ratio) -> bool:
+    def excludes_one(ratio: Interval) -> bool:
         return not ratio.low <= 1 <= ratio.high
 
     pairs = [compared(b, a) for a, b in zip(same[::2], same[1::2], strict=True)]

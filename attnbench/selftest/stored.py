@@ -13,7 +13,7 @@ from attnbench import __version__
 from attnbench.errors import AttnbenchError
 from attnbench.machine import environment
 from attnbench.planning import protocol as protocols
-from attnbench.results.lines import finite
+from attnbench.results.lines import encode, finite
 from attnbench.selftest.sensitivity import Sensitivity
 
 SCHEMA = 1
@@ -33,7 +33,7 @@ def describe(
         "allocator": allocator,
         "protocol": finite(protocols.get(protocol, overrides)),
         "result": finite({**asdict(result), "resolvable": result.resolvable}),
-        "environment": environment.describe((device,)),
+        "environment": encode(environment.describe((device,))),
     }
 
 
@@ -74,7 +74,8 @@ def load(path: Path) -> dict[str, Any]:
 
 def latest(folder: Path = Path("runs"), *, now: datetime | None = None) -> dict[str, Any] | None:
     """The newest self-test of this machine in a folder, at most `RECENT` old; None if there is none."""
-    now, here = now or datetime.now(UTC), None
+    now = now or datetime.now(UTC)
+    here: dict[str, Any] | None = None
     for path in sorted(folder.glob("selftest-*.json"), reverse=True):
         try:
             data = load(path)
@@ -83,10 +84,16 @@ def latest(folder: Path = Path("runs"), *, now: datetime | None = None) -> dict[
         if now - datetime.fromisoformat(data["created"]) > RECENT:
             continue
         machine = data["environment"]
-        here = here or environment.describe(tuple(machine["devices"]))
-        if machine["host"] == here["host"] and not environment.differences(machine["fingerprint"], here["fingerprint"]):
+        here = here or encode(environment.describe(tuple(machine["devices"])))
+        if machine["host"] == here["host"] and machine["fingerprint"] == here["fingerprint"]:
             return data
     return None
+
+
+def heading(data: Mapping[str, Any]) -> str:
+    """When it was made, with which version, on which machine."""
+    machine = data["environment"]["machine_label"]
+    return f"self-test of {data['created']}, attnbench {data['attnbench']}, {machine}"
 
 
 def sentence(data: Mapping[str, Any]) -> str:

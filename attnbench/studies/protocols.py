@@ -136,8 +136,8 @@ def procedures(request: Request) -> list[Procedure]:
 
 
 def sweep_of(request: Request, procedure: Procedure) -> Sweep:
-    """The sweep that measures the arms by this procedure."""
-    changed = {**dict(request.overrides), **procedure.changes}
+    """The sweep that measures the arms by this procedure; every procedure has the same rounds, however few the arms."""
+    changed = {"few_arms": False, **dict(request.overrides), **procedure.changes}
     axes: dict[str, Any] = {
         "mechanism": request.mechanism, "reference": request.reference, "res": (request.res,),
         "batch": (request.batch,), "dim": (request.dim,), "heads": (request.heads,), "device": (request.device,),
@@ -189,7 +189,7 @@ def measure(
         "attnbench": __version__,
         "command": command,
         "request": finite(asdict(request)),
-        "environment": environment.describe((request.device,)),
+        "environment": finite(environment.describe((request.device,))),
         "procedures": finite(rows),
     }
 

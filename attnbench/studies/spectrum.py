@@ -171,6 +171,7 @@ def write(data: dict[str, Any], out: Path) -> list[Path]:
     from attnbench.report import spectrum_figure as figure
     from attnbench.report.evidence import Evidence
     from attnbench.report.style import charts
+    from attnbench.results.run_facts import RunFacts
     from attnbench.results.store import Run
 
     path = out / figure.FILE
@@ -178,7 +179,7 @@ def write(data: dict[str, Any], out: Path) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         with charts():
-            (chart,) = figure.charts(Evidence((Run(out, {}, []),), (), ()))
+            (chart,) = figure.charts(Evidence((Run(out, RunFacts(), []),), (), ()))
             return [path, *chart.save(out)]
     except OSError as error:
         raise AttnbenchError(

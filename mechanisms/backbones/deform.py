@@ -1,10 +1,10 @@
-"""Deformable token merging: each kernel tap of a 2x2, stride-2 convolution reads where the image tells it to.
+"""Deformable token merging: each kernel tap of a 2x2, stride-2 convolution reads at offsets computed from the image.
 
 Paper   Pan et al.: Less is More: Pay Less Attention in Vision Transformers, AAAI 2022,
         https://arxiv.org/abs/2105.14217; the operator: Dai et al., https://arxiv.org/abs/1703.06211
-Agrees  with a loop over pixels and with torchvision's operator (tests/backbones/test_deform.py); with the
-        authors' LITv2-S, weights included (tests/backbones/test_litv2.py)
-Differs sampling positions of half-precision maps are computed in float32: bfloat16 knows no 56.3
+Agrees  with a loop over pixels and with torchvision's operator (tests/backbones/test_deformable_merge.py);
+        with the authors' LITv2-S, weights included (tests/backbones/test_litv2.py)
+Differs sampling positions of half-precision maps are computed in float32: bfloat16 cannot represent 56.3
 
 Shapes  B images, a map H x W of C channels, h = H // 2, w = W // 2 (a last odd row or column is not read):
         offsets  b h w (t 2): dy, dx of the four taps t (row-major), from a plain 2x2 convolution
@@ -24,26 +24,31 @@ from mechanisms.grid import per_grid
 OPERATORS = ("torch", "torchvision")
 
 
-def refusal(deform: str) -> str | None:
-    """Why the operator cannot be had, or None."""
-    if deform not in OPERATORS:
-        return f"deform must be {' or '.join(OPERATORS)}; got deform={deform}"
-    if deform == "torchvision":
-        try:
-            import torchvision.ops  # noqa: F401  asked whether it works, not only whether it is there
-        except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-            return f"deform=torchvision needs torchvision; got {type(error).__name__}: {error}"
+def torchvision_error() -> str | None:
+    """Why torchvision's operators are not available, or None."""
+    try:
+        import torchvision.ops  # noqa: F401  asked whether it works, not only whether it is there
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        return f"{type(error).__name__}: {error}"
     return None
 
 
+def refuses(deform: str) -> str | None:
+    """Why the operator is not available, or None."""
+    if deform not in OPERATORS:
+        return f"deform must be {' or '.join(OPERATORS)}; got deform={deform}"
+    error = torchvision_error() if deform == "torchvision" else None
+    return f"deform=torchvision needs torchvision; got {error}" if error else None
+
+
 def merge_macs(dim: int, H: int, W: int) -> int:
-    """Of one merge that halves an H x W map of `dim` channels."""
+    """MACs of one merge that halves an H x W map of `dim` channels."""
     return (H // 2) * (W // 2) * (8 * dim**2 + 32 * dim)
 
 
 @per_grid
 def taps(h: int, w: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Where the undisturbed kernel reads: [h,w,4,2], row and column."""
+    """Where the kernel reads without offsets: [h,w,4,2], row and column."""
     rows = (2 * torch.arange(h, device=device)).view(h, 1, 1) + torch.arange(2, device=device).view(2, 1)  # h 2 1
     columns = (2 * torch.arange(w, device=device)).view(w, 1, 1) + torch.arange(2, device=device)  # w 1 2
     places = torch.stack((rows[:, None].expand(h, w, 2, 2), columns.expand(h, w, 2, 2)), dim=-1)
@@ -81,9 +86,6 @@ class DeformableConv(nn.Conv2d):
     """2x2 convolution of stride 2 from [B,H,W,C] to [B,h,w,2C] whose taps are moved by learned offsets."""
 
     def __init__(self, dim: int, *, deform: str) -> None:
-        reason = refusal(deform)
-        if reason:
-            raise ValueError(reason)
         super().__init__(dim, 2 * dim, kernel_size=2, stride=2)
         self.deform = deform
         # channels last: the kernel as a matrix over (tap, channel) is then a view

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size, mechanism
 from mechanisms import lightvit, lightvit_biattn
+from mechanisms.backbones import parts
 from mechanisms.backbones.parts import DropPath, drop_rates, init_linear
 from mechanisms.grid import pad_to
 
@@ -58,7 +59,7 @@ SHAPES = {
 
 
 def halved(grid: tuple[int, int], times: int = 1) -> tuple[int, int]:
-    """A map after convolutions of stride 2, or merges; a broken half counts."""
+    """A map after convolutions of stride 2, or merges; an incomplete pair counts."""
     H, W = grid
     return -(-H // 2**times), -(-W // 2**times)
 
@@ -182,7 +183,7 @@ class LightViT(nn.Module):
         Each is what its stage's last block gives, before the merge, without a norm and without the global
         tokens: the detectors put a LayerNorm of their own on each map. As in the authors' detection code the
         very last network does not see the global tokens. The maps are views of [B,H,W,C] tensors
-        (channels_last memory). Any image size serves.
+        (channels_last memory). Any image size is accepted.
         """
         return [apart(z, grid)[1].permute(0, 3, 1, 2) for z, grid in self._run(x, keep_tokens=False)]
 
@@ -192,7 +193,7 @@ class LightViT(nn.Module):
         return self.head(self.neck(self.norm(z)).mean(dim=1))
 
     def _run(self, x: Tensor, *, keep_tokens: bool) -> list[tuple[Tensor, tuple[int, int]]]:
-        """Each stage's sequence and its map's size; `keep_tokens`: also through the very last network."""
+        """Each stage's sequence and its map's size; `keep_tokens`: also through the last network."""
         x = self.patch_embed(x)
         grid = (x.shape[1], x.shape[2])
         z = torch.cat((self.global_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)), dim=1)
@@ -211,7 +212,7 @@ class LightViT(nn.Module):
 
 
 def block_macs(dim: int, ratio: int, layer: Size) -> int:
-    """Of one block: attention, network, gate."""
+    """MACs of one block: attention, network, gate."""
     L = layer.tokens + int(layer.settings["num_tokens"])
     return lightvit.macs(layer) + 2 * L * ratio * dim**2 + lightvit_biattn.macs(layer)
 
@@ -230,15 +231,9 @@ def lightvit_macs(shape: Shape, size: Size) -> int:
     return total + (H * W + T) * shape.dims[-1] * NECK + NECK * int(size.settings["num_classes"])
 
 
-def declines(shape: Shape, size: Size) -> str | None:
-    """Refuse settings that no model has."""
-    settings = size.settings
-    if settings["num_classes"] < 1:  # type: ignore[operator]  # an int by declaration
-        return f"num_classes must be at least 1; got num_classes={settings['num_classes']}"
-    if not 0 <= settings["drop_path_rate"] < 1:  # type: ignore[operator]  # a float by declaration
-        return f"drop_path_rate must lie in [0, 1); got drop_path_rate={settings['drop_path_rate']}"
-    dim = shape.dims[0]
-    return lightvit.refusal(dim, dim // 32, int(settings["num_tokens"]), int(settings["window_size"]))
+def refuses(num_classes: int, num_tokens: int, window_size: int, drop_path_rate: float) -> str | None:
+    """Why the model cannot be built with these values, or None."""
+    return parts.refuses(num_classes, drop_path_rate) or lightvit.refuses(num_tokens, window_size)
 
 
 def _declare(letter: str, shape: Shape) -> None:
@@ -256,9 +251,10 @@ def _declare(letter: str, shape: Shape) -> None:
             "drop_path_rate": shape.drop_path_rate,
         },
         macs=partial(lightvit_macs, shape),
-        declines=partial(declines, shape),
+        refuses=refuses,
         kernels=KERNELS,
         growth="linear",
+        pyramid=(8, 16, 32),
         notes={"published": "0.7, 1.7, 3.9 G by a formula that leaves some 5 % of the products out"},
     )
     def build(

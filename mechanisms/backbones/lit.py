@@ -1,19 +1,22 @@
-"""The frame of LITv1 and LITv2: four stages at strides 4, 8, 16 and 32; the first two without attention."""
+"""Classifiers in four stages at strides 4, 8, 16 and 32; and LITv1 and LITv2, whose first two have no attention."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size
-from mechanisms.backbones.deform import DeformableMerge, merge_macs, refusal
+from mechanisms.backbones import parts
+from mechanisms.backbones.deform import DeformableMerge, merge_macs
+from mechanisms.backbones.deform import refuses as refuses_operator
 from mechanisms.backbones.parts import PATCH, DropPath, PatchEmbed, drop_rates, init_linear
 
+STRIDES = (4, 8, 16, 32)  # of the maps that dense tasks read
 SMALLEST = 7 * PATCH + 1  # pixels that make eight patches, which three merges halve to one
 RATIO = 4  # hidden channels of a feed-forward network per channel
-NOTE_DEFORM = "no counter knows torchvision's operator: with deform=torchvision the count is a lower bound"
+NOTE_DEFORM = "no counter supports torchvision's operator: with deform=torchvision the count is a lower bound"
 
 
 @dataclass(frozen=True)
@@ -48,25 +51,21 @@ def grids(resolution: tuple[int, int]) -> list[tuple[int, int]]:
     return [(H >> i, W >> i) for i in range(4)]
 
 
-def declines(size: Size) -> str | None:
-    """Refuse images that are too small and settings that no model has."""
-    (h, w), settings = size.grid, size.settings
+def refuses(resolution: tuple[int, int], num_classes: int, drop_path_rate: float, deform: str) -> str | None:
+    """Why no model of this kind can be built, or None: the image is too small, or a setting is out of range."""
+    h, w = resolution
     if min(h, w) < SMALLEST:
         return f"resolution must be at least {SMALLEST}x{SMALLEST} for four stages; got {h}x{w}"
-    if settings["num_classes"] < 1:  # type: ignore[operator]  # an int by declaration
-        return f"num_classes must be at least 1; got num_classes={settings['num_classes']}"
-    if not 0 <= settings["drop_path_rate"] < 1:  # type: ignore[operator]  # a float by declaration
-        return f"drop_path_rate must lie in [0, 1); got drop_path_rate={settings['drop_path_rate']}"
-    return refusal(str(settings["deform"]))
+    return parts.refuses(num_classes, drop_path_rate) or refuses_operator(deform)
 
 
 def ffn_macs(dim: int) -> int:
-    """Of a feed-forward network, per token."""
+    """MACs of a feed-forward network, per token."""
     return 2 * RATIO * dim**2
 
 
 def conv_ffn_macs(dim: int) -> int:
-    """Of a ConvFFN, per token."""
+    """MACs of a ConvFFN, per token."""
     return ffn_macs(dim) + 9 * RATIO * dim
 
 
@@ -125,7 +124,52 @@ class Stage(nn.Module):
         return x
 
 
-class Lit(nn.Module):
+class Pyramid(nn.Module):
+    """Map images [B,3,h,w] to logits [B,classes] through four stages, or to the stages' maps.
+
+    Args:
+        dims: channels of each stage.
+        stages: made one after the other once the patch embedding is there, so that a seed gives the same weights.
+        num_classes: logits.
+    """
+
+    def __init__(self, dims: Sequence[int], stages: Iterable[Stage], num_classes: int) -> None:
+        super().__init__()
+        self.dims = list(dims)
+        self.patch_embed = PatchEmbed(dims[0])
+        self.layers = nn.ModuleList(stages)
+        self.norm = nn.LayerNorm(dims[-1])
+        self.head = nn.Linear(dims[-1], num_classes)
+        init_linear(self)
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Each stage's map [B,H,W,C], before the merge."""
+        x = self.patch_embed(x)
+        maps = []
+        for stage in self.layers:
+            assert isinstance(stage, Stage)
+            x = stage(x)
+            maps.append(x)
+            if stage.downsample is not None:
+                x = stage.downsample(x)
+        return maps
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The pyramid for dense tasks: four maps [B,C,H,W] at strides 4, 8, 16 and 32, C as in `dims`.
+
+        Each is the output of its stage's last block, before the merge and without a norm: the detectors and
+        segmenters put a LayerNorm of their own on each map that they read. The maps are views of
+        [B,H,W,C] tensors (channels_last memory), so `map.permute(0, 2, 3, 1)` copies nothing. Neither `norm`
+        nor `head` is used. Any image size is accepted.
+        """
+        return [y.permute(0, 3, 1, 2) for y in self.stages(x)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify by the mean of the normed last map."""
+        return self.head(self.norm(self.stages(x)[-1]).mean(dim=(1, 2)))
+
+
+class Lit(Pyramid):
     """Map images [B,3,h,w] to logits [B,classes]; any h and w of at least 29, also others than it was built for.
 
     Args:
@@ -147,42 +191,12 @@ class Lit(nn.Module):
         deform: str,
         drop_path_rate: float,
     ) -> None:
-        super().__init__()
-        self.dims = shape.dims
-        self.patch_embed = PatchEmbed(shape.dim)
         rates = iter(drop_rates(sum(shape.depths), drop_path_rate))
-        stages = []
-        for stage, (dim, depth) in enumerate(zip(shape.dims, shape.depths, strict=True)):
-            layers: Sequence[nn.Module | None] = attention(stage) if stage > 1 else [None] * depth
-            blocks = [Block(dim, layer, ffn(dim, RATIO * dim), next(rates)) for layer in layers]
-            stages.append(Stage(blocks, DeformableMerge(dim, deform=deform) if stage < 3 else None))
-        self.layers = nn.ModuleList(stages)
-        self.norm = nn.LayerNorm(shape.dims[-1])
-        self.head = nn.Linear(shape.dims[-1], num_classes)
-        init_linear(self)
 
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Each stage's map [B,H,W,C], before the merge."""
-        x = self.patch_embed(x)
-        maps = []
-        for stage in self.layers:
-            assert isinstance(stage, Stage)
-            x = stage(x)
-            maps.append(x)
-            if stage.downsample is not None:
-                x = stage.downsample(x)
-        return maps
+        def stages() -> Iterator[Stage]:
+            for stage, (dim, depth) in enumerate(zip(shape.dims, shape.depths, strict=True)):
+                layers: Sequence[nn.Module | None] = attention(stage) if stage > 1 else [None] * depth
+                blocks = [Block(dim, layer, ffn(dim, RATIO * dim), next(rates)) for layer in layers]
+                yield Stage(blocks, DeformableMerge(dim, deform=deform) if stage < 3 else None)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The pyramid for dense tasks: four maps [B,C,H,W] at strides 4, 8, 16 and 32, C as in `dims`.
-
-        Each is what its stage's last block gives, before the merge and without a norm: the detectors and
-        segmenters put a LayerNorm of their own on each map that they read. The maps are views of
-        [B,H,W,C] tensors (channels_last memory); `map.permute(0, 2, 3, 1)` costs nothing. Neither `norm`
-        nor `head` is used. Any image size serves.
-        """
-        return [y.permute(0, 3, 1, 2) for y in self.stages(x)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Classify by the mean of the last map."""
-        return self.head(self.norm(self.stages(x)[-1]).mean(dim=(1, 2)))
+        super().__init__(shape.dims, stages(), num_classes)

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms import msa
 from mechanisms.attend import attend
 from mechanisms.backbones import lit
@@ -45,10 +45,9 @@ def relative_position_index(H: int, W: int, device: torch.device) -> Tensor:
     return (down[:, None, :, None] + right[None, :, None, :]).reshape(H * W, H * W)
 
 
-class BiasedAttention(nn.Module):
+class BiasedAttention(ReadsKernel, nn.Module):
     """Full attention with a relative position bias; maps [B,H,W,C] to [B,H,W,C]."""
 
-    kernel = "eager"
     relative_position_index: Tensor
 
     def __init__(self, dim: int, heads: int, *, grid: tuple[int, int]) -> None:
@@ -111,11 +110,16 @@ def litv1_macs(shape: Shape, size: Size) -> int:
     return lit.macs(shape, size, ffn=FFNS[str(size.settings["ffn"])][1], attention=attention)
 
 
-def declines(size: Size) -> str | None:
-    """Refuse images that are too small and settings that no model has."""
-    if size.settings["ffn"] not in FFNS:
-        return f"ffn must be {' or '.join(FFNS)}; got ffn={size.settings['ffn']}"
-    return lit.declines(size)
+def refuses(resolution: tuple[int, int], num_classes: int, ffn: str, deform: str, drop_path_rate: float) -> str | None:
+    """Why the model cannot be built with these values, or None."""
+    if ffn not in FFNS:
+        return f"ffn must be {' or '.join(FFNS)}; got ffn={ffn}"
+    return lit.refuses(resolution, num_classes, drop_path_rate, deform)
+
+
+def square(resolution: tuple[int, int]) -> tuple[int, int]:
+    """The authors' detectors build the tables of biases for a square of the shorter side, and resize them in calls."""
+    return (min(resolution),) * 2
 
 
 def _declare(letter: str, shape: Shape) -> None:
@@ -133,9 +137,11 @@ def _declare(letter: str, shape: Shape) -> None:
             "drop_path_rate": shape.drop_path_rate,
         },
         macs=partial(litv1_macs, shape),
-        declines=declines,
+        refuses=refuses,
         kernels=KERNELS,
         growth="quadratic",
+        pyramid=lit.STRIDES,
+        dense_resolution=square,
         notes={
             "deform": lit.NOTE_DEFORM,
             "params": "the paper prints 27, 48 and 86 M, which are the counts without the head, cut off",

@@ -3,9 +3,9 @@
 Paper   Pan, Cai, Zhuang: Fast Vision Transformers with HiLo Attention, NeurIPS 2022,
         https://arxiv.org/abs/2205.13213
 Agrees  with the classifier of ziplab/LITv2: logits, parameter names, counts (tests/backbones/test_litv2.py)
-Differs images of any size from 29x29 on are taken: broken patches and windows are filled with zeros, as in the
+Differs images of any size from 29x29 on are taken: incomplete patches and windows are filled with zeros, as in the
         authors' detection code; an odd map loses its last row or column in a merge, as there. The other
-        attentions of the paper's comparison, and pooled queries, stand behind settings; the authors have
+        attentions of the paper's comparison, and pooled queries, are settings; the authors have
         published no code for those.
 
 Shapes  images [B,3,h,w] -> maps [B,H,W,C] at strides 4, 8, 16, 32 with C, 2C, 4C, 8C channels -> [B,classes]
@@ -28,13 +28,13 @@ from mechanisms import hilo
 from mechanisms.backbones import lit
 from mechanisms.backbones.lit import SHAPES, Lit, Shape, conv_ffn_macs, grids, heads
 from mechanisms.backbones.parts import ConvFFN
-from mechanisms.backbones.swap import HILO, Third
+from mechanisms.backbones.swap import HILO, Stage3Attention
 
 
-def third(shape: Shape, settings: Mapping[str, Any], resolution: tuple[int, int]) -> Third:
+def stage3(shape: Shape, settings: Mapping[str, Any], resolution: tuple[int, int]) -> Stage3Attention:
     """The attention of stage 3."""
     dim = shape.dims[2]
-    return Third(settings, dim=dim, heads=heads(dim), grid=grids(resolution)[2])
+    return Stage3Attention(settings, dim=dim, heads=heads(dim), grid=grids(resolution)[2])
 
 
 def plain(shape: Shape) -> Size:
@@ -45,7 +45,7 @@ def plain(shape: Shape) -> Size:
 
 def litv2(shape: Shape, resolution: tuple[int, int], **settings: Any) -> Lit:
     """The classifier of any shape; settings as declared below."""
-    inside, last = third(shape, settings, resolution), plain(shape)
+    inside, last = stage3(shape, settings, resolution), plain(shape)
     return Lit(
         shape,
         attention=lambda stage: (
@@ -65,22 +65,32 @@ def litv2_macs(shape: Shape, size: Size) -> int:
 
     def attention(stage: int, grid: tuple[int, int]) -> list[int]:
         if stage == 2:
-            return third(shape, size.settings, size.grid).macs(shape.depths[2])
+            return stage3(shape, size.settings, size.grid).macs(shape.depths[2])
         return [hilo.macs(replace(plain(shape), grid=grid))] * shape.depths[3]
 
     return lit.macs(shape, size, ffn=conv_ffn_macs, attention=attention)
 
 
 def _declare(letter: str, shape: Shape) -> None:
-    def declines(size: Size) -> str | None:
-        reason = lit.declines(size)
+    def refuses(
+        resolution: tuple[int, int],
+        num_classes: int,
+        attention: str,
+        window_size: int,
+        alpha: float,
+        pooled: bool,
+        deform: str,
+        drop_path_rate: float,
+    ) -> str | None:
+        reason = lit.refuses(resolution, num_classes, drop_path_rate, deform)
+        settings = {"attention": attention, "window_size": window_size, "alpha": alpha, "pooled": pooled}
         try:
-            return reason or third(shape, size.settings, size.grid).declines()
-        except AttnbenchError as error:  # an attention that nobody has registered
+            return reason or stage3(shape, settings, resolution).refusal()
+        except AttnbenchError as error:  # an unknown attention or setting
             return str(error)
 
     def kernels_at(size: Size) -> tuple[str, ...]:
-        return third(shape, size.settings, size.grid).kernels
+        return stage3(shape, size.settings, size.grid).kernels
 
     @mechanism(
         name=f"litv2_{letter}",
@@ -97,10 +107,11 @@ def _declare(letter: str, shape: Shape) -> None:
             "drop_path_rate": shape.drop_path_rate,
         },
         macs=partial(litv2_macs, shape),
-        declines=declines,
+        refuses=refuses,
         kernels=("eager", "sdpa", "flex"),
         kernels_at=kernels_at,
         growth="quadratic",
+        pyramid=lit.STRIDES,
         notes={"deform": lit.NOTE_DEFORM},
     )
     def build(

@@ -8,7 +8,7 @@ from torch import nn
 
 
 def rename(module: nn.Module, ours: str, theirs: str) -> None:
-    """Write keys of `module` that begin with `ours` as `theirs`, and read them so."""
+    """Save keys of `module` that begin with `ours` under `theirs`, and load them from there."""
 
     def written(_: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         _move(state, prefix + ours, prefix + theirs)

@@ -1,4 +1,4 @@
-"""What the LIT classifiers share: patch embedding, feed-forward networks, stochastic depth, initial weights."""
+"""What the classifiers share: patch embedding, feed-forward networks, stochastic depth, initial weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from torch import Tensor, nn
 PATCH = 4
 
 
+def refuses(num_classes: int, drop_path_rate: float = 0.0) -> str | None:
+    """Why no classifier can be built with these values, or None."""
+    if num_classes < 1:
+        return f"num_classes must be at least 1; got num_classes={num_classes}"
+    if not 0 <= drop_path_rate < 1:
+        return f"drop_path_rate must lie in [0, 1); got drop_path_rate={drop_path_rate}"
+    return None
+
+
 class PatchEmbed(nn.Module):
-    """Map images [B,3,h,w] to [B,H,W,C], one token per 4x4 pixels; a last broken patch is filled with zeros."""
+    """Map images [B,3,h,w] to [B,H,W,C], one token per 4x4 pixels; a last incomplete patch is filled with zeros."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -27,7 +36,7 @@ class PatchEmbed(nn.Module):
 
 
 class FFN(nn.Module):
-    """Linear, GELU, linear; each token for itself."""
+    """Linear, GELU, linear; each token on its own."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -55,7 +64,7 @@ class Depthwise(nn.Module):
 
 
 class ConvFFN(nn.Module):
-    """Linear, depthwise 3x3, GELU, linear: it tells positions apart by the map's zero border."""
+    """Linear, depthwise 3x3, GELU, linear: the map's zero border lets it distinguish positions."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -89,7 +98,7 @@ def drop_rates(depth: int, top: float) -> list[float]:
 
 
 def init_linear(model: nn.Module) -> None:
-    """Weights of every linear layer normal with deviation 0.02 (truncated at a hundred of them), biases 0."""
+    """Weights of every linear layer normal with deviation 0.02 (truncated at a hundred deviations), biases 0."""
     for part in model.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=0.02)

@@ -23,7 +23,7 @@ HILO: Mapping[str, Setting] = {"window_size": 2, "alpha": 0.9, "pooled": False} 
 TURNS = {"tmsa": ("twins_lsa", "twins_gsa")}
 
 
-class Third:
+class Stage3Attention:
     """The attention of the third stage's blocks, in turn.
 
     Args:
@@ -43,8 +43,8 @@ class Third:
             self.known.size(variant, dim=dim, heads=heads, grid=grid, stride=STRIDE) for variant in self.variants
         ]
 
-    def declines(self) -> str | None:
-        """Why one of the mechanisms cannot stand here, or None."""
+    def refusal(self) -> str | None:
+        """Why one of the mechanisms cannot be built here, or None."""
         for variant, size in zip(self.variants, self.sizes, strict=True):
             reason = self.known.declines(variant, size)
             if reason:
@@ -53,7 +53,7 @@ class Third:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """What all of them can run with."""
+        """The kernels that all of them can run with."""
         offered = [self.known.kernels(*turn) for turn in zip(self.variants, self.sizes, strict=True)]
         return tuple(kernel for kernel in offered[0] if all(kernel in other for other in offered))
 
@@ -66,7 +66,7 @@ class Third:
         """Multiply-accumulates of each block's layer.
 
         Raises:
-            AttnbenchError: a mechanism that gives no formula.
+            AttnbenchError: a mechanism that declares no formula.
         """
         costs = []
         for variant, size in zip(self.variants, self.sizes, strict=True):
@@ -80,7 +80,7 @@ class Third:
 
 
 def registered() -> Registry:
-    """The mechanisms known to this process: built-ins, installed plugins and plugin files that were loaded."""
+    """All mechanisms of this process: built-ins, installed plugins and plugin files that were loaded."""
     from attnbench import registry
 
     return registry.loaded()

@@ -1,6 +1,6 @@
-"""Anchors, box regression, suppression of doubles and reading a pyramid inside boxes; all with fixed counts.
+"""Anchors, box regression, suppression of duplicates and reading a pyramid inside boxes; all with fixed counts.
 
-Boxes are [x1,y1,x2,y2] in pixels, in float32 at least: bfloat16 cannot tell 1277 from 1280.
+Boxes are [x1,y1,x2,y2] in pixels, in float32 at least: bfloat16 rounds 1277 to 1280.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mechanisms.backbones.deform import torchvision_error
 from mechanisms.grid import per_grid
 
 SUPPRESSION = ("auto", "torchvision", "none")
@@ -22,17 +23,8 @@ _WIDEST = math.log(1000 / 16)  # of a box by its anchor
 _SAMPLES = 2  # per bin and axis
 
 
-def torchvision_error() -> str | None:
-    """Why torchvision's operators cannot be had, or None."""
-    try:
-        import torchvision.ops  # noqa: F401  asked whether it works, not only whether it is there
-    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
 def refusal(setting: str, value: str, allowed: Sequence[str]) -> str | None:
-    """Why an operator cannot be had, or None."""
+    """Why an operator is not available, or None."""
     if value not in allowed:
         return f"{setting} must be {', '.join(allowed[:-1])} or {allowed[-1]}; got {setting}={value}"
     error = torchvision_error() if value == "torchvision" else None
@@ -40,7 +32,7 @@ def refusal(setting: str, value: str, allowed: Sequence[str]) -> str | None:
 
 
 def resolved(nms: str) -> str:
-    """What `auto` stands for on this machine."""
+    """What `auto` means on this machine."""
     if nms == "auto":
         return "none" if torchvision_error() else "torchvision"
     return nms
@@ -91,7 +83,7 @@ def pick(x: Tensor, places: Tensor) -> Tensor:
 def keep(
     boxes: Tensor, scores: Tensor, groups: Tensor, *, overlap: float, count: int, nms: str
 ) -> tuple[Tensor, Tensor]:
-    """Choose `count` of [B,N] boxes by score, suppressing doubles inside a group: places [B,count], survived.
+    """Choose `count` of [B,N] boxes by score, suppressing duplicates inside a group: places [B,count], survived.
 
     The count is fixed: the best of the suppressed follow the survivors, and where N is smaller than count all
     follow once more. On the meta device, where no box has a value, nothing is suppressed.

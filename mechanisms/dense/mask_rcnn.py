@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import mechanism
 from mechanisms.dense import pyramid
 from mechanisms.dense.boxes import (
     NOTE_NMS,
@@ -49,14 +49,14 @@ BOX_SIDE, MASK_SIDE, HIDDEN = 7, 14, 1024
 SPREAD = (0.1, 0.2)  # of the second regression
 
 
-def declines(size: Size) -> str | None:
-    """Refuse what the backbone refuses and operators that are not there."""
-    at = size.settings
-    return pyramid.declines(size) or refusal("nms", str(at["nms"]), SUPPRESSION) or refusal("roi", str(at["roi"]), ROI)
+def refuses(resolution: tuple[int, int], backbone: str, num_classes: int, nms: str, roi: str) -> str | None:
+    """Why the model cannot be built with these values, or None: the backbone's reasons are among them."""
+    reason = pyramid.refuses(resolution, backbone, num_classes) or refusal("nms", nms, SUPPRESSION)
+    return reason or refusal("roi", roi, ROI)
 
 
 class Proposer(nn.Module):
-    """Choose 1000 boxes that may hold something."""
+    """Choose 1000 boxes that may hold an object."""
 
     def __init__(self, nms: str) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class MaskHead(nn.Sequential):
     year=2017,
     scope="task",
     defaults={"backbone": "litv2_s", "num_classes": 80, "nms": "auto", "roi": "torch"},
-    declines=declines,
+    refuses=refuses,
     kernels=KERNELS,
     kernels_at=kernels_at,
     notes={**NOTES, "nms": NOTE_NMS},
@@ -136,9 +136,6 @@ class MaskRCNN(nn.Module):
 
     def __init__(self, resolution: tuple[int, int], *, backbone: str, num_classes: int, nms: str, roi: str) -> None:
         super().__init__()
-        reason = refusal("nms", nms, SUPPRESSION) or refusal("roi", roi, ROI)
-        if reason:
-            raise ValueError(reason)
         self.num_classes, self.nms, self.roi = num_classes, resolved(nms), roi
         self.backbone = Backbone(backbone, resolution, first=1)
         self.neck = FPN(self.backbone.dims, finest=len(self.backbone.dims) == 3)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attnbench.errors import AttnbenchError
 from attnbench.registry.declaration import Size
 from attnbench.registry.variant import parse_variant
-from mechanisms.backbones.rivals import FLAT
+from mechanisms.backbones import parts
 from mechanisms.backbones.swap import registered
 
 WIDTH = 256  # channels of every level
@@ -19,41 +19,32 @@ NOTES = {
     "published": "the papers count by mmdetection's rule, which sees biases, norms and ReLU and no deformable kernel",
     "kernel": "of the backbone's attention",
 }
-# the authors' detectors build LITv1's tables of biases for a square of the shorter side, resizing them at every call
-_FOR_SQUARES = ("litv1_s", "litv1_m", "litv1_b")
-# PVT's keep the classifier's position embeddings, resizing them at every call
-_FOR_224 = ("pvt_small", "pvt_medium", "pvt_large")
 _CLASSIFIER = ("norm", "neck", "head")  # what of a backbone `features` does not use
 
 
-def declines(size: Size) -> str | None:
-    """Refuse what is no backbone, what the backbone refuses, and a task without classes."""
-    if size.settings["num_classes"] < 1:  # type: ignore[operator]  # an int by declaration
-        return f"num_classes must be at least 1; got num_classes={size.settings['num_classes']}"
+def refuses(resolution: tuple[int, int], backbone: str, num_classes: int) -> str | None:
+    """Why no dense task can be built with these values, or None: the backbone's reasons are among them."""
+    reason = parts.refuses(num_classes)
+    if reason:
+        return reason
     known = registered()
     try:
-        variant = known.check(parse_variant(str(size.settings["backbone"])))
+        variant = known.check(parse_variant(backbone))
     except AttnbenchError as error:  # an unknown mechanism or setting
         return str(error)
-    if known[variant.name].scope != "backbone":
-        return f"backbone must be a backbone; got {variant}, which is a {known[variant.name].scope}"
-    if variant.name in FLAT:
+    declaration = known[variant.name]
+    if declaration.scope != "backbone":
+        return f"backbone must be a backbone; got {variant}, which is a {declaration.scope}"
+    if declaration.pyramid == ():
         return f"backbone must give maps at strides 4 to 32; got {variant}, which does not"
-    return known.declines(variant, known.size(variant, grid=size.grid))
+    return known.declines(variant, known.size(variant, grid=resolution))
 
 
 def kernels_at(size: Size) -> tuple[str, ...]:
-    """What the backbone's attention runs with."""
+    """The kernels of the backbone's attention."""
     known = registered()
     variant = known.check(parse_variant(str(size.settings["backbone"])))
     return known.kernels(variant, known.size(variant, grid=size.grid))
-
-
-def built_for(name: str, resolution: tuple[int, int]) -> tuple[int, int]:
-    """The image that a backbone's tables are made for when the task's image has `resolution`."""
-    if name in _FOR_SQUARES:
-        return (min(resolution),) * 2
-    return (224, 224) if name in _FOR_224 else resolution
 
 
 class Backbone(nn.Module):
@@ -70,7 +61,9 @@ class Backbone(nn.Module):
         super().__init__()
         known = registered()
         variant = known.check(parse_variant(backbone))
-        model = known.build(variant, known.size(variant, grid=built_for(variant.name, resolution)))
+        built_for = known[variant.name].dense_resolution
+        grid = built_for(resolution) if built_for else resolution
+        model = known.build(variant, known.size(variant, grid=grid))
         if not (hasattr(model, "features") and hasattr(model, "dims")):
             raise ValueError(f"a dense task needs a backbone with features(x) and dims; got {variant}")
         for name in _CLASSIFIER:
@@ -96,11 +89,11 @@ class Backbone(nn.Module):
 
 
 class FPN(nn.Module):
-    """Map [B,C_i,H_i,W_i] to as many maps of 256 channels, each told of the coarser ones.
+    """Map [B,C_i,H_i,W_i] to as many maps of 256 channels, each with what the coarser ones add.
 
     Args:
         dims: channels of the maps.
-        finest: whether a level at twice the resolution of the first map is wanted too (a transposed convolution
+        finest: whether a level at twice the resolution of the first map is made too (a transposed convolution
             of the finest sum gives it), for backbones that begin at stride 8.
     """
 

@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnbench.registry.declaration import Size, mechanism
+from attnbench.registry.declaration import mechanism
 from mechanisms.dense import pyramid
 from mechanisms.dense.boxes import NOTE_NMS, RATIOS, SUPPRESSION, anchors, decode, keep, pick, refusal, resolved
 from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, kernels_at
@@ -33,9 +33,9 @@ CANDIDATES, DETECTIONS, OVERLAP = 1000, 100, 0.5
 PRIOR = 0.01  # a place's first guess that something is there
 
 
-def declines(size: Size) -> str | None:
-    """Refuse what the backbone refuses and an operator that is not there."""
-    return pyramid.declines(size) or refusal("nms", str(size.settings["nms"]), SUPPRESSION)
+def refuses(resolution: tuple[int, int], backbone: str, num_classes: int, nms: str) -> str | None:
+    """Why the model cannot be built with these values, or None: the backbone's reasons are among them."""
+    return pyramid.refuses(resolution, backbone, num_classes) or refusal("nms", nms, SUPPRESSION)
 
 
 def tower() -> nn.Sequential:
@@ -66,7 +66,7 @@ class Neck(nn.Module):
     year=2017,
     scope="task",
     defaults={"backbone": "litv2_s", "num_classes": 80, "nms": "auto"},
-    declines=declines,
+    refuses=refuses,
     kernels=KERNELS,
     kernels_at=kernels_at,
     notes={**NOTES, "nms": NOTE_NMS},
@@ -78,9 +78,6 @@ class RetinaNet(nn.Module):
 
     def __init__(self, resolution: tuple[int, int], *, backbone: str, num_classes: int, nms: str) -> None:
         super().__init__()
-        reason = refusal("nms", nms, SUPPRESSION)
-        if reason:
-            raise ValueError(reason)
         self.num_classes, self.nms = num_classes, resolved(nms)
         self.backbone = Backbone(backbone, resolution, first=1)
         self.neck = Neck(self.backbone.dims[-3:])

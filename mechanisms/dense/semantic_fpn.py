@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.registry.declaration import mechanism
-from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, declines, kernels_at
+from mechanisms.dense.pyramid import FPN, KERNELS, NOTES, WIDTH, Backbone, kernels_at, refuses
 
 INNER = 128
 
@@ -44,7 +44,7 @@ def enlarger(step: int) -> nn.Sequential:
     year=2019,
     scope="task",
     defaults={"backbone": "litv2_s", "num_classes": 150},
-    declines=declines,
+    refuses=refuses,
     kernels=KERNELS,
     kernels_at=kernels_at,
     notes=NOTES,

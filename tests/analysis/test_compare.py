@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from click.testing import CliRunner
 from attnbench import AttnbenchError, registry
 from attnbench.analysis.compare import compare_arms, compare_runs
 from attnbench.commands.compare import command
+from attnbench.machine.environment import Environment
+from attnbench.machine.fingerprint import Fingerprint
 from attnbench.planning.sweep import Sweep, plan
-from attnbench.results.events import ArmTurn, Round
+from attnbench.results.events import ArmTurn, Ceilings, Round
 from attnbench.results.record import Record
+from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import create_or_resume
 
-FINGERPRINT = {"cpu_model": "one", "torch": "2.13"}
+FINGERPRINT = Fingerprint(kernel="6.1", cpu_model="one", torch="2.13")
 ARMS = ("msa", "hilo", "sra")
 
 
@@ -28,26 +32,28 @@ def planned():
 
 
 def write(
-    folder, planned, *, times=None, noise=0.01, luck=0.0, drift=0.3, load=1.0, processes=4, rounds=4, looks=(16,),
-    seed=0, fingerprint=FINGERPRINT, host="a", protocol=None, failed=(),
+    folder, planned, *, times=None, noise=0.01, bias=0.0, drift=0.3, load=1.0, processes=4, rounds=4, looks=(16,),
+    seed=0, fingerprint=FINGERPRINT, host="a", protocol=None, failed=(), ceilings=None,
 ):  # fmt: skip
-    """A run in which every arm takes `times` seconds, and each process and each round its own luck."""
+    """A run in which every arm takes `times` seconds, and each process and each round its own bias."""
     times = {"msa": 0.1, "hilo": 0.05, "sra": 0.08, **(times or {})}
-    dice = random.Random(seed)
-    facts = {
-        "protocol": {"looks": looks, "level": 0.95, **(protocol or {})},
-        "environment": {"fingerprint": fingerprint, "host": host},
-    }
+    rng = random.Random(seed)
+    facts = RunFacts(
+        protocol={"looks": looks, "level": 0.95, **(protocol or {})},
+        environment=Environment(machine_label="one-2c-3f9a", fingerprint=fingerprint, host=host),
+    )
     with create_or_resume(folder, planned, facts) as writer:
         for cell in planned.cells:
             bad = cell.variant in failed
             writer.add(Record(cell=cell, outcome="crashed" if bad else "ok", reason="SIGSEGV" if bad else ""))
+        if ceilings:
+            writer.log(Ceilings(key=("cpu", "fp32", 2, "pinned"), **ceilings))
         for process in range(processes):
-            lasting = {c.id: dice.gauss(0, luck) for c in planned.cells}
+            biases = {c.id: rng.gauss(0, bias) for c in planned.cells}
             for number in range(rounds):
-                shared = load * math.exp(dice.gauss(0, drift))
+                shared = load * math.exp(rng.gauss(0, drift))
                 samples = {
-                    c.id: [times[c.variant] * shared * math.exp(lasting[c.id] + dice.gauss(0, noise))] * 3
+                    c.id: [times[c.variant] * shared * math.exp(biases[c.id] + rng.gauss(0, noise))] * 3
                     for c in planned.cells
                     if c.variant not in failed
                 }
@@ -91,13 +97,13 @@ def test_a_small_but_certain_difference_is_equivalent_within_the_margin_and_slow
 def test_looks_are_paid_for(planned, tmp_path):
     once = compare_arms(write(tmp_path / "once", planned), ["msa", "sra"])
     thrice = compare_arms(write(tmp_path / "thrice", planned, looks=(16, 24, 32)), ["msa", "sra"])
-    assert thrice.rows[0].p == pytest.approx(3 * once.rows[0].p)
+    assert thrice.rows[0].p == pytest.approx(once.rows[0].p * 0.05 / 0.03)
     assert thrice.rows[0].high - thrice.rows[0].low > once.rows[0].high - once.rows[0].low
     assert "3 looks" in thrice.notes[0]
     near = {"sra": 0.1}
     one = compare_arms(write(tmp_path / "one", planned, times=near), ["msa", "sra"]).rows[0]
     three = compare_arms(write(tmp_path / "three", planned, times=near, looks=(16, 24, 32)), ["msa", "sra"]).rows[0]
-    assert three.p_equivalent == pytest.approx(3 * one.p_equivalent)
+    assert three.p_equivalent == pytest.approx(one.p_equivalent * 0.05 / 0.03)
 
 
 def test_holm_is_over_the_table(planned, tmp_path):
@@ -108,9 +114,9 @@ def test_holm_is_over_the_table(planned, tmp_path):
 
 
 def test_too_few_rounds_give_a_ratio_and_the_reason_for_no_interval(planned, tmp_path):
-    row = compare_arms(write(tmp_path / "a", planned, processes=1), ["msa", "hilo"]).rows[0]
-    assert row.estimate == pytest.approx(2, rel=0.05)
-    assert (row.verdict, row.reason) == ("undecided", "4 rounds are too few for an interval")
+    row = compare_arms(write(tmp_path / "a", planned, processes=1, rounds=1), ["msa", "hilo"]).rows[0]
+    assert row.estimate == pytest.approx(2, rel=0.1)
+    assert (row.verdict, row.reason) == ("undecided", "one round is too few for an interval")
     assert row.as_dict()["high"] is None
 
 
@@ -142,8 +148,8 @@ def test_arms_without_a_shared_round_are_refused(planned, tmp_path):
 
 
 def test_a_slower_cell_of_the_later_run_is_found(planned, tmp_path):
-    a = write(tmp_path / "a", planned, drift=0.01, luck=0.003, seed=1)
-    b = write(tmp_path / "b", planned, drift=0.01, luck=0.003, seed=2, times={"sra": 0.1})
+    a = write(tmp_path / "a", planned, drift=0.01, bias=0.003, seed=1)
+    b = write(tmp_path / "b", planned, drift=0.01, bias=0.003, seed=2, times={"sra": 0.1})
     found = compare_runs(a, b)
     assert verdicts(found)["sra"] == "slower"
     row = next(r for r in found.rows if r.variant == "sra")
@@ -152,7 +158,7 @@ def test_a_slower_cell_of_the_later_run_is_found(planned, tmp_path):
 
 
 def test_equivalent_means_inside_the_margin_on_both_sides(planned, tmp_path):
-    quiet = {"drift": 0.0, "noise": 0.01, "luck": 0.0}
+    quiet = {"drift": 0.0, "noise": 0.01, "bias": 0.0}
     a = write(tmp_path / "a", planned, seed=1, **quiet)
     b = write(tmp_path / "b", planned, seed=2, times={"sra": 0.08 * 1.028}, **quiet)
     row = next(r for r in compare_runs(a, b).rows if r.variant == "sra")
@@ -162,7 +168,7 @@ def test_equivalent_means_inside_the_margin_on_both_sides(planned, tmp_path):
 
 
 def test_more_rounds_of_the_same_processes_prove_no_more(planned, tmp_path):
-    quiet = {"luck": 0.05, "drift": 0, "noise": 1e-4, "rounds": 9}
+    quiet = {"bias": 0.05, "drift": 0, "noise": 1e-4, "rounds": 9}
     row = compare_runs(*(write(tmp_path / f"{seed}", planned, seed=seed, **quiet) for seed in (1, 2))).rows[0]
     assert row.high / row.low > 1.1
     assert row.basis == "4 and 4 processes"
@@ -171,10 +177,10 @@ def test_more_rounds_of_the_same_processes_prove_no_more(planned, tmp_path):
 def test_identical_runs_are_seldom_called_different(tmp_path):
     from attnbench.analysis.statistics import welch, wilson
 
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     trials, misses = 4000, 0
     for _ in range(trials):
-        a, b = (np.median(dice.normal(0, 1, (4, 4)) + dice.normal(0, sd, (4, 1)), axis=1) for sd in (0.2, 1.0))
+        a, b = (np.median(rng.normal(0, 1, (4, 4)) + rng.normal(0, sd, (4, 1)), axis=1) for sd in (0.2, 1.0))
         misses += welch(b, a).p() <= 0.05
     assert wilson(misses, trials).high <= 0.06
 
@@ -193,7 +199,12 @@ def test_a_loaded_machine_moves_times_and_the_note_says_so_but_not_ratios(planne
 def test_different_machines_are_refused_by_field_and_compared_by_ratio_when_allowed(planned, tmp_path):
     a = write(tmp_path / "a", planned, seed=1)
     b = write(
-        tmp_path / "b", planned, seed=2, fingerprint={**FINGERPRINT, "cpu_model": "other"}, load=5, times={"hilo": 0.1}
+        tmp_path / "b",
+        planned,
+        seed=2,
+        fingerprint=replace(FINGERPRINT, cpu_model="other"),
+        load=5,
+        times={"hilo": 0.1},
     )
     with pytest.raises(AttnbenchError, match="cpu_model: 'one' against 'other'; --allow-cross-machine"):
         compare_runs(a, b)
@@ -204,9 +215,20 @@ def test_different_machines_are_refused_by_field_and_compared_by_ratio_when_allo
     assert any("different machines" in note for note in found.notes)
 
 
-def test_a_run_that_names_no_machine_is_refused(planned, tmp_path):
-    with pytest.raises(AttnbenchError, match="b names none"):
-        compare_runs(write(tmp_path / "a", planned), write(tmp_path / "b", planned, fingerprint={}))
+def test_a_run_of_an_unknown_machine_is_compared_with_itself_alone(planned, tmp_path):
+    old = replace(FINGERPRINT, kernel="")
+    a, b = (write(tmp_path / name, planned, fingerprint=old) for name in "ab")
+    with pytest.raises(AttnbenchError, match="only the name of the processor of a and b is stored"):
+        compare_runs(a, b)
+    assert len(compare_runs(a, a).rows) == 3
+
+
+def test_ceilings_apart_are_refused_with_both_values_and_compared_by_ratio_when_allowed(planned, tmp_path):
+    a = write(tmp_path / "a", planned, seed=1, ceilings={"macs_per_s": 100e9, "bytes_per_s": 40e9})
+    b = write(tmp_path / "b", planned, seed=2, ceilings={"macs_per_s": 80e9, "bytes_per_s": 39e9})
+    with pytest.raises(AttnbenchError, match="matrix product 100 and 80 GMAC/s, 20 % apart; --allow-cross-machine"):
+        compare_runs(a, b)
+    assert compare_runs(a, b, across_machines=True).by == "ratio"
 
 
 def test_what_else_differs_is_noted(planned, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from attnbench import registry
 from attnbench.analysis.summarize import GroupData, half_widths, reference_of, summarize
 from attnbench.planning.protocol import get
 from attnbench.planning.sweep import Sweep, plan
-from attnbench.results.events import ArmTurn, Dropped, Round, Trial
+from attnbench.results.events import ArmTurn, Ceilings, Count, Dropped, Probe, Round, Trial
 
 STANDARD = get("standard")
 
@@ -61,10 +62,19 @@ def test_processes_that_differ_widen_the_interval_and_flag_it(cells):
     lucky = records(invented(cells, process_noise=0.1), cells)[1]
     assert "processes_differ" not in quiet.flags
     assert "processes_differ" in lucky.flags
-    assert "wide" in lucky.flags
     assert lucky.values["ratio_high"] - lucky.values["ratio_low"] > 4 * (
         quiet.values["ratio_high"] - quiet.values["ratio_low"]
     )
+
+
+def test_wide_is_what_is_unusual_among_its_neighbours():
+    cells = plan(Sweep(mechanism=("msa", "hilo", "sra", "window")), registry.load(entry_points=False)).cells
+    rng, data = random.Random(1), GroupData()
+    for process in range(8):
+        noises = dict(zip(cells, (0.01, 0.01, 0.01, 0.2), strict=True))
+        turns = tuple(ArmTurn(cell=c.id, calls_s=(math.exp(rng.gauss(0, sd)),)) for c, sd in noises.items())
+        data.rounds.append(Round(group="g", process=process, round=process, turns=turns))
+    assert [c.mechanism for c, r in zip(cells, records(data, cells), strict=True) if "wide" in r.flags] == ["window"]
 
 
 def test_one_process_is_said(cells):
@@ -109,3 +119,37 @@ def test_a_host_that_queues_as_slowly_as_the_gpu_works_tells_a_launch_bound_laye
     on_gpu = [replace(c, device="cuda") for c in cells]
     assert not any("launch_bound" in r.flags for r in records(invented(on_gpu), on_gpu))
     assert all("launch_bound" in r.flags for r in records(invented(on_gpu, queue=0.9), on_gpu))
+
+
+def test_more_than_the_ceiling_is_flagged(cells):
+    data = invented(cells)
+    for cell in cells:
+        data.counts[cell.count_key] = Count(key=cell.count_key, values={"macs": 1000})
+    rate = 1000 * cells[0].batch / 0.1  # of msa; hilo takes half the time
+    data.ceilings = Ceilings(key=(), macs_per_s=1.5 * rate)
+    msa, hilo = records(data, cells)
+    assert msa.values["roofline_share"] == pytest.approx(1 / 1.5, rel=0.3)
+    assert "above_roofline" not in msa.flags
+    assert hilo.values["roofline_share"] > 1
+    assert "above_roofline" in hilo.flags
+
+
+def test_an_eager_cell_that_ran_a_fused_operator_is_flagged(cells):
+    data = invented(cells)
+    data.trials[cells[1].id] = Trial(cell=cells[1].id, kernel_ran="sdpa:flash x1")
+    assert [r.flags.count("fused_in_eager") for r in records(data, cells)] == [0, 1]
+    sdpa = [replace(cell, kernel="sdpa") for cell in cells]
+    data = invented(sdpa)
+    data.trials[sdpa[1].id] = Trial(cell=sdpa[1].id, kernel_ran="sdpa:flash x1")
+    assert not any("fused_in_eager" in r.flags for r in records(data, sdpa))
+
+
+def test_what_a_pass_beside_time_saw_stands_in_the_record_of_its_cell(cells):
+    data = invented(cells)
+    data.probes[cells[0].id, "energy"] = Probe(cell=cells[0].id, what="energy", values={"idle_power_w": 3.0})
+    data.probes[cells[0].id, "error"] = Probe(cell=cells[0].id, what="error", words={"error_notes": "why"})
+    msa, hilo = records(data, cells)
+    assert msa.values["idle_power_w"] == 3.0
+    assert msa.words["error_notes"] == "why"
+    assert "idle_power_w" not in hilo.values
+    assert "error_notes" not in hilo.words

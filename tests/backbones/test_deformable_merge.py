@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from whole import random_weights
 
-from mechanisms.backbones.deform import DeformableConv, DeformableMerge, merge_macs, refusal, sample
+import attnbench
+from mechanisms.backbones.deform import DeformableConv, DeformableMerge, merge_macs, refuses, sample
 
 GRIDS = [(4, 6), (5, 7), (2, 2), (9, 4)]
 
@@ -141,7 +142,7 @@ def _as_torch(conv):
 
 
 def test_torchvision_itself_agrees():
-    reason = refusal("torchvision")
+    reason = refuses("torchvision")
     if reason:
         pytest.skip(reason)
     import torchvision.ops as ops
@@ -155,9 +156,9 @@ def test_torchvision_itself_agrees():
 def test_without_torchvision_its_operator_is_refused_with_the_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ValueError, match="deform=torchvision needs torchvision; got ModuleNotFoundError"):
-        DeformableConv(5, deform="torchvision")
+        attnbench.build("litv2_s", deform="torchvision")
 
 
 def test_an_unknown_operator_is_refused():
     with pytest.raises(ValueError, match="deform must be torch or torchvision; got deform=cuda"):
-        DeformableConv(5, deform="cuda")
+        attnbench.build("litv2_s", deform="cuda")

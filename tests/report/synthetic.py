@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from attnbench.errors import AttnbenchError
+from attnbench.machine.environment import Environment
+from attnbench.machine.fingerprint import Fingerprint
 from attnbench.planning.sweep import Cell, Plan, Sweep
 from attnbench.registry.variant import parse_variant
 from attnbench.results.record import Record
+from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import create_or_resume
+
+# A machine without a short name: points are named by their device alone.
+HERE = Environment(fingerprint=Fingerprint(kernel="6.1", cpu_model="Invented CPU"))
+FACTS = RunFacts(environment=HERE)
 
 LAYERS = {
     "msa": (521_428_992, 2_362_368, 1.0),
@@ -95,12 +102,16 @@ def failed(cell: Cell, outcome: str = "oom", reason: str = "the trial needs 12.0
 
 
 def run(
-    folder: Path, records: Iterable[Record], *, planned: Iterable[Cell] = (), facts: Mapping[str, Any] | None = None
+    folder: Path,
+    records: Iterable[Record],
+    *,
+    planned: Iterable[Cell] = (),
+    facts: RunFacts = FACTS,
 ) -> Path:
     """A run folder with these records; `planned` cells have none."""
     made = list(records)
     plan = Plan(Sweep(), (*(r.cell for r in made), *planned), {})
-    with create_or_resume(folder, plan, facts or {"environment": {"torch": "2.13.0", "cpu": "Invented CPU"}}) as writer:
+    with create_or_resume(folder, plan, facts) as writer:
         for record in made:
             writer.add(replace(record, run_id=writer.id))
     return folder

@@ -10,14 +10,14 @@ import pytest
 import synthetic as made
 from click.testing import CliRunner
 
-from attnbench import published
 from attnbench.commands import options
 from attnbench.commands.claims import command
 from attnbench.published import arithmetic as by
-from attnbench.published.comparisons import rules
+from attnbench.published.claims import claims as ledger
 from attnbench.published.errata import ERRATA
+from attnbench.published.rules import rules
 from attnbench.report import claims
-from attnbench.report.claims import CONTRADICTED, NOT_HERE, REPRODUCED, UNDECIDED, Judgement, judge
+from attnbench.report.claims import CONTRADICTED, NOT_APPLICABLE, REPRODUCED, UNDECIDED, Judgement, judge
 from attnbench.report.evidence import gather
 from attnbench.results.record import Record
 
@@ -105,7 +105,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Judgement]:
 
 
 def test_every_claim_has_a_test_and_a_verdict_or_a_reason(judged: dict[str, Judgement]) -> None:
-    ids = [c["id"] for c in published.claims()]
+    ids = [claim.id for claim in ledger()]
     assert len(ids) == 71
     assert list(rules()) == ids
     assert list(judged) == ids
@@ -117,13 +117,13 @@ def test_counts_give_the_ledgers_own_verdicts_and_ratios(judged: dict[str, Judge
     ours = {"agrees": REPRODUCED, "disagrees": CONTRADICTED}
     checked = ratios = 0
     for j in judged.values():
-        if j.rule.kind != "exact" or j.verdict == NOT_HERE:
+        if j.rule.kind != "exact" or j.verdict == NOT_APPLICABLE:
             continue
         checked += 1
-        if j.claim["verdict"] in ours:
-            assert j.verdict == ours[j.claim["verdict"]], (j.id, claims.details(j))
-        printed = {r["what"]: r["value"] for r in j.claim.get("recomputed", ())}
-        for c in j.found:
+        if j.claim.verdict in ours:
+            assert j.verdict == ours[j.claim.verdict], (j.id, claims.details(j))
+        printed = {r.what: r.value for r in j.claim.recomputed}
+        for c in j.evaluated:
             exact = c.basis == "arithmetic"
             if c.comparison.what in printed and not (
                 j.id.startswith("window4") and c.comparison.what == "mask_rcnn LITv2-M"
@@ -160,9 +160,9 @@ def test_the_sum_of_each_erratum_holds(erratum: object) -> None:
 def test_a_cpu_says_nothing_about_a_gpu(judged: dict[str, Judgement]) -> None:
     gpu = [j for j in judged.values() if {c.device for c in j.rule.comparisons} - {""} == {"gpu"}]
     assert len(gpu) > 25
-    assert all(j.verdict == NOT_HERE or j.verdict == CONTRADICTED for j in gpu)
+    assert all(j.verdict == NOT_APPLICABLE or j.verdict == CONTRADICTED for j in gpu)
     assert judged["hilo-fastest-layer-gpu"].reason == "the claim is about a GPU; these runs have none"
-    assert judged["hilo-fastest-layer-gpu"].verdict == NOT_HERE
+    assert judged["hilo-fastest-layer-gpu"].verdict == NOT_APPLICABLE
 
 
 def speeds(folder: Path, device_name: str, width: float = 0.008, **speed: float) -> dict[str, Judgement]:
@@ -179,7 +179,7 @@ def speeds(folder: Path, device_name: str, width: float = 0.008, **speed: float)
 def test_a_named_gpu_is_judged_by_itself_alone(tmp_path: Path) -> None:
     models = {"litv2_s": 1.95, "pvt_v2_b2": 1.0, "focal_tiny": 0.3}
     other = speeds(tmp_path / "other", "NVIDIA H200", **models)
-    assert other["litv2-s-vs-pvtv2-b2-v100"].verdict == NOT_HERE
+    assert other["litv2-s-vs-pvtv2-b2-v100"].verdict == NOT_APPLICABLE
     assert other["focal-tiny-slower-than-litv2-s"].verdict == REPRODUCED
     own = speeds(tmp_path / "own", "Tesla V100-SXM2", **models)
     assert own["litv2-s-vs-pvtv2-b2-v100"].verdict == CONTRADICTED

@@ -83,7 +83,7 @@ def test_each_reason_has_words_a_cause_and_a_way_of_printing() -> None:
         assert reason.why
         assert reason.cause in reasons.CAUSES
         assert reason.printed in reasons.WAYS
-        assert reason.cause != "inferred" or reason.reckons, "what no source says needs a sum that fits"
+        assert reason.cause != "inferred" or reason.has_arithmetic, "what no source says needs a sum that fits"
 
 
 def test_each_reason_is_of_a_cell_that_the_committed_runs_count_and_that_differs(stored: dict[Key, Counted]) -> None:
@@ -100,7 +100,7 @@ def unmet(found: dict[Key, Counted]) -> list[tuple[Key, str, str]]:
     wrong = []
     for key, reason in reasons.by_cell().items():
         ours, pair = found[key].exact, found[key].pair
-        if reason.reckons and ours is not None:
+        if reason.has_arithmetic and ours is not None:
             text = reason.prints(ours, pair.metric.scale, pair.printed)
             if text != pair.printed:
                 wrong.append((key, text, pair.printed))
@@ -128,17 +128,17 @@ def test_the_states_of_all_cells_add_up_to_the_published_ones(tmp_path: Path) ->
     assert len(apart.rows) == sum(int(everything[k]) for k in ("known", "inferred", "unknown"))
 
 
-def test_a_differing_cell_tells_both_figures_the_exact_one_and_the_sum(lit: dict[Key, Counted]) -> None:
+def test_a_differing_cell_shows_both_figures_the_exact_one_and_the_sum(lit: dict[Key, Counted]) -> None:
     cell = lit["coco_detection", "LITv2-M*", "mask_rcnn_flops_g"]
     assert (cell.pair.printed, cell.ours, cell.exact, cell.state) == ("315", "331", 331_150_088_180, KNOWN)
-    assert cell.off is not None
-    assert cell.off.value == pytest.approx(5.127, abs=1e-3)
+    assert cell.difference_pct is not None
+    assert cell.difference_pct.value == pytest.approx(5.127, abs=1e-3)
     assert cell.why.endswith("331,150,088,180 - 12,613,386,240 (stage 3) - 3,072,000,000 (stage 4) = 315,464,701,940")
 
 
 def test_a_cell_that_only_another_count_meets_names_that_count(lit: dict[Key, Counted]) -> None:
     cell = lit["imagenet_models", "LITv2-B at 384", "flops_g"]
-    assert (cell.state, cell.others, cell.why) == (KNOWN, ("macs_fvcore",), "fvcore's count prints as published")
+    assert (cell.state, cell.other_counts, cell.why) == (KNOWN, ("macs_fvcore",), "fvcore's count prints as published")
 
 
 def test_a_cell_without_a_reason_is_unknown(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_published_model_that_nothing_here_can_build_says_so(lit: dict[Key, Co
         ("truncated", 55_484_350_464, "55.4"),
     ],
 )
-def test_a_count_is_printed_in_the_way_that_the_reason_tells(way: str, ours: int, text: str) -> None:
+def test_a_count_is_printed_in_the_way_that_the_reason_states(way: str, ours: int, text: str) -> None:
     reason = Reason(file="f", rows=("r",), quantities=("q",), why="", printed=way)
     assert reason.prints(ours, 1e9, text) == text
 

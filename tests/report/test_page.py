@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import synthetic as made
 
 from attnbench.report import write
+from attnbench.results.run_facts import RunFacts
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 FLAGS = (
@@ -27,7 +29,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(
         [
             made.layers(base / "a", sizes=(224, 512, 1024), names=names),
-            made.run(base / "b", records, facts={"environment": {"host": HOSTILE}}),
+            made.run(base / "b", records, facts=RunFacts(environment=replace(made.HERE, host=HOSTILE))),
         ],
         base / "out",
     )

@@ -48,7 +48,7 @@ def test_the_front_is_named_in_plain_words_with_its_uncertainty(folder: Path) ->
     text = ask(folder)
     assert "Fastest: hilo, fp32, eager; 100.0 [98.00, 102.0] img/s" in text
     assert "Less memory, slower: van, fp32, eager; 60.00" in text
-    assert "Not told apart in speed from one of these: sra" in text
+    assert "Speed not distinguishable from one of these: sra" in text
     assert "msa, fp32" not in text
     assert "dat, fp32" not in text
 

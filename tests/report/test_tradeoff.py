@@ -28,7 +28,7 @@ def test_a_mechanism_without_macs_stands_in_the_ranking(tmp_path: Path) -> None:
     assert [cell.value for cell in row[2:4]] == pytest.approx([-0.2, 0])  # it alone stands elsewhere
 
 
-def test_a_number_of_variants_is_told_to_the_unit(tmp_path: Path) -> None:
+def test_a_number_of_variants_is_given_to_the_unit(tmp_path: Path) -> None:
     many = [made.measured(made.cell(f"hilo[window_size={i}]"), float(i), macs=i) for i in range(1, 40)]
     (row,) = tradeoff.flops_table(gather([made.run(tmp_path / "run", many)])).rows
     assert row[1] == "39"

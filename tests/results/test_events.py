@@ -11,7 +11,7 @@ import pytest
 
 from attnbench import registry
 from attnbench.execution import jobs
-from attnbench.execution.jobs import CeilingsJob, CountJob, TimingJob, TrialJob
+from attnbench.execution.jobs import CeilingsJob, CountJob, ProbeJob, TimingJob, TrialJob
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.events import (
     ArmTurn,
@@ -20,6 +20,7 @@ from attnbench.results.events import (
     Done,
     Dropped,
     Failure,
+    Probe,
     Progress,
     Round,
     SessionEnd,
@@ -41,6 +42,7 @@ EVENTS = [
     SessionEnd(seconds=1.0, forward_s=0.5),
     Progress(stage="built"),
     Done(),
+    Probe(cell="a", what="energy", values={"idle_power_w": 10.5}, words={"energy_source": "RAPL: package-0"}),
 ]
 
 
@@ -57,6 +59,7 @@ def test_a_job_survives_its_line():
         TrialJob(cell=cells[0], plugins=("p.py",)),
         timing,
         CeilingsJob(cell=cells[0]),
+        ProbeJob(cell=cells[1], what="energy", seed=3),
     ):
         assert jobs.from_line(json.loads(json.dumps(jobs.to_line(job)))) == job
 

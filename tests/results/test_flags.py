@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench.machine import linux
-from attnbench.results.flags import FLAGS, flags
+from attnbench.machine import counters, linux
+from attnbench.results.flags import FLAGS, disturbed, usual_canary_s
+from attnbench.results.flags import flags as judge
 
 QUIET = {
     "wall_s": 1.0, "own_cpu_s": 2.0, "cpus": 2.0, "other_cpu_s": 0.02, "involuntary_switches": 3.0, "major_faults": 0.0,
-    "throttled_periods": 0.0, "swap_ins": 0.0, "load_1min": 2.0,
+    "throttled_periods": 0.0, "swap_ins": 0.0, "load_1min": 2.0, "steal_s": 0.0, "cpu_clock_mhz": 3000.0,
 }  # fmt: skip
 GPU = {"sm_clock_mhz": 1980.0, "temperature_c": 60.0, "throttle_reasons": "", "other_gpu_processes": 0.0}
+
+
+def flags(conditions, canary_s=0.0):
+    return judge(conditions, canary_s)[0]
 
 
 def test_quiet_rounds_deserve_no_word():
@@ -25,6 +30,9 @@ def test_what_is_unknown_is_not_judged():
 DISTURBED = [
     ("throttled", {"throttled_periods": 1.0}),
     ("throttled", {"throttle_reasons": "thermal_hardware"}),
+    ("throttled", {"throttled_s": 0.01}),
+    ("stolen", {"steal_s": 0.21}),
+    ("clock_drop", {"cpu_clock_mhz": 2000.0}),
     ("swapping", {"swap_ins": 4.0}),
     ("swapping", {"major_faults": 1.0}),
     ("busy_machine", {"other_cpu_s": 0.21}),
@@ -39,7 +47,7 @@ def test_a_disturbance_flags_when_it_held_in_more_than_a_fifth_of_the_rounds(wor
     good = {**QUIET, **GPU}
     assert flags([bad] * 4 + [good] * 12) == (word,)
     assert flags([bad] * 3 + [good] * 12) == ()  # 3 of 15 is a fifth and not more
-    assert flags([bad] * 4 + [good] * 11, rounds=20) == ()
+    assert judge([bad] * 3 + [good] * 12)[1] == 3
 
 
 def test_another_process_on_the_gpu_flags_from_its_first_round_on():
@@ -72,24 +80,23 @@ def test_words_come_in_the_order_of_their_declaration_and_all_are_declared():
 def test_the_words_that_the_runner_sets_have_meanings_too():
     runners = {
         "processes_differ", "wide", "few_rounds", "one_process", "launch_bound", "resumed", "no_interval",
-        "lower_bound", "cpu_time_only",
+        "lower_bound", "noisy", "above_roofline",
     }  # fmt: skip
     assert runners <= set(FLAGS)
     assert all(meaning and not meaning.endswith(".") for meaning in FLAGS.values())
 
 
-def counters(**changes):
+def instant(**changes):
     start = {
         "wall_s": 10.0, "own_cpu_s": 5.0, "busy_s": 100.0, "involuntary": 7, "major_faults": 2, "throttled": 1,
         "swap_ins": 30, "cpus": (0, 1),
     }  # fmt: skip
-    return linux.Counters(**{**start, **changes})
+    return counters.Counters(**{**start, **changes})
 
 
 def test_the_conditions_of_a_round_are_differences_of_its_counters():
-    end = counters(wall_s=11.0, own_cpu_s=6.5, busy_s=101.8, involuntary=9, major_faults=3, throttled=4, swap_ins=31)
-    found = counters().until(end)
-    assert found.pop("load_1min") >= 0
+    end = instant(wall_s=11.0, own_cpu_s=6.5, busy_s=101.8, involuntary=9, major_faults=3, throttled=4, swap_ins=31)
+    found = instant().until(end)
     assert found.pop("other_cpu_s") == pytest.approx(0.3)
     assert found == {
         "wall_s": 1.0, "own_cpu_s": 1.5, "cpus": 2.0, "involuntary_switches": 2.0, "major_faults": 1.0,
@@ -97,17 +104,49 @@ def test_the_conditions_of_a_round_are_differences_of_its_counters():
     }  # fmt: skip
 
 
+def test_steal_is_apart_from_what_other_programs_take():
+    end = instant(wall_s=11.0, own_cpu_s=6.0, busy_s=101.0, steal_s=3.5, throttled_s=2.5, pressure_s=9.0, clock_mhz=2.0)
+    found = instant(steal_s=3.0, throttled_s=2.0, pressure_s=8.5).until(end)
+    assert (found["steal_s"], found["other_cpu_s"], found["throttled_s"]) == (0.5, 0.0, 0.5)
+    assert (found["cpu_pressure_s"], found["cpu_clock_mhz"]) == (0.5, 2.0)
+
+
+def test_a_slow_canary_flags_the_turns_that_it_stood_beside():
+    quick, slow = ({"canary_before_s": 1e-3, "canary_after_s": s} for s in (1.1e-3, 1.3e-3))
+    assert usual_canary_s([quick, quick, slow]) == pytest.approx(1.05e-3)
+    assert disturbed(slow, canary_s=1e-3) == {"slow_canary"}
+    assert disturbed(quick, canary_s=1e-3) == set()
+    assert disturbed(slow) == set()
+    assert judge([slow] * 2 + [quick] * 6, 1e-3) == (("slow_canary",), 2)
+
+
+def test_a_busy_core_is_seen_in_a_turn_of_eighty_milliseconds():
+    turn = {"wall_s": 0.08, "own_cpu_s": 0.1, "cpus": 2.0, "other_cpu_s": 0.05}
+    assert disturbed(turn) == {"busy_machine"}
+    assert disturbed({**turn, "other_cpu_s": 0.02}) == set()  # two ticks are the resolution of two CPUs
+
+
+def test_cpu_pressure_and_clock_are_read(root):
+    folder, write = root
+    write("proc/pressure/cpu", "some avg10=0.00 avg60=0.12 avg300=0.05 total=2500000\nfull avg10=0 total=7\n")
+    write("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "3000000\n")
+    write("sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq", "2000000\n")
+    assert counters.cpu_pressure_s(folder) == 2.5
+    assert counters.clock_mhz((0, 1), folder) == 2500.0
+    assert counters.clock_mhz((7,), folder) is None
+
+
 def test_ticks_that_lag_behind_make_no_negative_time_of_others():
-    assert counters().until(counters(wall_s=11.0, own_cpu_s=7.0, busy_s=101.0))["other_cpu_s"] == 0.0
+    assert instant().until(instant(wall_s=11.0, own_cpu_s=7.0, busy_s=101.0))["other_cpu_s"] == 0.0
 
 
 def test_a_system_that_does_not_tell_leaves_conditions_out():
-    nothing = counters(busy_s=None, involuntary=None, major_faults=None, throttled=None, swap_ins=None)
+    nothing = instant(busy_s=None, involuntary=None, major_faults=None, throttled=None, swap_ins=None)
     assert set(nothing.until(nothing)) <= {"wall_s", "own_cpu_s", "cpus", "load_1min"}
 
 
 def test_a_reading_of_this_machine_gives_the_round_that_it_lasted():
-    found = linux.HostReading().finish()
+    found = counters.HostReading().finish()
     assert found["wall_s"] > 0
     assert found["cpus"] >= 1
     assert set(flags([found])) <= set(FLAGS)
@@ -130,9 +169,9 @@ def test_busy_time_counts_our_cpus_alone_and_what_a_hypervisor_took(root):
         "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 10 50 900 5 1 2 37 0 0\ncpu1 1000 0 0 0 0 0 0 0 0 0\n",
     )
     ticks = linux.TICKS
-    assert linux.busy_s((0,), folder) == pytest.approx(200 / ticks)
-    assert linux.busy_s((0, 1), folder) == pytest.approx(1200 / ticks)
-    assert linux.busy_s((5,), folder) is None
+    assert counters.busy_and_steal_s((0,), folder) == pytest.approx((163 / ticks, 37 / ticks))
+    assert counters.busy_and_steal_s((0, 1), folder) == pytest.approx((1163 / ticks, 37 / ticks))
+    assert counters.busy_and_steal_s((5,), folder) == (None, None)
 
 
 def test_control_groups_of_version_2_are_read_up_to_the_root(root):
@@ -148,7 +187,7 @@ def test_control_groups_of_version_2_are_read_up_to_the_root(root):
     write("sys/fs/cgroup/a/b/memory.max", "max\n")
     write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n")
     assert linux.cpu_quota(folder) == 1.5
-    assert linux.throttled(folder) == 7
+    assert counters.throttling(folder) == (7, None)
     assert linux.memory_limit(folder) == 1_000_000
     assert linux.memory_free(folder) == 500_000
 
@@ -166,7 +205,7 @@ def test_control_groups_of_version_1_are_read(root):
     write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
     write("proc/meminfo", "MemAvailable: 8000000 kB\n")
     assert linux.cpu_quota(folder) == 2.5
-    assert linux.throttled(folder) == 2
+    assert counters.throttling(folder) == (2, 0.0)
     assert linux.memory_limit(folder) == 4_096_000
     assert linux.memory_free(folder) == 3_000_000
     write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "9223372036854771712\n")
@@ -175,10 +214,10 @@ def test_control_groups_of_version_1_are_read(root):
 
 def test_a_system_without_these_files_tells_nothing(tmp_path):
     assert linux.cpu_quota(tmp_path) is None
-    assert linux.throttled(tmp_path) is None
+    assert counters.throttling(tmp_path) == (None, None)
     assert linux.memory_limit(tmp_path) is None
     assert linux.memory_free(tmp_path) is None
-    assert linux.busy_s((0,), tmp_path) is None
+    assert counters.busy_and_steal_s((0,), tmp_path) == (None, None)
     assert linux.physical_cores((0,), tmp_path) is None
     assert linux.last_level_cache_bytes(tmp_path) is None
 

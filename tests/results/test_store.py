@@ -9,6 +9,7 @@ import pytest
 from attnbench import AttnbenchError, registry
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.record import COLUMNS, QUANTITIES, Record, from_dict
+from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import create_or_resume, load, open_run, read_lines, set_aside
 
 
@@ -29,7 +30,7 @@ def test_a_record_survives_its_line(planned):
 
 
 def test_the_export_has_the_promised_columns_in_order(planned, tmp_path):
-    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
         writer.add(record(planned.cells[0]))
     assert tuple(load(tmp_path / "r").columns[: len(COLUMNS)]) == COLUMNS
 
@@ -44,13 +45,13 @@ def test_every_quantity_of_a_column_is_declared():
 
 
 def test_a_torn_last_line_is_dropped_and_its_cell_measured_again(planned, tmp_path):
-    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
         writer.add(record(planned.cells[0]))
     file = tmp_path / "r" / "records.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"schema": 1, "cel')
     assert "torn" in open_run(tmp_path / "r").torn
-    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
         assert writer.done == {planned.cells[0].id}
         assert file.read_bytes() == whole
         writer.add(record(planned.cells[1]))
@@ -59,7 +60,7 @@ def test_a_torn_last_line_is_dropped_and_its_cell_measured_again(planned, tmp_pa
 
 
 def test_a_damaged_middle_line_is_named_and_nothing_is_lost(planned, tmp_path):
-    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
         for cell in planned.cells:
             writer.add(record(cell))
     file = tmp_path / "r" / "records.jsonl"
@@ -69,12 +70,12 @@ def test_a_damaged_middle_line_is_named_and_nothing_is_lost(planned, tmp_path):
     with pytest.raises(AttnbenchError, match=r"line 1 of .* is damaged"):
         open_run(tmp_path / "r")
     with pytest.raises(AttnbenchError, match="is damaged"):
-        create_or_resume(tmp_path / "r", planned, {})
+        create_or_resume(tmp_path / "r", planned, RunFacts())
     assert file.read_bytes() == damaged
 
 
 def test_a_second_record_of_a_cell_is_refused(planned, tmp_path):
-    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
         writer.add(record(planned.cells[0]))
         with pytest.raises(ValueError, match="a cell has one record"):
             writer.add(record(planned.cells[0]))
@@ -82,15 +83,15 @@ def test_a_second_record_of_a_cell_is_refused(planned, tmp_path):
 
 def test_two_writers_at_once_are_refused(planned, tmp_path):
     with (
-        create_or_resume(tmp_path / "r", planned, {}),
+        create_or_resume(tmp_path / "r", planned, RunFacts()),
         pytest.raises(AttnbenchError, match="in use by another process"),
     ):
-        create_or_resume(tmp_path / "r", planned, {})
+        create_or_resume(tmp_path / "r", planned, RunFacts())
 
 
 @pytest.mark.parametrize("line", ['{"schema": 7}', '{"schema": 1}', '{"schema": 1, "outcome": "fine"}'])
 def test_a_record_of_an_unknown_schema_or_without_its_parts_is_refused(line, planned, tmp_path):
-    with create_or_resume(tmp_path / "r", planned, {}):
+    with create_or_resume(tmp_path / "r", planned, RunFacts()):
         pass
     (tmp_path / "r" / "records.jsonl").write_text(line + "\n" + line + "\n")
     with pytest.raises(AttnbenchError, match=r"line 1 of .*records\.jsonl"):
@@ -108,10 +109,10 @@ def test_lines_of_a_file_that_is_not_there_are_none(tmp_path):
 
 
 def test_a_complete_run_is_set_aside_and_an_unfinished_one_is_not(planned, tmp_path):
-    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
         writer.add(record(planned.cells[0]))
     assert set_aside(tmp_path / "r") is None
-    with create_or_resume(tmp_path / "r", planned, {}) as writer:
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
         writer.add(record(planned.cells[1]))
     assert set_aside(tmp_path / "r") == tmp_path / "r.1"
     assert not (tmp_path / "r").exists()

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -163,6 +164,17 @@ def test_the_authors_procedure_is_all_single_departures_together():
     for name in ("looks", "processes", "calls", "turn_s", "prime_s", "prime_calls", "inference", "target", "budget_s"):
         assert getattr(numbers, name) == getattr(paper, name)
     assert sweep.allocator == ("system",)
+
+
+def test_a_departure_changes_no_other_number_of_the_protocol():
+    made = {p.name: p for p in procedures(Request())}
+    numbers = {
+        name: protocol.get(s.protocol, s.overrides) for name, p in made.items() for s in [sweep_of(Request(), p)]
+    }
+    for name, departed in numbers.items():
+        differ = {f.name for f in fields(departed) if getattr(departed, f.name) != getattr(numbers["ours"], f.name)}
+        assert differ <= set(made[name].changes), name
+    assert not numbers["ours"].few_arms
 
 
 def test_a_gpu_has_no_allocator_but_tf32():

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from attnbench.errors import AttnbenchError
-from attnbench.machine import linux
+from attnbench.machine import counters, linux
 from attnbench.machine.devices import Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
 from attnbench.machine.devices._glibc import release_immediately
@@ -109,7 +109,7 @@ class Cpu:
 
     def start_reading(self) -> Reading:
         """Begin a round with the counters of the host."""
-        return linux.HostReading()
+        return counters.HostReading()
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether torch's allocator or Python could not allocate."""

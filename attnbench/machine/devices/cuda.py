@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from attnbench.errors import AttnbenchError
-from attnbench.machine import linux, nvml
+from attnbench.machine import counters, linux, nvml
 from attnbench.machine.devices import Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
 
@@ -187,7 +187,7 @@ class GpuReading:
         self._gpu = gpu
         self._own = linux.family()
         self._start = gpu.state(self._own) if gpu else {}
-        self._host = linux.HostReading()
+        self._host = counters.HostReading()
 
     def finish(self) -> Mapping[str, float | str]:
         """End the round; return its conditions. Of throttling and other processes, the worse of both ends counts."""

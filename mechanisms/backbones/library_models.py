@@ -1,8 +1,8 @@
-"""The published tables' rivals: classifiers that timm and transformers carry, under this project's names.
+"""Library models: classifiers of the published tables that timm and transformers have, under this project's names.
 
 Paper   one for each family, named in the model's notes
 Agrees  with the parameters and the counts of the authors' code, or says what differs
-        (tests/backbones/test_rivals.py)
+        (tests/backbones/test_library_models.py)
 Differs the libraries are imported when a model is built, not when it is declared. `eager` switches timm's fused
         attention off in every layer that has it, since counters do not see inside of it; `sdpa` switches it on in
         all of them, also where timm's own default leaves it off (Swin, XCiT). Weights are random.
@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.errors import AttnbenchError
-from attnbench.registry.declaration import Growth, Size, mechanism
+from attnbench.registry.declaration import Growth, ReadsKernel, Resolution, mechanism
+from mechanisms.backbones import parts
 from mechanisms.backbones.names import rename
 
 Maps = Callable[[nn.Module, Tensor], list[Tensor]]
@@ -52,8 +53,9 @@ class Family:
         kernels: `sdpa` where at least one layer has a fused path.
         pyramid: whether there are maps at strides 4 to 32.
         norm_maps: whether dense tasks put a LayerNorm on each of those maps.
+        dense_resolution: what dense tasks build it for, from the image's size, where that is another.
         growth: of a call's memory with the number of pixels.
-        notes: what a reader of the counts must know.
+        notes: what qualifies the counts.
     """
 
     title: str
@@ -69,6 +71,7 @@ class Family:
     kernels: tuple[str, ...] = ("eager", "sdpa")
     pyramid: bool = False
     norm_maps: bool = False
+    dense_resolution: Callable[[Resolution], Resolution] | None = None
     growth: Growth = "linear"
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -110,7 +113,7 @@ FAMILIES = (
         sized=True, step=16, growth="quadratic",
         notes={
             "params": "depend on the resolution: the position embedding has a row per token",
-            "sdpa": "serves the two class-attention layers; the 24 talking-heads layers have no fused path",
+            "sdpa": "runs in the two class-attention layers; the 24 talking-heads layers have no fused path",
         },
     ),
     Family(
@@ -181,6 +184,7 @@ FAMILIES = (
             "pvt_large": {"depths": [3, 8, 27, 3]},
         },
         library="transformers", kind="Pvt", step=32, kernels=("eager",), pyramid=True, growth="quadratic",
+        dense_resolution=lambda image: (224, 224),  # the classifier's position embeddings, resized at every call
         notes={
             "fvcore": "0.8 M above the authors' code, of a resize of the position embeddings at each call",
             "params": "depend on the resolution: a position embedding with a row per token at each stage",
@@ -192,11 +196,9 @@ FAMILIES = (
     ),
 )  # fmt: skip
 
-FLAT = frozenset(name for family in FAMILIES if not family.pyramid for name in family.models)  # no maps for dense tasks
-
 
 def absent(library: str) -> str | None:
-    """Why a library cannot be imported, as far as a look at what is installed tells; quick."""
+    """Why a library is missing, by the list of installed packages; nothing is imported."""
     for package in NEEDS[library]:
         if find_spec(package) is None:
             needed = library if package == library else f"{library}, which needs {package}"
@@ -205,7 +207,7 @@ def absent(library: str) -> str | None:
 
 
 def imported(library: str) -> Any:
-    """The library.
+    """Import a library.
 
     Raises:
         AttnbenchError: it is not installed, or cannot be imported.
@@ -232,11 +234,12 @@ def _importing(library: str) -> Iterator[None]:
         ) from error
 
 
-def declines(family: Family, size: Size) -> str | None:
-    """Refuse images that the model cannot take, and a machine without its library."""
-    (h, w), classes = size.grid, size.settings["num_classes"]
-    if classes < 1:  # type: ignore[operator]  # an int by declaration
-        return f"num_classes must be at least 1; got num_classes={classes}"
+def refuses(family: Family, resolution: tuple[int, int], num_classes: int) -> str | None:
+    """Why the model cannot be built, or None: the image's size, the classes, or a library that is not installed."""
+    reason = parts.refuses(num_classes)
+    if reason:
+        return reason
+    h, w = resolution
     least = max(family.least, family.step)
     if min(h, w) < least:
         return f"resolution must be at least {least}x{least}; got {h}x{w}"
@@ -245,12 +248,12 @@ def declines(family: Family, size: Size) -> str | None:
     return absent(family.library)
 
 
-class Rival(nn.Module):
+class LibraryModel(ReadsKernel, nn.Module):
     """Map images [B,3,h,w] to logits [B,classes].
 
     Args:
         model: the library's.
-        kernels: what its attention runs with.
+        kernels: the kernels of its attention.
         dims: channels of the maps that dense tasks read; None for a model without a pyramid.
         maps: from the model and images to these maps [B,C,H,W].
         prune: takes out what the maps do not need.
@@ -273,18 +276,17 @@ class Rival(nn.Module):
         if dims is not None:
             self.dims = dims
         rename(self, "model.", "")
-        self.kernel = kernels[0]
+        self.use_kernel(kernels[0])
 
-    @property
-    def kernel(self) -> str:
-        """The attention kernel of every layer inside that has a choice."""
-        return self._kernel
+    def use_kernel(self, kernel: str) -> None:
+        """Switch the fused attention of every layer inside that has one on (`sdpa`) or off (`eager`).
 
-    @kernel.setter
-    def kernel(self, kernel: str) -> None:
+        Raises:
+            ValueError: a kernel that the model does not have.
+        """
         if kernel not in self.kernels:
             raise ValueError(f"this model runs with kernel {' or '.join(self.kernels)}; got kernel={kernel}")
-        self._kernel = kernel
+        super().use_kernel(kernel)
         for part in self.model.modules():
             if hasattr(part, "fused_attn"):
                 part.fused_attn = kernel == "sdpa"  # type: ignore[assignment]  # a plain attribute
@@ -303,14 +305,14 @@ class Rival(nn.Module):
         self._prune(self.model)
 
 
-def from_timm(family: Family, name: str, resolution: tuple[int, int], num_classes: int) -> Rival:
+def from_timm(family: Family, name: str, resolution: tuple[int, int], num_classes: int) -> LibraryModel:
     """A model of timm."""
     timm = imported("timm")
     words = {"img_size": resolution} if family.sized else {}
     model = timm.create_model(name, pretrained=False, num_classes=num_classes, **words)
     stages = {stage["reduction"]: i for i, stage in enumerate(model.feature_info)}
     last = [stages[stride] for stride in STRIDES] if family.pyramid else []
-    return Rival(
+    return LibraryModel(
         model,
         kernels=family.kernels,
         dims=[int(model.feature_info[i]["num_chs"]) for i in last] if family.pyramid else None,
@@ -320,7 +322,9 @@ def from_timm(family: Family, name: str, resolution: tuple[int, int], num_classe
     )
 
 
-def from_transformers(family: Family, words: Mapping[str, Any], resolution: tuple[int, int], num_classes: int) -> Rival:
+def from_transformers(
+    family: Family, words: Mapping[str, Any], resolution: tuple[int, int], num_classes: int
+) -> LibraryModel:
     """A model of transformers."""
     library = imported("transformers")
     with _importing("transformers"):  # the model's own module, and what that imports
@@ -329,7 +333,7 @@ def from_transformers(family: Family, words: Mapping[str, Any], resolution: tupl
     model = classifier(settings)
     if family.pyramid:
         fit(model, resolution)
-    return Rival(
+    return LibraryModel(
         model,
         kernels=family.kernels,
         dims=list(settings.hidden_sizes) if family.pyramid else None,
@@ -340,7 +344,7 @@ def from_transformers(family: Family, words: Mapping[str, Any], resolution: tupl
 
 
 def fit(model: Any, resolution: tuple[int, int]) -> None:
-    """Give PVT position embeddings for a map that need not be square; its own configuration knows squares alone."""
+    """Give PVT position embeddings for a map that need not be square; its own configuration has squares only."""
     h, w = resolution
     for stride, stage in zip(STRIDES, model.pvt.encoder.patch_embeddings, strict=True):
         table = stage.position_embeddings
@@ -384,16 +388,18 @@ def _declare(family: Family, name: str, theirs: Any) -> None:
         repository=family.repository,
         scope="backbone",
         defaults={"num_classes": 1000},
-        declines=partial(declines, family),
+        refuses=partial(refuses, family),
         kernels=family.kernels,
         growth=family.growth,
+        pyramid=STRIDES if family.pyramid else (),
+        dense_resolution=family.dense_resolution,
         notes={
             "library": f"{family.library}'s {inside}, built without weights",
             "paper": ", code: ".join(filter(None, (f"{family.paper}, {family.year}", family.repository))),
             **family.notes,
         },
     )
-    def build(resolution: tuple[int, int], *, num_classes: int) -> Rival:
+    def build(resolution: tuple[int, int], *, num_classes: int) -> LibraryModel:
         return build_with(family, theirs, resolution, num_classes)
 
 

@@ -1,4 +1,4 @@
-"""The rivals of timm and transformers: counts of the authors' code, kernels, maps, refusals, and lazy imports.
+"""The library models of timm and transformers: counts of the authors' code, kernels, maps, refusals, and lazy imports.
 
 What needs the libraries runs in one process of its own, since the stand-in for torchvision must not be seen by
 other tests. Integers are of timm 1.0.31 and transformers 5.23; newer versions may count otherwise.
@@ -24,7 +24,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.measure import mmdet
 from attnbench.published.partners import AT_384, BACKBONES
 from attnbench.registry.variant import parse_variant
-from mechanisms.backbones import rivals
+from mechanisms.backbones import library_models
 
 # name: parameters, MACs, fvcore's total, calls of fused attention with sdpa (None: no such kernel); 224 or 384 px
 COUNTED = {
@@ -94,7 +94,9 @@ TRANSFORMERS = {
     "twins_svt_base": (66.56, 60.4 - 0.769, 376.0, 395.0),
     "twins_svt_large": (101.63, 103.8 - 1.025, 528.1, 547.4),
 }
-PYRAMIDS = {name: theirs for family in rivals.FAMILIES if family.pyramid for name, theirs in family.models.items()}
+PYRAMIDS = {
+    name: theirs for family in library_models.FAMILIES if family.pyramid for name, theirs in family.models.items()
+}
 UNCARRIED = {"simvit_micro", "lvt", "rest_small"}  # by no library
 
 
@@ -243,7 +245,7 @@ def test_one_of_each_library_and_kind_runs(child, name):
     assert abs(found).max() < float("inf")
 
 
-@pytest.mark.parametrize("family", rivals.FAMILIES, ids=lambda family: next(iter(family.models)))
+@pytest.mark.parametrize("family", library_models.FAMILIES, ids=lambda family: next(iter(family.models)))
 def test_every_family_takes_what_it_does_not_decline(child, family):
     name = next(iter(family.models))
     least = max(family.step, family.least)
@@ -286,11 +288,11 @@ def test_state_dicts_have_the_librarys_names(child, name):
     assert child.submit(names_and_reload, name).result() == (set(), True)
 
 
-def test_every_published_rival_has_a_partner_but_three():
+def test_every_published_model_has_a_library_model_but_three():
     wanted = {variants[0] for table in (BACKBONES, AT_384) for _, variants in table.values()}
     known = set(registry.load(entry_points=False).names("backbone"))
     assert wanted - known == UNCARRIED
-    assert {name for family in rivals.FAMILIES for name in family.models} <= wanted
+    assert {name for family in library_models.FAMILIES for name in family.models} <= wanted
 
 
 def test_declaring_imports_no_library():
@@ -330,7 +332,7 @@ def test_refusals_name_the_rule_and_the_values(text, resolution, message):
     ],
 )
 def test_without_its_library_a_model_declines_with_the_remedy(monkeypatch, name, package, message):
-    monkeypatch.setattr(rivals, "find_spec", lambda asked: None if asked == package else object())
+    monkeypatch.setattr(library_models, "find_spec", lambda asked: None if asked == package else object())
     assert str(declines(name)).startswith(message)
     with pytest.raises(ValueError, match="is not installed"):
         model(name)

@@ -1,0 +1,247 @@
+"""Rounds -> the speed of every arm over the reference's, with its error: one estimator, one unit of inference.
+
+Location. In every round the median over the arms of their log times is taken out, which removes what slowed the whole
+round. An arm's location is the Hodges-Lehmann estimate (the median of all pairwise means) over all its turns, and a
+contrast is the reference's location minus the arm's: a log speed ratio. Arm and reference are summarised by the same
+functional, so identical arms differ by nothing but chance, however skewed the disturbances are.
+
+Error. The process is the unit: the jackknife leaves out one process at a time, and the variance of its pseudo-values is
+the variance of the estimate, whatever differs between processes. Three refinements, each with its evidence in
+docs/methods.md: where many arms share the rounds, a variance borrows strength from the others' (empirical Bayes,
+moderated t); where successive processes resemble each other, the error is widened by their common lag-1 correlation;
+Student's t takes the rest.
+
+Sources:
+    Hodges, Lehmann (1963), Estimates of location based on rank tests, Ann. Math. Statist. 34.
+    Tukey (1958), Bias and confidence in not quite large samples, Ann. Math. Statist. 29.
+    Smyth (2004), Linear models and empirical Bayes methods, Stat. Appl. Genet. Mol. Biol. 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.analysis.statistics import Interval, student_quantile, t_p
+from attnbench.results.events import Round
+
+Floats = NDArray[np.float64]
+MODERATED = 8  # arms from which a variance borrows strength from the others
+PRIOR_DF = 3.0  # at most so many degrees of freedom are borrowed
+CORRELATED = 5  # processes from which the correlation of successive ones can be judged
+MOST_CORRELATION = 0.6
+DIFFER = 2.0  # a process standard deviation of so many times what its rounds explain is worth a flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A log speed ratio: reference's time over the arm's; above 0 the arm is faster.
+
+    Attributes:
+        log_ratio: the estimate. `error`: its standard error, infinite where one unit gives none.
+        df: degrees of freedom of `error`.
+        rounds, processes: that both arms were in. `units`: what the jackknife left out at a time, processes, or
+            rounds where there is one process.
+        process_sd: standard deviation of the log ratio between processes (of the pseudo-values).
+        expected_sd: what the spread of the rounds within processes explains of it; nan with one round in each.
+        correlation: of successive processes, pooled over the arms; what it adds is in `error`.
+    """
+
+    log_ratio: float
+    error: float
+    df: float
+    rounds: int
+    processes: int
+    units: int
+    process_sd: float = math.nan
+    expected_sd: float = math.nan
+    correlation: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """The speed ratio."""
+        return _exp(self.log_ratio)
+
+    @property
+    def processes_differ(self) -> bool:
+        """The processes differ by clearly more than their rounds explain."""
+        return self.process_sd > DIFFER * self.expected_sd
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The speed ratio with its confidence interval; (0, inf) where no error can be given."""
+        if not math.isfinite(self.error) or self.df <= 0:
+            return Interval(self.ratio, 0.0, math.inf)
+        reach = student_quantile(0.5 + level / 2, self.df) * self.error if self.error else 0.0
+        return Interval(self.ratio, _exp(self.log_ratio - reach), _exp(self.log_ratio + reach))
+
+    def p(self, centre: float = 0.0) -> float:
+        """Two-sided p that the log ratio is `centre`."""
+        return t_p(self.log_ratio - centre, self.error, self.df)
+
+
+def contrasts(rounds: Sequence[Round], arms: Sequence[str], reference: str) -> dict[str, Contrast]:
+    """The contrast of every arm with the reference, over the rounds that both were in; arms without one are left out.
+
+    Args:
+        rounds: of one comparison group.
+        arms: cell ids; the reference itself is skipped.
+        reference: its cell id.
+    """
+    found: dict[str, Contrast] = {}
+    pseudo: dict[str, Floats] = {}
+    effects = [_effect(r) for r in rounds]
+    for arm in arms:
+        if arm == reference:
+            continue
+        both = [i for i, r in enumerate(rounds) if r.of(arm) and r.of(reference)]
+        if both:
+            processes = [rounds[i].process for i in both]
+            mine = [_logs(rounds[i], arm) - effects[i] for i in both]
+            base = [_logs(rounds[i], reference) - effects[i] for i in both]
+            found[arm], pseudo[arm] = _jackknife(base, mine, processes)
+    return _refined(found, pseudo)
+
+
+def log_speed(rounds: Sequence[Round], arm: str) -> Contrast | None:
+    """Minus the log of an arm's time, alone: what changed for all arms is part of its error. None without a turn."""
+    mine = [r for r in rounds if r.of(arm)]
+    if not mine:
+        return None
+    zero = [np.zeros(1)] * len(mine)
+    alone, pseudo = _jackknife(zero, [_logs(r, arm) for r in mine], [r.process for r in mine])
+    return _refined({arm: alone}, {arm: pseudo})[arm]
+
+
+def _logs(r: Round, arm: str) -> Floats:
+    return np.array([math.log(turn.seconds) for turn in r.of(arm)])
+
+
+def _effect(r: Round) -> float:
+    """The median over a round's arms of their log times."""
+    times = [r.log_time(cell) for cell in dict.fromkeys(turn.cell for turn in r.turns)]
+    return float(np.median([t for t in times if t is not None])) if times else 0.0
+
+
+def _units(processes: Sequence[int]) -> list[int]:
+    """What is left out at a time: the process of each round; with a single process the round itself."""
+    return list(range(len(processes))) if len(set(processes)) == 1 else list(processes)
+
+
+def _jackknife(base: Sequence[Floats], mine: Sequence[Floats], processes: Sequence[int]) -> tuple[Contrast, Floats]:
+    """Location of `base` minus location of `mine`, each a list with one array a round; and the pseudo-values."""
+    count = len(set(processes))
+    units = _units(processes)
+    names = list(dict.fromkeys(units))
+    k = len(names)
+    full = location(np.concatenate(base)) - location(np.concatenate(mine))
+    if k == 1:
+        return Contrast(log_ratio=full, error=math.inf, df=0.0, rounds=1, processes=1, units=1), np.zeros(0)
+    pseudo = np.zeros(k)
+    for place, name in enumerate(names):
+        keep = [i for i, unit in enumerate(units) if unit != name]
+        without = location(np.concatenate([base[i] for i in keep])) - location(np.concatenate([mine[i] for i in keep]))
+        pseudo[place] = k * full - (k - 1) * without
+    sd = float(pseudo.std(ddof=1))
+    return Contrast(
+        log_ratio=full, error=sd / math.sqrt(k), df=k - 1.0, rounds=len(units), processes=count, units=k,
+        process_sd=sd, expected_sd=_expected_sd(base, mine, units),
+    ), pseudo  # fmt: skip
+
+
+def _expected_sd(base: Sequence[Floats], mine: Sequence[Floats], units: Sequence[int]) -> float:
+    """The standard deviation between units that their rounds' own spread explains."""
+    by_unit: dict[int, list[float]] = {}
+    for b, m, unit in zip(base, mine, units, strict=True):
+        by_unit.setdefault(unit, []).append(float(b.mean() - m.mean()))
+    several = [np.array(v) for v in by_unit.values() if len(v) > 1]
+    if not several:
+        return math.nan
+    within = math.fsum(float(((v - v.mean()) ** 2).sum()) for v in several) / sum(len(v) - 1 for v in several)
+    return math.sqrt(within / (sum(map(len, by_unit.values())) / len(by_unit)))
+
+
+def location(values: Floats) -> float:
+    """Hodges and Lehmann's estimate: the median of all means of two values, each with itself included."""
+    i, j = np.triu_indices(len(values))
+    return float(np.median((values[i] + values[j]) / 2))
+
+
+def _refined(found: dict[str, Contrast], pseudo: dict[str, Floats]) -> dict[str, Contrast]:
+    """Moderated variances, and the correlation of successive processes, both from all arms together."""
+    alike = [arm for arm, c in found.items() if c.units > 1]
+    if not alike:
+        return found
+    most = max(found[arm].units for arm in alike)
+    alike = [arm for arm in alike if found[arm].units == most]
+    rho = _correlation([pseudo[arm] for arm in alike])
+    variances = np.array([found[arm].process_sd ** 2 for arm in alike])
+    df = most - 1.0
+    if len(alike) >= MODERATED - 1:
+        variances, df = moderated(variances, df)
+    refined = dict(found)
+    for arm, variance in zip(alike, variances.tolist(), strict=True):
+        inflation = 1 + 2 * rho * (1 - 1 / most) * 1.15
+        refined[arm] = replace(found[arm], error=math.sqrt(variance * inflation / most), df=float(df), correlation=rho)
+    return refined
+
+
+def _correlation(pseudo: Sequence[Floats]) -> float:
+    """The lag-1 correlation of successive units, half a standard error above its estimate; 0 where it is negative.
+
+    A sample's own mean biases the estimate down by about (1 + 3 rho) / k, which is put back.
+    """
+    k = len(pseudo[0])
+    if k < CORRELATED:
+        return 0.0
+    d = np.stack([p - p.mean() for p in pseudo])
+    square = float((d**2).sum()) / k
+    if square <= 0:
+        return 0.0
+    raw = float((d[:, 1:] * d[:, :-1]).sum()) / (k - 1) / square
+    error = 1 / math.sqrt(len(pseudo) * (k - 1)) / (1 - 3 / k)
+    return min(MOST_CORRELATION, max(0.0, (raw + 1 / k) / (1 - 3 / k) + error / 2))
+
+
+def moderated(variances: Floats, df: float) -> tuple[Floats, float]:
+    """Variances drawn towards their common level, and the degrees of freedom that they then have (Smyth's moments).
+
+    Args:
+        variances: of one quantity in several arms, [arms], each with `df` degrees of freedom.
+        df: at least 1.
+    """
+    from scipy.special import digamma, polygamma
+
+    positive = variances > 0
+    if not positive.any():
+        return variances, df
+    logs = np.log(variances[positive]) - digamma(df / 2) + math.log(df / 2)
+    spread = float(logs.var(ddof=1)) - float(polygamma(1, df / 2)) if len(logs) > 1 else math.inf
+    prior_df = 2 * _inverse_trigamma(spread) if spread > 0 else math.inf
+    if math.isinf(prior_df):
+        prior = math.exp(float(logs.mean()))
+    else:
+        prior = math.exp(float(logs.mean()) + float(digamma(prior_df / 2)) - math.log(prior_df / 2))
+    weight = min(prior_df, PRIOR_DF)
+    return (weight * prior + df * variances) / (weight + df), df + weight
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Where the trigamma function has this value: Newton's method on 1 / trigamma, which is nearly linear."""
+    from scipy.special import polygamma
+
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(polygamma(1, x))
+        step = trigamma * (1 - trigamma / value) / float(polygamma(2, x))
+        x += step
+        if abs(step) < 1e-10 * x:
+            break
+    return x
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

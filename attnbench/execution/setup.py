@@ -1,0 +1,46 @@
+"""What every job of a worker begins and ends with: a device within its memory limit, and what an error amounts to."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+from attnbench.errors import AttnbenchError
+from attnbench.machine.devices import Device, open_device
+from attnbench.measure.arm import ContractError
+from attnbench.planning.sweep import Cell
+from attnbench.results.events import Failure
+
+_SPARE_BYTES = 256 << 20
+
+
+def open_limited(cell: Cell, memory_limit: int) -> Device:
+    """The cell's device with its threads; on the CPU, allocations end at the limit and not in the kernel's hands."""
+    device = open_device(cell.device)
+    if cell.device.startswith("cpu") and sys.platform == "linux":
+        limit = memory_limit or max(device.free_bytes() - _SPARE_BYTES, _SPARE_BYTES)
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = mapped + limit
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    device.set_threads(cell.threads)
+    return device
+
+
+def failure_of(error: BaseException, device: Device) -> Failure:
+    """The outcome and the reason that an error amounts to."""
+    if isinstance(error, SystemExit):
+        return Failure(outcome="crashed", reason=f"it called sys.exit({error.code!r})")
+    if device.is_out_of_memory(error):
+        return Failure(outcome="oom", reason=_first_line(error))
+    if device.is_sticky(error):
+        return Failure(outcome="crashed", reason=_first_line(error))
+    if isinstance(error, ContractError | AttnbenchError):
+        return Failure(outcome="failed", reason=str(error))
+    return Failure(outcome="failed", reason=f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:500]

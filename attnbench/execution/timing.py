@@ -1,0 +1,202 @@
+"""The timed rounds of a comparison group, inside a worker: build every arm, then turns in random order.
+
+Each arm works on copies of the inputs of its own and leaves nothing but its weights behind after a turn. What is seen
+is reported as events.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+
+from attnbench import registry
+from attnbench.execution.jobs import TimingJob
+from attnbench.execution.schedule import joined
+from attnbench.execution.setup import failure_of, open_limited
+from attnbench.execution.status_file import StatusFile
+from attnbench.machine.counters import load_1min
+from attnbench.measure import latency
+from attnbench.measure.arm import Arm, make_inputs
+from attnbench.measure.canary import Canary
+from attnbench.planning.sweep import Cell
+from attnbench.results import flags
+from attnbench.results.events import ArmTurn, Dropped, Event, Progress, Round
+
+Say = Callable[[Event], None]
+RETAKES = 2  # of a disturbed turn, under --strict
+
+
+class Timing:
+    """The arms of one comparison group in this process, and rounds of them."""
+
+    def __init__(self, job: TimingJob, status: StatusFile, say: Say) -> None:
+        self.job, self.status, self.say = job, status, say
+        self.rng = random.Random(job.order_seed)
+        self.device = open_limited(job.cells[0], job.memory_limit)
+        self.arms: list[Arm] = []
+        self.inputs: list[Tensor] = []
+        self.forward_s = 0.0
+        self.canary = Canary(self.device)
+        self.last_canary_s = 0.0
+        self.canaries: list[float] = []
+
+    def run(self) -> None:
+        """Build, then give the rounds that the job asks for, unless the runner asks to stop."""
+        self._build()
+        if self.job.sequential:
+            self._rounds_arm_by_arm()
+            return
+        for number in range(self.job.first_round, self.job.first_round + self.job.rounds):
+            if not self.arms or not self._round(number):
+                return
+
+    def _build(self) -> None:
+        """Every arm anew, in random order; then one call of each, which makes its tables and compiles."""
+        known = registry.load(self.job.plugins)
+        cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
+        for cell in cells:
+            self.status.announce(cell.id)
+            try:
+                arm = Arm(cell, self.device, known, inference=self.job.inference, weights=self.job.weights)
+                self.inputs = self.inputs or make_inputs(cell, self.device, arm.dtype, self.job.seed)
+                self.arms.append(arm)
+            except (Exception, SystemExit) as error:
+                self._drop(cell, error)
+        for arm in list(self.arms):
+            if self.job.prime_calls or arm.cell.compiled:
+                start = time.perf_counter()
+                self._guarded(arm, lambda arm: arm())
+                self.forward_s += time.perf_counter() - start
+        self.say(Progress(stage="built"))
+
+    def _rounds_arm_by_arm(self) -> None:
+        """All rounds, an arm's turns one after the other; reported when every arm has had its own."""
+        numbers = range(self.job.first_round, self.job.first_round + self.job.rounds)
+        parts: dict[int, list[Round]] = {number: [] for number in numbers}
+        for arm in list(self.arms):
+            for number in numbers:
+                if arm in self.arms:
+                    part = self._turns([arm], number)
+                    if part is None:
+                        return
+                    parts[number] += [part] if part.turns else []
+        for taken in filter(None, parts.values()):
+            self.say(joined(taken))
+
+    def _round(self, number: int) -> bool:
+        """One round; False when the runner asked to stop."""
+        rng = None if self.job.fixed_order else self.rng
+        taken = self._turns(spread(self.arms, self.job.reference, self.job.reference_turns, rng), number)
+        if taken is not None and taken.turns:
+            self.say(taken)
+        return taken is not None
+
+    def _turns(self, order: Sequence[Arm], number: int) -> Round | None:
+        """A turn of each of these arms, in this order, as a round; None when the runner asked to stop."""
+        started, primer_s = time.perf_counter(), 0.0
+        turns: list[ArmTurn] = []
+        self.last_canary_s = self.canary()
+        for arm in order:
+            if self.status.stop_requested():
+                return None
+            if arm not in self.arms:
+                continue  # it was dropped at an earlier turn of this round
+            start = time.perf_counter()
+            answer = self._guarded(arm, self._turn, check=number == self.job.first_round)
+            if answer is not None:
+                turn, primer = answer
+                turns.append(turn)
+                primer_s += primer
+            self.forward_s += time.perf_counter() - start
+        self.status.announce("")
+        spent, self.forward_s = self.forward_s, 0.0
+        load = load_1min()
+        return Round(
+            group=self.job.group,
+            process=self.job.process,
+            round=number,
+            turns=tuple(turns),
+            seconds=time.perf_counter() - started,
+            forward_s=spent,
+            primer_s=primer_s,
+            conditions={} if load is None else {"load_1min": load},
+        )
+
+    def _turn(self, arm: Arm) -> tuple[ArmTurn, float]:
+        """One turn, and the seconds of its untimed calls; under `strict` a disturbed one is taken again."""
+        turn, primer_s = self._take(arm)
+        for _ in range(RETAKES if self.job.strict else 0):
+            if not flags.disturbed(turn.conditions, canary_s=median(self.canaries)):
+                break
+            again, more_s = self._take(arm)
+            turn, primer_s = replace(again, retaken=turn.retaken + 1), primer_s + more_s
+        return turn, primer_s
+
+    def _take(self, arm: Arm) -> tuple[ArmTurn, float]:
+        reading, start, primers = self.device.start_reading(), time.perf_counter(), 0
+        if self.job.prime_calls:
+            primers = latency.prime(self.device, arm, self.job.prime_s, self.job.prime_calls)
+        primer_s = time.perf_counter() - start
+        turn = latency.turn(self.device, arm, self.job.calls[arm.cell.id], cold=self.job.cold)
+        conditions = dict(reading.finish())
+        after = self.canary()
+        if after:
+            conditions |= {"canary_before_s": self.last_canary_s, "canary_after_s": after}
+            self.canaries.append(after)
+            self.last_canary_s = after
+        given = ArmTurn(
+            cell=arm.cell.id,
+            calls_s=turn.device_s,
+            host_s=turn.host_s,
+            queue_s=turn.queue_s,
+            primers=primers,
+            conditions=conditions,
+        )
+        return given, primer_s
+
+    def _guarded(self, arm: Arm, work: Callable[[Arm], Any], *, check: bool = False) -> Any:
+        """Let an arm work on inputs of its own; on an error it is dropped and None returned."""
+        self.status.announce(arm.cell.id)
+        try:
+            arm.feed(self.inputs)
+            answer = work(arm)
+            self.device.synchronize()
+            if check:
+                arm.check()
+            arm.leave()
+            return answer
+        except (Exception, SystemExit) as error:
+            self.arms.remove(arm)
+            self._drop(arm.cell, error)
+            return None
+
+    def _drop(self, cell: Cell, error: BaseException) -> None:
+        failure = failure_of(error, self.device)
+        self.say(Dropped(cell=cell.id, outcome=failure.outcome, reason=failure.reason))
+        if self.device.is_sticky(error):
+            raise SystemExit("the device cannot be used in this process any more")
+
+
+def spread(arms: Sequence[Arm], reference: str, times: int, rng: random.Random | None) -> list[Arm]:
+    """The order of a round, in which the reference has `times` turns, one in each of as many equal stretches.
+
+    Random; without `rng` the arms stay in the order given, and the reference begins each stretch.
+    """
+    base = next((arm for arm in arms if arm.cell.id == reference), None)
+    others = [arm for arm in arms if arm is not base]
+    if rng:
+        rng.shuffle(others)
+    if base is None:
+        return others
+    order: list[Arm] = []
+    for part in range(times):
+        stretch = others[part * len(others) // times : (part + 1) * len(others) // times]
+        place = rng.randrange(len(stretch) + 1) if rng else 0
+        order += [*stretch[:place], base, *stretch[place:]]
+    return order

@@ -1,0 +1,102 @@
+"""run.json <-> RunFacts: what a run was asked for, with what, and on which machine. The one reader of that file.
+
+Every part but the run's identifier and its plan has a default, so that runs of every version so far can be read;
+a key that this version does not have is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from attnbench.errors import AttnbenchError
+from attnbench.machine.environment import Environment
+from attnbench.planning.sweep import Cell, Plan
+from attnbench.results.lines import decode, encode
+from attnbench.results.record import SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFacts:
+    """The plan as it is stored; `declined`: the reason by cell id."""
+
+    hash: str
+    cells: tuple[Cell, ...]
+    declined: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """The content of run.json.
+
+    Attributes:
+        plan: None before the run has a folder. `sweep`: the request by field.
+        created: time, ISO 8601. `command`: what resumes the run. `attnbench`: the version that measured.
+        protocol: its numbers by name, as stored: a later version may have others.
+    """
+
+    schema: int = SCHEMA
+    run_id: str = ""
+    plan: PlanFacts | None = None
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
+    command: str = ""
+    attnbench: str = ""
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
+
+    @property
+    def planned(self) -> PlanFacts:
+        """The plan.
+
+        Raises:
+            ValueError: the run has no folder yet.
+        """
+        if self.plan is None:
+            raise ValueError("a run has a plan once it has a folder")
+        return self.plan
+
+    @property
+    def looks(self) -> int:
+        """At how many numbers of rounds the run could end."""
+        return len(self.protocol.get("looks") or [0])
+
+    @property
+    def reference(self) -> str:
+        """The variant that ratios refer to; `none` without one."""
+        return str(self.sweep.get("reference", "none"))
+
+    @property
+    def machine(self) -> str:
+        """The machine's short name; `unknown machine` where the run does not say what its processor is."""
+        return self.environment.machine_label if self.environment.fingerprint.known else "unknown machine"
+
+    def of_plan(self, plan: Plan, run_id: str) -> RunFacts:
+        """These facts with the plan and its sweep."""
+        made = PlanFacts(hash=plan.hash, cells=tuple(plan.cells), declined=dict(plan.declined), notes=tuple(plan.notes))
+        return replace(self, run_id=run_id, plan=made, sweep=encode(plan.sweep))
+
+
+def read_facts(data: Any, path: str) -> RunFacts:
+    """Read the values of run.json, of any schema so far.
+
+    Args:
+        data: as JSON gives it.
+        path: of the file, for the message.
+
+    Raises:
+        AttnbenchError: an unknown schema.
+        ValueError: a part is missing or has the wrong type; the message names its place.
+    """
+    if not isinstance(data, Mapping) or "schema" not in data:
+        raise ValueError("run.json must have schema")
+    if data["schema"] != SCHEMA:
+        raise AttnbenchError(
+            f"a run's schema must be {SCHEMA}; {path} has {data['schema']!r}; a newer attnbench wrote it"
+        )
+    lacking = [name for name in ("run_id", "plan") if not data.get(name)]
+    if lacking:
+        raise ValueError(f"run.json must have {' and '.join(lacking)}")
+    return decode(RunFacts, {name: value for name, value in data.items() if value is not None}, "run.json")

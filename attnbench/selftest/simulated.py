@@ -1,0 +1,96 @@
+"""Invented rounds of identical arms, whose true contrast is 0, under disturbances of known kind. No clock, no torch.
+
+The noise of one turn has standard deviation 1 % of the time; the other figures refer to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.results.events import ArmTurn, Round
+
+Floats = NDArray[np.float64]
+NOISE = 0.01  # standard deviation of a turn's log time
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What disturbs the turns.
+
+    Attributes:
+        process_sd: standard deviation between processes of an arm's log time, over that between its turns.
+        spikes: share of the turns that another program stretches, by half on average.
+        correlation: of an arm's successive rounds, from one process into the next.
+        drift: standard deviation of a whole round's log time, the same for all arms.
+        run_sd: standard deviation of an arm's log time between whole runs, which no run can see.
+    """
+
+    process_sd: float = 0.0
+    spikes: float = 0.0
+    correlation: float = 0.0
+    drift: float = 0.05
+    run_sd: float = 0.0
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "normal": Scenario(),
+    "processes half": Scenario(process_sd=0.5),
+    "processes equal": Scenario(process_sd=1.0),
+    "spikes": Scenario(spikes=0.125),
+    "spikes, processes equal": Scenario(spikes=0.125, process_sd=1.0),
+    "rounds correlated 0.5": Scenario(correlation=0.5),
+    "whole run 0.3": Scenario(run_sd=0.3),
+}
+
+
+def runs(
+    scenario: Scenario, trials: int, *, arms: int, processes: int, rounds: int, reference_turns: int = 1, seed: int = 0
+) -> Iterator[list[Round]]:
+    """Runs of `arms` identical arms "0" (the reference), "1", ...; `rounds` rounds in each process."""
+    rng = np.random.default_rng(seed)
+    for _ in range(trials):
+        logs = _arms(scenario, rng, arms, processes * rounds, rounds)
+        yield [
+            Round(
+                group="g",
+                process=number // rounds,
+                round=number,
+                turns=_turns(scenario, rng, logs[number], reference_turns),
+                seconds=1.0,
+            )
+            for number in range(processes * rounds)
+        ]
+
+
+def _arms(scenario: Scenario, rng: np.random.Generator, arms: int, total: int, each: int) -> Floats:
+    """What an arm's turns of one round share, [rounds, arms], in units of a turn's noise."""
+    shared = np.repeat(scenario.process_sd * rng.standard_normal((total // each, arms)), each, axis=0)
+    shared += scenario.run_sd * rng.standard_normal(arms)
+    shared += scenario.drift / NOISE * rng.standard_normal((total, 1))
+    if scenario.correlation:
+        shared += _autoregressive(rng, scenario.correlation, total, arms)
+    return shared
+
+
+def _autoregressive(rng: np.random.Generator, rho: float, total: int, arms: int) -> Floats:
+    noise = rng.standard_normal((total, arms))
+    for number in range(1, total):
+        noise[number] = rho * noise[number - 1] + math.sqrt(1 - rho * rho) * noise[number]
+    return noise
+
+
+def _turns(scenario: Scenario, rng: np.random.Generator, shared: Floats, reference_turns: int) -> tuple[ArmTurn, ...]:
+    """One turn of each arm, of the first `reference_turns`; noise of its own unless the rounds carry it all."""
+    which = [0] * reference_turns + list(range(1, len(shared)))
+    own = 0.0 if scenario.correlation else 1.0
+    logs = NOISE * (shared[which] + own * rng.standard_normal(len(which)))
+    hit = rng.random(len(which)) < scenario.spikes
+    logs = logs + np.where(hit, np.log1p(rng.exponential(0.5, len(which))), 0.0)
+    return tuple(
+        ArmTurn(cell=str(arm), calls_s=(math.exp(log),)) for arm, log in zip(which, logs.tolist(), strict=True)
+    )

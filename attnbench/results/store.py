@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError
+from attnbench.machine.fingerprint import differences
 from attnbench.planning.sweep import Cell, Plan
 from attnbench.results.events import Ceilings, Event, Round, from_line, to_line
 from attnbench.results.lines import encode
@@ -150,7 +151,8 @@ def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
     """Open `folder` for this plan: a new run with these facts, or the same plan's run to resume.
 
     Raises:
-        AttnbenchError: the folder holds another plan, is damaged, cannot be written, or is in use.
+        AttnbenchError: the folder holds another plan or a run of another machine, is damaged, cannot be written, or
+            is in use.
     """
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +164,7 @@ def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
                 f"an output folder holds one plan; {folder} holds plan {old.planned.hash}, this is {plan.hash}; "
                 "choose another --out, or repeat the command that made it"
             )
+        _check_machine(folder, old, facts)
         with _disk_errors(folder):
             return Writer(folder, old)
     if any(folder.glob("*.jsonl")):
@@ -175,6 +178,17 @@ def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
             os.fsync(file.fileno())
         fresh.rename(path)
         return Writer(folder, read_facts(json.loads(text), str(path)))
+
+
+def _check_machine(folder: Path, old: RunFacts, now: RunFacts) -> None:
+    """Refuse to resume a run on another machine than the one that it was started on, where both are known."""
+    began, here = old.environment.fingerprint, now.environment.fingerprint
+    differ = differences(began, here) if began.known and here.known else []
+    if differ:
+        raise AttnbenchError(
+            f"a run is of one machine; {folder} was started on {old.machine}, this is {now.machine}: "
+            f"{'; '.join(differ)}; choose another --out"
+        )
 
 
 def open_run(folder: Path | str) -> Run:
@@ -232,7 +246,7 @@ def load(*folders: Path | str) -> pd.DataFrame:
 
 
 def read_events(folder: Path) -> list[Event]:
-    """The journal of a run: counts, trials, rounds, drops, ceilings and sessions, in order.
+    """The journal of a run: counts, trials, probes, rounds, drops, ceilings and sessions, in order.
 
     Raises:
         AttnbenchError: a line is damaged.

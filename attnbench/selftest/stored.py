@@ -12,8 +12,9 @@ from typing import Any
 from attnbench import __version__
 from attnbench.errors import AttnbenchError
 from attnbench.machine import environment
+from attnbench.machine.environment import Environment
 from attnbench.planning import protocol as protocols
-from attnbench.results.lines import encode, finite
+from attnbench.results.lines import decode, encode, finite
 from attnbench.selftest.sensitivity import Sensitivity
 
 SCHEMA = 1
@@ -75,7 +76,7 @@ def load(path: Path) -> dict[str, Any]:
 def latest(folder: Path = Path("runs"), *, now: datetime | None = None) -> dict[str, Any] | None:
     """The newest self-test of this machine in a folder, at most `RECENT` old; None if there is none."""
     now = now or datetime.now(UTC)
-    here: dict[str, Any] | None = None
+    here: Environment | None = None
     for path in sorted(folder.glob("selftest-*.json"), reverse=True):
         try:
             data = load(path)
@@ -83,11 +84,29 @@ def latest(folder: Path = Path("runs"), *, now: datetime | None = None) -> dict[
             continue
         if now - datetime.fromisoformat(data["created"]) > RECENT:
             continue
-        machine = data["environment"]
-        here = here or encode(environment.describe(tuple(machine["devices"])))
-        if machine["host"] == here["host"] and machine["fingerprint"] == here["fingerprint"]:
+        machine = machine_of(data)
+        here = here or environment.describe(tuple(machine.devices))
+        if machine.host == here.host and machine.fingerprint == here.fingerprint:
             return data
     return None
+
+
+def machine_of(data: Mapping[str, Any]) -> Environment:
+    """The machine of a stored self-test.
+
+    Raises:
+        AttnbenchError: the description is damaged.
+    """
+    try:
+        return decode(Environment, data["environment"])
+    except (KeyError, ValueError) as error:
+        raise AttnbenchError(f"a stored self-test describes its machine; this one is damaged: {error}") from error
+
+
+def heading(data: Mapping[str, Any]) -> str:
+    """When it was made, with which version, on which machine."""
+    machine = machine_of(data).machine_label
+    return f"self-test of {data['created']}, attnbench {data['attnbench']}, {machine}"
 
 
 def sentence(data: Mapping[str, Any]) -> str:

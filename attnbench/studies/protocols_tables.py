@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.errors import AttnbenchError
+from attnbench.machine.environment import Environment
 from attnbench.report.evidence import Estimate
 from attnbench.report.tables import Column, Table, Value, comma_separated, markdown, md
+from attnbench.results.lines import decode
 
 RESULT = "protocols.json"
 MOVED = (
@@ -20,7 +22,8 @@ MOVED = (
 TAU = (
     "Kendall's tau between the two rankings by speed. Its 95 % interval is a bootstrap of processes and of the rounds "
     "in each (Davison and Hinkley 1997, 3.8 and 5.2), on each side the wider of percentile and basic. Of a single "
-    "block the calls are resampled, which leaves out the persistent bias of its process."
+    "block the calls are resampled, and a single process gets the bias of other processes: the authors' from their two "
+    "blocks, the others from ours."
 )
 
 
@@ -112,12 +115,12 @@ def _tau(tau: Mapping[str, float | None]) -> Value:
 
 
 def _page(data: Mapping[str, Any], made: list[Table]) -> str:
-    request, machine = data["request"], data["environment"]
+    request, machine = data["request"], decode(Environment, data["environment"])
     height, width = request["res"]
     head = [
         "# What the authors' measuring procedure changes",
         "",
-        f"{md(data['created'])}, attnbench {md(data['attnbench'])}, {md(machine['cpu']['model'])}, "
+        f"{md(data['created'])}, attnbench {md(data['attnbench'])}, {md(machine.cpu.model)} ({machine.machine_label}), "
         f"device {md(request['device'])}, {height}x{width} px, batch {request['batch']}, "
         f"our procedure `{request['protocol']}`. Made by `{data['command']}`.",
         "",

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from attnbench import AttnbenchError, registry
+from attnbench.machine.environment import Environment
+from attnbench.machine.fingerprint import Fingerprint
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.record import COLUMNS, QUANTITIES, Record, from_dict
 from attnbench.results.run_facts import RunFacts
@@ -87,6 +89,27 @@ def test_two_writers_at_once_are_refused(planned, tmp_path):
         pytest.raises(AttnbenchError, match="in use by another process"),
     ):
         create_or_resume(tmp_path / "r", planned, RunFacts())
+
+
+def of_machine(**fingerprint):
+    found = Fingerprint(kernel="6.1", **fingerprint)
+    return RunFacts(environment=Environment(machine_label="zen4-2c-3f9a", fingerprint=found))
+
+
+def test_a_run_is_not_resumed_on_another_machine(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, of_machine(microcode="0x1")):
+        pass
+    with pytest.raises(AttnbenchError, match=r"started on zen4-2c-3f9a, .* microcode: '0x1' against '0x2'; choose"):
+        create_or_resume(tmp_path / "r", planned, of_machine(microcode="0x2"))
+    with create_or_resume(tmp_path / "r", planned, of_machine(microcode="0x1")) as writer:
+        assert writer.records == []
+
+
+def test_a_run_of_an_unknown_machine_is_resumed_anywhere(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, RunFacts()):
+        pass
+    with create_or_resume(tmp_path / "r", planned, of_machine(microcode="0x2")) as writer:
+        assert writer.facts.machine == "unknown machine"
 
 
 @pytest.mark.parametrize("line", ['{"schema": 7}', '{"schema": 1}', '{"schema": 1, "outcome": "fine"}'])

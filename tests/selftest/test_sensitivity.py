@@ -12,8 +12,9 @@ import pytest
 
 from attnbench import AttnbenchError
 from attnbench.analysis.statistics import Interval
+from attnbench.commands import doctor, selftest, show
 from attnbench.results.events import ArmTurn, Round
-from attnbench.selftest import stored
+from attnbench.selftest import sensitivity, stored
 from attnbench.selftest.sensitivity import POWER_80, Sensitivity, judge_pairs, measure_sensitivity
 
 SAME, DOUBLE = ["a", "b", "c", "d"], ["A", "B"]
@@ -21,14 +22,14 @@ ARMS = ["probe", *SAME, *DOUBLE]
 
 
 def invented(times: dict[str, float], rounds: int = 12, noise: float = 0.01) -> list[Round]:
-    """Rounds over three processes in which the arms take these times, 1 s if not given, with the same few values."""
+    """Rounds over six processes in which the arms take these times, 1 s if not given, with the same few values."""
     rng = np.random.default_rng(0)
 
     def turn(arm: str) -> ArmTurn:
         return ArmTurn(cell=arm, calls_s=(times.get(arm, 1.0) * math.exp(rng.normal(0, noise)),))
 
     return [
-        Round(group="g", process=number % 3, round=number, turns=tuple(map(turn, ARMS))) for number in range(rounds)
+        Round(group="g", process=number % 6, round=number, turns=tuple(map(turn, ARMS))) for number in range(rounds)
     ]
 
 
@@ -53,7 +54,7 @@ def test_doubled_work_is_judged_by_its_own_pooled_ratio_and_not_by_one_half():
 
 
 def test_rounds_that_are_too_few_for_an_interval_give_no_difference_and_no_error():
-    found = judged(invented({"d": 1.2}, rounds=3))
+    found = judged(invented({"d": 1.2}, rounds=1))
     assert (found["excluding"], found["half_width"]) == (0, math.inf)
 
 
@@ -124,3 +125,18 @@ def test_the_whole_self_test_runs_on_tiny_layers(tmp_path):
     assert sum(line.startswith("round ") for line in said) == 8
     stored.save(described(result), tmp_path / "s.json")
     assert json.loads((tmp_path / "s.json").read_text())["result"]["trials"] == 2
+
+
+def test_the_command_stores_what_show_and_doctor_print(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sensitivity, "measure_sensitivity", lambda **_: RESULT)
+    assert selftest.command.main([], standalone_mode=False) == 0
+    printed = capsys.readouterr().out
+    (path,) = tmp_path.glob("runs/selftest-*.json")
+    assert f"stored in runs/{path.name}" in printed
+    assert show.command.main([str(path)], standalone_mode=False) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("self-test of ")
+    assert shown[1:] == printed.splitlines()[:-1]
+    assert doctor.command.main([], standalone_mode=False) == 0
+    assert "`quick` on cpu detects a difference of 5.7%" in capsys.readouterr().out

@@ -47,10 +47,12 @@ class Resolution:
     letters: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def percent(self) -> str:
-        """`smallest` with two significant digits, e.g. `4.2 %`; empty if there is none."""
+    def limit(self) -> str:
+        """`smallest` in two digits: `4.2 %`, or `a factor of 2.5` where it is 100 % or more; empty if there is none."""
         if self.smallest is None:
             return ""
+        if self.smallest >= 1:
+            return f"a factor of {1 + self.smallest:.{1 if self.smallest < 9 else 0}f}"
         percent = 100 * self.smallest
         places = max(0, 1 - math.floor(math.log10(percent))) if percent > 0 else 0
         return f"{percent:.{places}f} %"
@@ -58,9 +60,9 @@ class Resolution:
     @property
     def sentence(self) -> str:
         """What to know before the table is read, in a sentence; empty without an interval."""
-        if not self.percent:
+        if not self.limit:
             return ""
-        return f"Differences below {self.percent} are not distinguishable in this run; equal letters mark ties."
+        return f"Differences below {self.limit} are not distinguishable in this run; equal letters mark ties."
 
 
 def letters(arms: Sequence[str], differ: Iterable[Pair]) -> dict[str, str]:

@@ -153,7 +153,7 @@ def _resolved(points: Sequence[Point], varying: Sequence[str], resolved: Resolut
     for p in points:
         if (p.run_id, p.cell.group) in resolved:
             groups.setdefault((p.run_id, p.cell.group), []).append(p)
-    sizes = {key: resolved[key].percent for key in groups if resolved[key].percent}
+    sizes = {key: resolved[key].limit for key in groups if resolved[key].limit}
     if not sizes:
         return ""
     if len(sizes) == 1:

@@ -52,7 +52,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         "swapping": "free memory, or measure smaller cells",
         "busy_machine": "stop other programs",
         "stolen": "use a machine that no other virtual machine shares",
-        "preempted": "stop other programs, or use fewer --threads",
+        "preempted": "use fewer --threads",
         "clock_drop": "let the machine cool, or fix its clock",
         "slow_canary": "measure when the machine is quiet",
         "noisy": "measure when the machine is quiet",

@@ -173,7 +173,10 @@ def test_a_cell_that_failed_has_no_letter():
     assert set(resolve([*(record(c, 1.0) for c in made[:2]), lost], rounds(speeds)).letters) == set(speeds)
 
 
-@pytest.mark.parametrize(("smallest", "text"), [(0.0418, "4.2 %"), (0.12, "12 %"), (0.00314, "0.31 %"), (1.5, "150 %")])
+@pytest.mark.parametrize(
+    ("smallest", "text"),
+    [(0.0418, "4.2 %"), (0.12, "12 %"), (0.00314, "0.31 %"), (1.5, "a factor of 2.5"), (36.8, "a factor of 38")],
+)
 def test_the_sentence_has_two_significant_digits(smallest, text):
     assert f"below {text} are not distinguishable" in Resolution(smallest).sentence
 

@@ -62,7 +62,7 @@ class Judgement:
 def judge(evidence: Evidence) -> list[Judgement]:
     """Every claim of the ledger, in its order; a claim on a class of devices once for each machine of it."""
     drafts = [d for claim in claims() for d in _drafts(claim, rules()[claim.id], evidence)]
-    chancy = [d for d in drafts if any(r.error for r in d.evaluated) and d.verdict == UNDECIDED]
+    chancy = [d for d in drafts if not all(r.is_exact for r in d.evaluated) and d.verdict == UNDECIDED]
     order = sorted(chancy, key=lambda d: (_p(d), d.id, d.machine))
     settled: dict[tuple[str, str], Judgement] = {}
     running = 0.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import synthetic as made
 from click.testing import CliRunner
 
+from attnbench.analysis.statistics import student_quantile
 from attnbench.commands import options
 from attnbench.commands.claims import command
 from attnbench.published import arithmetic as by
@@ -169,10 +171,9 @@ def speeds(folder: Path, device_name: str, width: float = 0.008, **speed: float)
     records = []
     for name, value in speed.items():
         cell = made.cell(name, device="cuda") if name in made.LAYERS else made.model(name)
-        low, high = value / (1 + width), value * (1 + width)
-        records.append(
-            made.measured(cell, 1.0, device_name=device_name, ratio_to_reference=value, ratio_low=low, ratio_high=high)
-        )
+        error = math.log1p(width) / student_quantile(0.975, 15)
+        ratio = {"ratio_to_reference": value, "ratio_error": error, "ratio_df": 15}
+        records.append(made.measured(cell, 1.0, device_name=device_name, **ratio))
     return {j.id: j for j in judge(gather([made.run(folder, records)]))}
 
 

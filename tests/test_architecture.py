@@ -44,6 +44,7 @@ NO_TORCH = [
 COLUMN_NAMES = {*QUANTITIES, "device_name", "kernel_ran", "reference", "stopped", "count_notes"}
 CONDITION_NAMES = {
     "wall_s", "other_cpu_s", "load_1min", "sm_clock_mhz", "throttle_bits", "throttle_reasons", "other_gpu_processes",
+    "steal_s", "own_cpu_s", "cpus",
 }  # fmt: skip
 # Modules that read a mapping by literal keys because they own the data that they parse.
 KEY_OWNERS = {
@@ -51,6 +52,7 @@ KEY_OWNERS = {
     "commands.doctor": "the distribution's own name among the versions of packages",
     "commands.options": "click's parameters and the keys of a sweep file, which it declares",
     "commands.spectrum": "the study that it has just called",
+    "commands.protocols": "click's parameters, which it declares",
     "conformance.behaviour": "a counter of torch",
     "execution.fork_server": "the wire between it and its server, both in this file",
     "execution.jobs": "the wire to a worker",
@@ -58,7 +60,12 @@ KEY_OWNERS = {
     "machine.devices.cpu": "lines of /proc/self/status",
     "machine.disturbances": "NVML's answers by name",
     "machine.environment": "lines of os-release",
+    "machine.counters": "lines of /proc and of control groups",
     "machine.linux": "lines of /proc and of control groups",
+    "machine.nvml": "its own answers by name",
+    "measure.breakdown": "its own word, and a hook of torch",
+    "measure.energy": "its own word",
+    "measure.kernels": "an operator of torch",
     "planning.protocol": "overrides, which it declares",
     "planning.sweep": "a cell's own plain values",
     "published.claims": "claims.toml",
@@ -74,6 +81,9 @@ KEY_OWNERS = {
     "results.run_facts": "run.json",
     "results.store": "lines of the journal",
     "selftest.sensitivity": "the records of its own probes, by name",
+    "selftest.stored": "the JSON file of a self-test, which it writes",
+    "studies.protocols": "its own settings of a procedure",
+    "studies.protocols_tables": "the JSON of studies.protocols, of which it is the other half",
     "studies.spectrum": "spectrum.json, and settings of its own",
 }
 

@@ -111,7 +111,7 @@ def estimate_calls(planned: Plan, known: Registry, ceilings: Mapping[str, float]
 def _ceiling(name: str) -> float:
     """Multiply-accumulates per second of a large matrix product in fp32, measured now."""
     from attnbench.machine.devices import open_device
-    from attnbench.measure.ceilings import measure_ceilings
+    from attnbench.measure.ceilings import product_rate
 
     device = open_device(name)
-    return measure_ceilings(device, device.set_precision("fp32"), seconds=0.1).macs_per_s
+    return product_rate(device, device.set_precision("fp32"), 0.1)

@@ -24,8 +24,7 @@ def _show_selftest(path: Path) -> int:
     from attnbench.selftest import stored
 
     data = stored.load(path)
-    machine = data["environment"]
-    click.echo(f"self-test of {data['created']}, attnbench {data['attnbench']}, {machine['cpu']['model']}")
+    click.echo(stored.heading(data))
     for line in stored.lines(data):
         click.echo(line)
     return 0

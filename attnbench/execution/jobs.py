@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from attnbench.planning.sweep import Cell
+from attnbench.results.events import Ceilings
 from attnbench.results.lines import decode, encode
 
 
@@ -76,10 +77,15 @@ class TimingJob:
 
 @dataclass(frozen=True, kw_only=True)
 class CeilingsJob:
-    """Measure what the cell's device reaches at its precision and threads."""
+    """Measure what the cell's device reaches at its precision and threads.
+
+    Attributes:
+        known: measured since this machine was started; returned as it is if a quick look confirms it.
+    """
 
     kind: ClassVar[str] = "ceilings"
     cell: Cell
+    known: Ceilings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from attnbench import __version__, registry
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
+from attnbench.execution import ceilings_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
 from attnbench.execution.fork_server import ForkServer, allocator_environment
 from attnbench.execution.interrupts import Interrupted, Interrupts
@@ -253,7 +254,10 @@ class _Runner:
         key = (cell.device, cell.precision, cell.threads, cell.allocator)
         if key not in self.known.ceilings:
             self.watcher.stage("measuring the ceilings of this machine")
-            self.known.ceilings[key] = self.workers.ceilings(cell)
+            torch_version = environment.torch_version()
+            measured = self.workers.ceilings(cell, ceilings_cache.read(key, torch_version))
+            ceilings_cache.write(measured, torch_version)
+            self.known.ceilings[key] = measured
             self._log(self.known.ceilings[key])
         return self.known.ceilings[key]
 

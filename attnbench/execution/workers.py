@@ -82,9 +82,9 @@ class Workers:
                 why = f"{event.outcome}: {event.reason}"
         return Probe(cell=cell.id, what=what, words={f"{what}_notes": why})
 
-    def ceilings(self, cell: Cell) -> Ceilings:
+    def ceilings(self, cell: Cell, known: Ceilings | None = None) -> Ceilings:
         """What the cell's device reaches; without values where it could not be measured."""
-        for event in self._events(cell, CeilingsJob(cell=cell), CEILINGS_S):
+        for event in self._events(cell, CeilingsJob(cell=cell, known=known), CEILINGS_S):
             if isinstance(event, Ceilings):
                 return event
         return Ceilings(key=(cell.device, cell.precision, cell.threads, cell.allocator))

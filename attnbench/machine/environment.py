@@ -146,6 +146,11 @@ class Environment:
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
 
 
+def torch_version() -> str:
+    """The installed version of torch, without importing it."""
+    return importlib.metadata.version("torch")
+
+
 def default_threads() -> int:
     """The default number of CPU threads: one for each physical core that this process may use, within its quota.
 

@@ -148,7 +148,7 @@ def _settle(draft: Judgement, p: float, level: float) -> Judgement:
     if verdict == UNDECIDED and missing:
         reason = f"{len(missing)} of {len(draft.results)} comparisons have no evidence: {_lack(missing)}"
     elif verdict == UNDECIDED:
-        reason = "the intervals hold both answers"
+        reason = f"p is {number(p, 2)} after all corrections; a verdict needs {ALPHA:g} or less"
     else:
         reason = ""
     return replace(draft, verdict=verdict, reason=reason, p=p, level=level)

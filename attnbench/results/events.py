@@ -153,22 +153,28 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Ceilings:
-    """What a device reaches at best, at one precision, thread count and allocator.
+    """What a device reaches at best, at one precision, thread count and allocator; None: not measured.
 
     Attributes:
         key: device, precision, threads, allocator.
-        macs_per_s: of a large matrix product. `bytes_per_s`: of a large copy, read plus written.
+        macs_per_s: of a large matrix product. `conv_macs_per_s`: of a 1x1 convolution, channels last.
+            `linear_macs_per_s`: of a linear layer packed by oneDNN. `bytes_per_s`: of a large copy, read plus written.
+        libraries: what executes a linear layer and a convolution.
     """
 
     kind: ClassVar[str] = "ceilings"
     key: tuple[str | int, ...]
     macs_per_s: float | None = None
     bytes_per_s: float | None = None
+    conv_macs_per_s: float | None = None
+    linear_macs_per_s: float | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def peak_macs_per_s(self) -> float | None:
-        """The greatest of the measured rates of multiply-accumulates: no layer can be faster."""
-        return self.macs_per_s
+        """The highest rate of the three forms: the roof of a layer."""
+        rates = (self.macs_per_s, self.conv_macs_per_s, self.linear_macs_per_s)
+        return max((rate for rate in rates if rate), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,12 @@ def latest(folder: Path = Path("runs"), *, now: datetime | None = None) -> dict[
     return None
 
 
+def heading(data: Mapping[str, Any]) -> str:
+    """When it was made, with which version, on which machine."""
+    machine = data["environment"]["machine_label"]
+    return f"self-test of {data['created']}, attnbench {data['attnbench']}, {machine}"
+
+
 def sentence(data: Mapping[str, Any]) -> str:
     """One sentence for people with the smallest detectable difference."""
     what = f"`{data['protocol']['name']}` on {data['device']}"

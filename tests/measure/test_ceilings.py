@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from attnbench.machine.devices import Turn, open_device
-from attnbench.measure.ceilings import Rates, measure_ceilings
+from attnbench.measure.ceilings import measure_ceilings
 
 
 class Second:
@@ -27,11 +27,18 @@ class Second:
 
 
 def test_ceilings_are_multiply_accumulates_and_bytes_read_and_written():
-    found = measure_ceilings(Second(), torch.float32, 0.2)  # type: ignore[arg-type]
-    assert found == Rates(macs_per_s=512.0**3, bytes_per_s=2.0 * (1 << 22))
+    found = measure_ceilings(Second(), torch.float32, 0.4)  # type: ignore[arg-type]
+    assert (found.macs_per_s, found.bytes_per_s) == (512.0**3, 2.0 * (1 << 22))
+    assert found.conv_macs_per_s == 4 * 28 * 28 * 768.0**2
+    assert found.linear_macs_per_s in (None, 4 * 28 * 28 * 768.0**2)
 
 
-def test_the_cpus_ceilings_are_positive():
-    found = measure_ceilings(open_device("cpu"), torch.float32, seconds=0.01)
-    assert found.macs_per_s > 1e6
-    assert found.bytes_per_s > 1e6
+def test_the_cpus_ceilings_are_positive_and_say_what_serves_them():
+    found = measure_ceilings(open_device("cpu"), torch.float32, seconds=0.02)
+    assert min(found.macs_per_s, found.bytes_per_s, found.conv_macs_per_s or 0) > 1e6
+    assert dict(found.libraries).keys() == {"linear", "convolution"}
+    assert all(name.startswith("aten::") for _, name in found.libraries)
+
+
+def test_bf16_has_ceilings_too():
+    assert measure_ceilings(open_device("cpu"), torch.bfloat16, seconds=0.02).macs_per_s > 1e6

@@ -21,14 +21,14 @@ ARMS = ["probe", *SAME, *DOUBLE]
 
 
 def invented(times: dict[str, float], rounds: int = 12, noise: float = 0.01) -> list[Round]:
-    """Rounds over three processes in which the arms take these times, 1 s if not given, with the same few values."""
+    """Rounds over six processes in which the arms take these times, 1 s if not given, with the same few values."""
     rng = np.random.default_rng(0)
 
     def turn(arm: str) -> ArmTurn:
         return ArmTurn(cell=arm, calls_s=(times.get(arm, 1.0) * math.exp(rng.normal(0, noise)),))
 
     return [
-        Round(group="g", process=number % 3, round=number, turns=tuple(map(turn, ARMS))) for number in range(rounds)
+        Round(group="g", process=number % 6, round=number, turns=tuple(map(turn, ARMS))) for number in range(rounds)
     ]
 
 
@@ -53,7 +53,7 @@ def test_doubled_work_is_judged_by_its_own_pooled_ratio_and_not_by_one_half():
 
 
 def test_rounds_that_are_too_few_for_an_interval_give_no_difference_and_no_error():
-    found = judged(invented({"d": 1.2}, rounds=3))
+    found = judged(invented({"d": 1.2}, rounds=1))
     assert (found["excluding"], found["half_width"]) == (0, math.inf)
 
 

@@ -1,0 +1,64 @@
+"""Ceilings are kept for as long as the machine runs, and only where the quick look agrees."""
+
+from __future__ import annotations
+
+import pytest
+
+from attnbench import registry
+from attnbench.execution import ceilings_cache, perform
+from attnbench.execution.jobs import CeilingsJob
+from attnbench.machine import linux
+from attnbench.machine.devices import open_device
+from attnbench.measure.ceilings import Rates
+from attnbench.planning.sweep import Sweep, plan
+from attnbench.results.events import Ceilings
+
+KEY = ("cpu", "fp32", 1, "pinned")
+KNOWN = Ceilings(key=KEY, macs_per_s=1e11, bytes_per_s=1e10, libraries={"linear": "aten::addmm"})
+
+
+@pytest.fixture
+def boot(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATTNBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(linux, "text", lambda path: "11112222-3333" if "boot_id" in path else "")
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("boot")
+def test_what_was_written_is_read_for_the_same_key_and_version():
+    assert ceilings_cache.read(KEY, "2.13") is None
+    ceilings_cache.write(KNOWN, "2.13")
+    assert ceilings_cache.read(KEY, "2.13") == KNOWN
+    assert ceilings_cache.read(KEY, "2.5") is None
+    assert ceilings_cache.read(("cuda:0", *KEY[1:]), "2.13") is None
+
+
+def test_another_start_of_the_machine_measures_again(boot):
+    ceilings_cache.write(KNOWN, "2.13")
+    boot.setattr(linux, "text", lambda path: "99990000-3333")
+    assert ceilings_cache.read(KEY, "2.13") is None
+    boot.setattr(linux, "text", lambda path: "")
+    assert ceilings_cache.read(KEY, "2.13") is None
+    ceilings_cache.write(KNOWN, "2.13")  # and a system that does not say is no error
+
+
+@pytest.mark.usefixtures("boot")
+def test_a_damaged_or_unwritable_cache_is_no_error(tmp_path):
+    ceilings_cache.write(KNOWN, "2.13")
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_text("{")
+    assert ceilings_cache.read(KEY, "2.13") is None
+    file.unlink()
+    (tmp_path / "cache").rmdir()
+    (tmp_path / "cache").write_text("a file")
+    ceilings_cache.write(KNOWN, "2.13")
+    assert ceilings_cache.read(KEY, "2.13") is None
+
+
+@pytest.mark.parametrize(("now", "kept"), [(1.05e11, True), (0.8e11, False)])
+def test_a_quick_look_confirms_them(monkeypatch, now, kept):
+    cell = plan(Sweep(mechanism=("msa",), threads=(1,)), registry.load(entry_points=False)).cells[0]
+    monkeypatch.setattr(perform, "product_rate", lambda device, dtype, seconds: now)
+    monkeypatch.setattr(perform, "open_limited", lambda cell, limit: open_device("cpu"))
+    monkeypatch.setattr(perform, "measure_ceilings", lambda device, dtype: Rates(now, 1e10))
+    assert (perform._ceilings(CeilingsJob(cell=cell, known=KNOWN)) is KNOWN) == kept

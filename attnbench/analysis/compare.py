@@ -43,7 +43,8 @@ class Row:
     Attributes:
         variant: what is judged; `against` what it is judged by (an arm, or the same cell in run A).
         low, high: its interval at the table's level, for this row alone; (0, inf) where none can be had.
-        p: two-sided, that the ratio is 1; `p_equivalent`: that it lies outside the margin. Both Holm's.
+        p: two-sided, that the ratio is 1; `p_equivalent`: the larger of two one-sided p (TOST), that it lies outside
+            the margin. Both Holm's.
         basis: what the interval counts, in words. `reason`: why there is no interval.
     """
 
@@ -174,7 +175,7 @@ def _arm(cell: Cell, base: Cell, found: Contrast | None, margin: float, level: f
     paid = (1 - level) / (1 - rule.level_at_a_look)  # what the interim looks cost a p-value
     over = f"{found.rounds} rounds in {found.processes} process{'es' if found.processes > 1 else ''}"
     near = 1 / (1 + margin) < found.ratio < 1 + margin
-    outside = max(found.p(side * math.log1p(margin)) for side in (-1, 1))
+    outside = max(found.p(side * math.log1p(margin)) for side in (-1, 1)) / 2  # one-sided, as `near` holds
     return replace(
         row, estimate=found.ratio, low=interval.low, high=interval.high, basis=over,
         p=min(1.0, paid * found.p()), p_equivalent=min(1.0, paid * outside) if near else 1.0,
@@ -194,7 +195,7 @@ def _across(cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin
     interval, reach = found.interval(level), math.log1p(margin)
     return replace(
         row, estimate=math.exp(found.estimate), low=math.exp(interval.low), high=math.exp(interval.high), p=found.p(),
-        p_equivalent=max(found.p(reach), found.p(-reach)) if abs(found.estimate) < reach else 1.0,
+        p_equivalent=max(found.p(reach), found.p(-reach)) / 2 if abs(found.estimate) < reach else 1.0,
         basis=f"{len(values[0])} and {len(values[1])} processes",
     )  # fmt: skip
 

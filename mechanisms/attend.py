@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_FLEX_ON_CPU = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
+
 
 def attend(
     q: Tensor,
@@ -38,6 +40,7 @@ def attend(
 
     Raises:
         ValueError: an unknown kernel.
+        RuntimeError: flex on the CPU with torch below 2.6.
     """
     if kernel == "eager":
         logits = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
@@ -52,6 +55,10 @@ def attend(
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
+    if q.device.type == "cpu" and not _FLEX_ON_CPU:
+        raise RuntimeError(
+            f"flex_attention runs on the CPU from torch 2.6; got torch {torch.__version__}; use another kernel"
+        )
     modify = None
     if bias is not None:
         table = bias.expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])

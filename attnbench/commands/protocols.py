@@ -28,6 +28,7 @@ from attnbench.errors import AttnbenchError
 @click.option("--rounds", type=click.IntRange(2), help="Rounds of our procedure, instead of the protocol's.")
 @click.option("--processes", type=click.IntRange(1), help="Timing processes of our procedure.")
 @click.option("--block", type=click.IntRange(1), default=30, show_default=True, help="Calls of the authors' block.")
+@click.option("--departure", metavar="LIST", help="no-warm-up,allocator,...: only these, and both procedures. [all]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write. [runs/protocols-REQUEST]")
@@ -73,6 +74,7 @@ def _request(given: Mapping[str, Any]) -> Any:
     return Request(
         **{name: given[name] for name in same},
         **arms,
+        departures=words(given["departure"]) if given["departure"] else (),
         res=sizes[0],
         batch=given["batch"] or (64 if gpu else 1),
         paper_batch=given["paper_batch"] or 0,

@@ -103,8 +103,10 @@ class Gpu:
 
     def energy_j(self) -> float | None:
         """Joules that the GPU has used since its driver was loaded; None where it has no such counter."""
-        used = _answers({"energy_j": lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000})
-        return float(used["energy_j"]) if used else None
+        try:
+            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
+        except Exception:  # NVML's own error class: this GPU, or its binding, has no such counter
+            return None
 
 
 def open_gpu(uuid: str) -> Gpu | None:

@@ -12,8 +12,9 @@ there the shares are absent and a word says so.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ CALL, PROJECTION = "attnbench::call", "attnbench::projection"
 COMPILED = "a compiled layer has no modules left: its projections cannot be told from its core"
 _SECONDS, _FEWEST, _MOST = 0.5, 3, 50  # of profiled calls
 _BACKWARD = "autograd::engine::evaluate_function: "
+_COMPILED = ("## Call CompiledFxGraph", "Torch-Compiled Region", "CompiledFunction")
 _TOP = 3
 
 
@@ -39,14 +41,23 @@ class Times:
     """Seconds over all profiled calls.
 
     Attributes:
-        projections, core: own time of the operators. `wall`: of the calls.
-        operators: own time by operator.
+        wall: of the calls.
+        inside: own time by operator, in projections. `outside`: elsewhere.
     """
 
-    projections: float = 0.0
-    core: float = 0.0
     wall: float = 0.0
-    operators: Counter[str] = field(default_factory=Counter)
+    inside: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    outside: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @property
+    def projections(self) -> float:
+        """Own time of the operators in projections."""
+        return math.fsum(self.inside.values())
+
+    @property
+    def core(self) -> float:
+        """Own time of all others."""
+        return math.fsum(self.outside.values())
 
 
 def measure(device: Device, arm: Arm) -> tuple[dict[str, float | int], dict[str, str]]:
@@ -61,7 +72,10 @@ def measure(device: Device, arm: Arm) -> tuple[dict[str, float | int], dict[str,
         return {}, {"breakdown_notes": "the profiler recorded no operator"}
     wall = times.wall if device.name == "cpu" else host_s * calls
     values: dict[str, float | int] = {"host_share": min(1.0, max(0.0, 1 - busy / wall))}
-    words = {"top_operators": top(times.operators, busy)}
+    both = {
+        name: times.inside.get(name, 0.0) + times.outside.get(name, 0.0) for name in {*times.inside, *times.outside}
+    }
+    words = {"top_operators": top(both, busy)}
     notes = [COMPILED] if arm.cell.compiled else []
     if not arm.cell.compiled:
         values |= {"projection_share": times.projections / busy, "core_share": times.core / busy}
@@ -73,9 +87,7 @@ def measure(device: Device, arm: Arm) -> tuple[dict[str, float | int], dict[str,
         notes += [counts.notes] if counts.notes else []
     except AttnbenchError as error:
         notes.append(f"no intensity: {error}")
-    if notes:
-        words["breakdown_notes"] = "; ".join(notes)
-    return values, words
+    return values, words | ({"breakdown_notes": "; ".join(notes)} if notes else {})
 
 
 def projections(module: nn.Module) -> list[nn.Module]:
@@ -92,7 +104,7 @@ def least_bytes(arm: Arm) -> int:
 def profile_calls(device: Device, call: Callable[[], object], calls: int, inside: Iterable[nn.Module] = ()) -> Times:
     """Call so often under the profiler, with the modules `inside` as projections."""
     marked = list(dict.fromkeys(inside))
-    before = [m.__dict__.get("forward") for m in marked]
+    before = [vars(m).copy() for m in marked]
     for module in marked:
         module.forward = _ranged(module.forward)
     on_gpu = device.torch_device().type == "cuda"
@@ -104,11 +116,9 @@ def profile_calls(device: Device, call: Callable[[], object], calls: int, inside
                     call()
                     device.synchronize()
     finally:
-        for module, forward in zip(marked, before, strict=True):
-            if forward is None:
-                del module.forward
-            else:
-                module.forward = forward
+        for module, attributes in zip(marked, before, strict=True):
+            del module.forward
+            vars(module).update(attributes)
     return sort_out(trace.events() or (), on_gpu=on_gpu)
 
 
@@ -128,18 +138,21 @@ def sort_out(events: Iterable[Any], *, on_gpu: bool) -> Times:
         own = (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
         root = _backward(event)
         projection = made_inside.get(root.sequence_nr, False) if root is not None else _within(event)
-        if projection:
-            times.projections += own
-        else:
-            times.core += own
-        times.operators[event.name.removeprefix(_BACKWARD).removeprefix("aten::")] += own
+        (times.inside if projection else times.outside)[_short(event.name)] += own
     return times
 
 
-def top(operators: Counter[str], whole: float) -> str:
+def top(operators: Mapping[str, float], whole: float) -> str:
     """The dearest operators with their shares: `addmm 61 %, bmm 20 %, _softmax 9 %`."""
     dearest = sorted(operators.items(), key=lambda item: (-item[1], item[0]))[:_TOP]
     return ", ".join(f"{name} {100 * own / whole:.0f} %" for name, own in dearest if own > 0)
+
+
+def _short(name: str) -> str:
+    """An operator's name without its namespace; the names of compiled graphs hold a hash and are one operator here."""
+    if name.startswith(_COMPILED):
+        return "compiled code"
+    return name.removeprefix(_BACKWARD).removeprefix("aten::")
 
 
 def _within(event: Any) -> bool:

@@ -86,8 +86,7 @@ def _packed_linear_rate(device: Device, dtype: torch.dtype, seconds: float) -> f
         return None
     x = torch.randn(4 * _TOKENS, _CHANNELS).to(dtype)
     try:
-        weight = torch.randn(_CHANNELS, _CHANNELS).to(dtype).to_mkldnn()
-        packed = torch._C._nn.mkldnn_reorder_linear_weight(weight, len(x))  # type: ignore[attr-defined]  # untyped
+        packed = torch.ops.mkldnn._reorder_linear_weight(torch.randn(_CHANNELS, _CHANNELS).to(dtype), len(x))
 
         def call() -> Tensor:
             made: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
@@ -100,11 +99,14 @@ def _packed_linear_rate(device: Device, dtype: torch.dtype, seconds: float) -> f
 
 
 def _libraries(device: Device, dtype: torch.dtype) -> tuple[tuple[str, str], ...]:
-    """The innermost operator that served a linear layer and a convolution."""
+    """The innermost operator that computed a linear layer and a 1x1 convolution of this size."""
     where = device.torch_device()
     layers: dict[str, tuple[nn.Module, Tensor]] = {
-        "linear": (nn.Linear(64, 64), torch.randn(64, 64)),
-        "convolution": (nn.Conv2d(64, 64, 1), torch.randn(1, 64, 8, 8)),
+        "linear": (nn.Linear(_CHANNELS, _CHANNELS), torch.randn(_TOKENS, _CHANNELS)),
+        "convolution": (
+            nn.Conv2d(_CHANNELS, _CHANNELS, 1).to(memory_format=torch.channels_last),  # type: ignore[call-overload]  # torch's own stub lacks it
+            torch.randn(1, _CHANNELS, 28, 28).to(memory_format=torch.channels_last),
+        ),
     }
     found = []
     for name, (layer, x) in layers.items():
@@ -112,9 +114,8 @@ def _libraries(device: Device, dtype: torch.dtype) -> tuple[tuple[str, str], ...
         moved(given)
         with torch.autograd.profiler.profile() as trace:
             moved(given)
-        calls = [e for e in trace.function_events if not e.cpu_children]
-        slowest = max(calls, key=lambda e: e.cpu_time_total, default=None)
-        found.append((name, slowest.name if slowest else "unknown"))
+        names = [e.name for e in trace.function_events if any(word in e.name for word in ("mm", "conv", "linear"))]
+        found.append((name, names[-1] if names else "unknown"))
     return tuple(found)
 
 

@@ -133,7 +133,7 @@ def measure(device: Device, arm: Arm) -> tuple[dict[str, float | int], dict[str,
     values = per_image(counter, arm, device.synchronize, arm.cell.batch)
     words = {"energy_source": counter.source}
     if values["energy_j_per_image"] <= 0:
-        words["energy_notes"] = "the power while called was not above the idle power: too little work, or others' work"
+        words |= {"energy_notes": "the power while called was not above idle: too little work, or others' work"}
     return values, words
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -25,7 +26,8 @@ from attnbench.errors import AttnbenchError
 
 Extra = Mapping[Any, Callable[..., int]]
 
-# Operators without a matrix product, apart from element-wise operators and views, which PyTorch marks.
+# Operators without a matrix product, apart from element-wise operators and views, which PyTorch marks. The last two
+# lines are element-wise too: PyTorch 2.5 does not mark them.
 _NAMES = """
     _softmax _log_softmax _safe_softmax softmax log_softmax logsumexp cumsum logcumsumexp cumprod
     native_layer_norm native_group_norm native_batch_norm batch_norm _native_batch_norm_legit
@@ -47,7 +49,9 @@ _NAMES = """
     ones ones_like new_ones full full_like new_full fill zero arange linspace logspace eye scalar_tensor
     tril_indices triu_indices complex view_as_real view_as_complex _conj _neg_view
     rand rand_like randn randn_like randint randint_like randperm bernoulli uniform normal exponential
-    native_dropout dropout
+    native_dropout dropout promote_types
+    celu elu hardshrink hardsigmoid hardtanh leaky_relu mish relu6 selu softplus softshrink threshold
+    isfinite ldexp rad2deg
 """
 NEGLIGIBLE = frozenset(_NAMES.split())
 # The operators that fvcore counts in addition to linear layers, convolutions and matrix products.
@@ -159,8 +163,28 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         return func(*args, **(kwargs or {}))
 
 
+# PyTorch's own convolutions leave no node in a trace on the meta device; an operator of our own does, in every version.
+torch.library.define(
+    "attnbench::convolution",
+    "(Tensor x, Tensor weight, int[] stride, int[] padding, int[] dilation, bool transposed, int[] output_padding, "
+    "int groups) -> Tensor",
+)
+
+
+@torch.library.impl("attnbench::convolution", "Meta")
+def _meta_convolution(x: Tensor, weight: Tensor, *form: Any) -> Tensor:
+    return torch.ops.aten.convolution(x, weight, None, *form)
+
+
+def _traced_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """MACs of one node of that operator, as fvcore counts a convolution: all weights times the places they serve."""
+    x, weight, y = (value.type().sizes() for value in (*inputs[:2], outputs[0]))
+    places = x if inputs[5].toIValue() else y
+    return Counter({"conv": x[0] * math.prod(weight) * math.prod(places[2:])})
+
+
 class _TraceableConvolutions(TorchFunctionMode):
-    """Calls convolutions in the form that a trace on the meta device records; conv2d itself leaves no node there."""
+    """Replaces convolutions with the operator that a trace on the meta device records."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.conv1d, torch.conv2d, torch.conv3d):
@@ -179,10 +203,9 @@ def _convolution(
         total = [d * (k - 1) for d, k in kernel]
         x = nn.functional.pad(x, [p for t in reversed(total) for p in (t // 2, t - t // 2)])
     place = 0 if isinstance(padding, str) else padding
-    result: Tensor = torch._convolution(
-        x, weight, bias, _each(stride, weight), _each(place, weight), _each(dilation, weight), False,
-        _each(0, weight), groups, False, False, False, False,
-    )  # fmt: skip
+    result: Tensor = torch.ops.attnbench.convolution(
+        x, weight, _each(stride, weight), _each(place, weight), _each(dilation, weight), False, _each(0, weight), groups
+    )
     return result
 
 
@@ -190,9 +213,9 @@ def _transposed(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
     groups: int = 1, dilation: Any = 1,
 ) -> Tensor:  # fmt: skip
-    result: Tensor = torch._convolution(
-        x, weight, bias, _each(stride, weight), _each(padding, weight), _each(dilation, weight), True,
-        _each(output_padding, weight), groups, False, False, False, False,
+    result: Tensor = torch.ops.attnbench.convolution(
+        x, weight, _each(stride, weight), _each(padding, weight), _each(dilation, weight), True,
+        _each(output_padding, weight), groups,
     )  # fmt: skip
     return result
 
@@ -221,7 +244,7 @@ def _fvcore(twin: nn.Module, image: Tensor) -> tuple[int | None, dict[str, int],
     try:
         with warnings.catch_warnings(), torch.no_grad(), _TraceableConvolutions():
             warnings.simplefilter("ignore")
-            analysis = FlopCountAnalysis(twin, image)
+            analysis = FlopCountAnalysis(twin, image).set_op_handle("attnbench::convolution", _traced_macs)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             total = int(analysis.total())
             operators, uncounted = analysis.by_operator(), analysis.unsupported_ops()

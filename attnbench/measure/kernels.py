@@ -23,13 +23,7 @@ def attention_operators(names: Iterable[str]) -> Counter[str]:
 
     Backward operators are left out: each belongs to a forward operator that is counted.
     """
-    found: Counter[str] = Counter()
-    for name in names:
-        if name.startswith(_PREFIX) and "backward" not in name:
-            found[name.removeprefix(_PREFIX).replace("_attention", "").replace("attention_", "")] += 1
-        elif name == _NATIVE:
-            found["native_multi_head"] += 1
-    return found
+    return Counter(_short(name) for name in names if name == _NATIVE or _is_attention(name))
 
 
 def describe(kernel: str, operators: Counter[str]) -> str:
@@ -48,3 +42,11 @@ def kernel_that_ran(arm: Arm) -> str:
     with torch.autograd.profiler.profile() as trace:
         arm()
     return describe(arm.cell.kernel, attention_operators(e.name() for e in trace.kineto_results.events()))
+
+
+def _is_attention(name: str) -> bool:
+    return name.startswith(_PREFIX) and "backward" not in name
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(_PREFIX).removeprefix("aten::_").replace("_attention", "").replace("attention_", "")

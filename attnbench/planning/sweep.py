@@ -6,6 +6,7 @@ Pure: no torch, no clock, no disk. The registry describes the mechanisms.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -316,6 +317,9 @@ def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
         return "tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu"
     if cell.kernel == "flex" and cell.pass_ == "train" and cell.device.startswith("cpu"):
         return "flex_attention has no backward pass on the CPU; got kernel=flex, pass=train, device=cpu"
+    if cell.kernel == "flex" and cell.device.startswith("cpu") and (version := _torch_version()) < (2, 6):
+        installed = ".".join(map(str, version))
+        return f"flex_attention runs on the CPU from torch 2.6; got kernel=flex, device=cpu, torch {installed}"
     reason = registry.declines(variant, cell.size)
     if reason:
         return reason
@@ -323,6 +327,11 @@ def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
     if cell.kernel not in offered:
         return f"{variant} runs with kernel {' or '.join(offered)}; got kernel={cell.kernel}"
     return None
+
+
+def _torch_version() -> tuple[int, ...]:
+    """Major and minor version; from the package's metadata, since a plan imports no torch."""
+    return tuple(int(part) for part in importlib.metadata.version("torch").split(".")[:2])
 
 
 def _whole(name: str, value: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from attnbench.errors import AttnbenchError
@@ -10,6 +11,7 @@ from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.tables import Column, Table, Value
 from attnbench.results.record import QUANTITIES
 
+_CALLS = re.compile(r" x\d+")
 SCOPES = {"layer": "Layers", "backbone": "Backbones", "task": "Detectors and segmenters"}
 
 # key -> (heading, text of a point): left out of the table, and stated in the caption, where all rows agree
@@ -42,9 +44,12 @@ NUMBERS = (
 
 
 def kernel(point: Point) -> str:
-    """The kernel asked for, and the one that ran where it is another."""
+    """The kernel asked for, and what ran where it is another: the operators without their number of calls.
+
+    A layer that calls `flash` twice ran the same kernel as one that calls it once, so both stand under one heading.
+    """
     asked = point.cell.kernel + (" compiled" if point.cell.compiled else "")
-    ran = point.record.words.get("kernel_ran", "") if point.record else ""
+    ran = _CALLS.sub("", point.record.words.get("kernel_ran", "")) if point.record else ""
     return f"{asked} ({ran})" if ran and ran not in (point.cell.kernel, asked) else asked
 
 

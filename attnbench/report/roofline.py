@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from attnbench.report.chart import Chart, log_axes
 from attnbench.report.evidence import Estimate, Evidence, Point
@@ -18,8 +17,7 @@ from attnbench.report.grouping import SPEED, comparable, condition, size, suffix
 from attnbench.report.style import INK
 from attnbench.report.tables import Column, Table, Value, number
 from attnbench.report.tradeoff import chosen, panels
-from attnbench.results.events import Ceilings
-from attnbench.results.store import read_events
+from attnbench.results.store import read_ceilings
 
 INTENSITY = "intensity_macs_per_byte"
 ABOVE = "above_roofline"
@@ -55,7 +53,7 @@ def grouped(evidence: Evidence) -> list[Group]:
     found = [ps for ps in comparable(evidence, "macs", SPEED, INTENSITY) if ps[0].cell.pass_ == "forward"]
     folders = {run.id: run.folder for run in evidence.runs}
     wanted = {folders[p.run_id] for ps in found for p in ps}
-    ceilings = {folder: _ceilings(folder) for folder in sorted(wanted)}
+    ceilings = {folder: read_ceilings(folder) for folder in sorted(wanted)}
     groups = []
     for points in found:
         cell = points[0].cell
@@ -171,7 +169,3 @@ def _is_above(p: Point, roof: Roof) -> bool:
 
 def _is_cached(p: Point, roof: Roof) -> bool:
     return not _is_above(p, roof) and _rate(p).value > value(p, INTENSITY) * roof.bytes_per_s
-
-
-def _ceilings(folder: Path) -> list[Ceilings]:
-    return [event for event in read_events(folder) if isinstance(event, Ceilings)]

@@ -246,7 +246,7 @@ def load(*folders: Path | str) -> pd.DataFrame:
 
 
 def read_events(folder: Path) -> list[Event]:
-    """The journal of a run: counts, trials, rounds, drops, ceilings and sessions, in order.
+    """The journal of a run: counts, trials, probes, rounds, drops, ceilings and sessions, in order.
 
     Raises:
         AttnbenchError: a line is damaged.

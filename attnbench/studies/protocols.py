@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -25,13 +25,13 @@ from attnbench.machine import environment
 from attnbench.planning import protocol as protocols
 from attnbench.planning.sweep import Sweep
 from attnbench.published.suites import LAYERS
-from attnbench.results.lines import encode, finite
+from attnbench.results.lines import finite
 from attnbench.results.store import open_run, read_rounds
 from attnbench.studies import ranking
 from attnbench.studies.ranking import Measurement, Move
 
 SCHEMA = 1
-OURS, AUTHORS = "ours", "authors"
+OURS, AUTHORS, AGAIN = "ours", "authors", "authors-again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Request:
         paper_batch: the authors' batch, a departure of its own; 0: `batch`.
         protocol, overrides: our procedure. `block`: calls of the authors' block.
         threads: CPU threads; empty: all that this process may use.
+        departures: names of the single departures to measure; empty: all.
     """
 
     mechanism: tuple[str, ...] = LAYERS
@@ -60,6 +61,7 @@ class Request:
     block: int = 30
     seed: int = 0
     plugins: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -89,7 +91,11 @@ class Procedure:
 
 
 def procedures(request: Request) -> list[Procedure]:
-    """Ours, each single departure, the authors', and both again; in the order in which they are measured."""
+    """Ours, each single departure, the authors', and both again; in the order in which they are measured.
+
+    Raises:
+        AttnbenchError: a departure that this request does not have.
+    """
     block = {"looks": (1,), "processes": 1, "calls": request.block, "turn_s": 0.0}
     cold = {"prime_s": 0.0, "prime_calls": 0}
     parts = [
@@ -113,23 +119,25 @@ def procedures(request: Request) -> list[Procedure]:
         axes["batch"] = (request.paper_batch,)
         title = f"batch {request.paper_batch}, not {request.batch}"
         parts.append(Procedure(name="batch", title=title, axes={"batch": (request.paper_batch,)}))
+    names = [p.name for p in parts]
+    for name in request.departures:
+        if name not in names:
+            raise AttnbenchError(f"a departure must be one of {', '.join(names)}; got {name!r}")
     paper = protocols.get("paper")
     limits = {"target": paper.target, "budget_s": paper.budget_s, "timeout_s": paper.timeout_s}
     every = {**block, **cold, **limits, "inference": False, "schedule": "separate", "order": "fixed"}
     return [
         Procedure(name=OURS, title="ours"),
-        *parts,
+        *(p for p in parts if not request.departures or p.name in request.departures),
         Procedure(name=AUTHORS, title="the authors': all of these", changes=every, axes=axes, mean=True),
-        Procedure(
-            name="authors-again", title="the authors', again", changes=every, axes=axes, mean=True, against=AUTHORS
-        ),
+        Procedure(name=AGAIN, title="the authors', again", changes=every, axes=axes, mean=True, against=AUTHORS),
         Procedure(name="ours-again", title="ours, again"),
     ]
 
 
 def sweep_of(request: Request, procedure: Procedure) -> Sweep:
-    """The sweep that measures the arms by this procedure."""
-    changed = {**dict(request.overrides), **procedure.changes}
+    """The sweep that measures the arms by this procedure; every procedure has the same rounds, however few the arms."""
+    changed = {"few_arms": False, **dict(request.overrides), **procedure.changes}
     axes: dict[str, Any] = {
         "mechanism": request.mechanism, "reference": request.reference, "res": (request.res,),
         "batch": (request.batch,), "dim": (request.dim,), "heads": (request.heads,), "device": (request.device,),
@@ -150,13 +158,18 @@ def measure(
         Plain values, as protocols.json holds them.
 
     Raises:
-        AttnbenchError: a request that cannot be served, a folder that cannot be used, or fewer than two arms in common.
+        AttnbenchError: a request that cannot be served, a folder that cannot be used, or no arm beside the reference.
         Interrupted: Ctrl-C; the same call resumes.
     """
     made = procedures(request)
     sweeps = {p.name: sweep_of(request, p) for p in made}
-    for sweep in sweeps.values():
-        runner.make_plan(sweep)  # what cannot be served is refused before anything is measured
+    for sweep in sweeps.values():  # what cannot be served is refused before anything is measured
+        planned, _ = runner.make_plan(sweep)
+        arms = [c.variant for c in planned.cells if c.id not in planned.declined]
+        if request.reference not in arms or len(arms) < 2:
+            raise AttnbenchError(
+                f"ratios need a reference and another arm; got reference={request.reference}, arms {', '.join(arms)}"
+            )
     measured: dict[str, Measurement] = {}
     seconds: dict[str, float] = {}
     for number, p in enumerate(made, start=1):
@@ -165,8 +178,9 @@ def measure(
         folder = out / (p.samples_of or p.name)
         if not p.samples_of:
             runner.run(sweeps[p.name], folder, command=command)
-        measured[p.name] = _read(folder, request.reference, p)
+        measured[p.name] = read_measurement(folder, request.reference, p)
         seconds[p.name] = time.monotonic() - started
+    _lend_biases(measured)
     rows = [_compared(p, measured, seconds[p.name], request.seed) for p in made]
     return {
         "schema": SCHEMA,
@@ -175,24 +189,41 @@ def measure(
         "attnbench": __version__,
         "command": command,
         "request": finite(asdict(request)),
-        "environment": encode(environment.describe((request.device,))),
+        "environment": finite(environment.describe((request.device,))),
         "procedures": finite(rows),
     }
 
 
-def _read(folder: Path, reference: str, procedure: Procedure) -> Measurement:
-    """The log times of a run's arms, the reference first."""
+def read_measurement(folder: Path, reference: str, procedure: Procedure) -> Measurement:
+    """The log times of a run's arms, the reference first.
+
+    Raises:
+        AttnbenchError: the run has not timed the reference and another arm.
+    """
     run = open_run(folder)
     ok = {r.cell.variant: r.cell.id for r in run.records if r.outcome == "ok"}
     if reference not in ok or len(ok) < 2:
         raise AttnbenchError(
-            f"ratios need the reference and another arm; {folder} has timed {', '.join(ok) or 'none'}, not both "
-            f"{reference} and another"
+            f"ratios need {reference} and another arm; {folder} has timed {', '.join(ok) or 'none'}; "
+            "`attnbench show` gives the reasons"
         )
     rounds = [r for of_group in read_rounds(folder).values() for r in of_group]
     arms = {reference: ok[reference], **ok}
     shared = procedure.changes.get("schedule", "interleaved") == "interleaved"
     return ranking.measurement(rounds, arms, mean=procedure.mean, shared=shared)
+
+
+def _lend_biases(measured: dict[str, Measurement]) -> None:
+    """Give each measurement of a single process the biases of others: the authors' of their two, else those of ours."""
+    for names, lenders in (((AUTHORS, AGAIN), (AUTHORS, AGAIN)), (tuple(measured), (OURS, "ours-again"))):
+        common = [arm for arm in measured[names[0]].arms if all(arm in measured[n].arms for n in lenders)]
+        biases = ranking.process_biases(*(measured[name].of(common) for name in lenders))
+        for name in names:
+            found = measured[name]
+            if len(found.logs) == 1 and found.biases is None and biases is not None:
+                kept = [arm for arm in common if arm in found.arms]
+                columns = biases[:, [common.index(arm) for arm in kept]]
+                measured[name] = replace(found.of(kept), biases=columns)
 
 
 def _compared(procedure: Procedure, measured: Mapping[str, Measurement], seconds: float, seed: int) -> dict[str, Any]:

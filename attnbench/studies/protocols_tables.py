@@ -22,7 +22,8 @@ MOVED = (
 TAU = (
     "Kendall's tau between the two rankings by speed. Its 95 % interval is a bootstrap of processes and of the rounds "
     "in each (Davison and Hinkley 1997, 3.8 and 5.2), on each side the wider of percentile and basic. Of a single "
-    "block the calls are resampled, which leaves out the persistent bias of its process."
+    "block the calls are resampled, and a single process gets the bias of other processes: the authors' from their two "
+    "blocks, the others from ours."
 )
 
 

@@ -4,7 +4,8 @@ A measurement is the log times of every arm in every round, by process. A proces
 to the reference, the Hodges-Lehmann estimate over its rounds; the measurement's is their mean.
 
 The interval of Kendall's tau is a bootstrap of the measurements, for these arms: processes are drawn with replacement,
-then rounds within each (Davison and Hinkley, Bootstrap Methods and their Application, 1997, sections 3.8 and 5.2).
+then rounds within each (Davison and Hinkley, Bootstrap Methods and their Application, 1997, sections 3.8 and 5.2). A
+single process cannot show its own persistent bias: one is drawn from what other processes showed.
 Resampled rankings are noisier than the measured one, so their taus are too low; each end is therefore the wider of the
 percentile and of the basic interval.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 import numpy as np
@@ -37,6 +38,8 @@ class Measurement:
         block: seconds of each call, [calls, arms], where there is a single round; else None.
         shared: the arms of a round met the same moments, so that rounds are resampled as a whole.
         mean: a turn's time is the mean of its calls, not their median.
+        biases: where there is a single process: what processes may add to its log speed ratios, [cases, arms], as
+            `process_biases` gives it for other processes; a bootstrap sample takes one of them, with either sign.
     """
 
     arms: tuple[str, ...]
@@ -44,12 +47,14 @@ class Measurement:
     block: Floats | None = None
     shared: bool = True
     mean: bool = False
+    biases: Floats | None = None
 
     def of(self, arms: Sequence[str]) -> Measurement:
         """The same for some of the arms, in this order."""
         places = [self.arms.index(arm) for arm in arms]
-        block = None if self.block is None else self.block[:, places]
-        return Measurement(tuple(arms), tuple(x[:, places] for x in self.logs), block, self.shared, self.mean)
+        block, biases = (None if x is None else x[:, places] for x in (self.block, self.biases))
+        logs = tuple(x[:, places] for x in self.logs)
+        return replace(self, arms=tuple(arms), logs=logs, block=block, biases=biases)
 
     def speeds(self) -> Floats:
         """Log speed ratio to the reference of every arm, [arms]; 0 for the reference."""
@@ -61,6 +66,12 @@ class Measurement:
 
     def resampled(self, rng: np.random.Generator) -> Floats:
         """`speeds` of one bootstrap sample: of processes and their rounds; of a single block, of its calls."""
+        bias = 0.0
+        if self.biases is not None and len(self.logs) == 1:
+            bias = self.biases[rng.integers(len(self.biases))] * rng.choice((-1.0, 1.0))
+        return bias + self._redrawn(rng)
+
+    def _redrawn(self, rng: np.random.Generator) -> Floats:
         if self.block is not None:
             drawn = np.take_along_axis(self.block, rng.integers(len(self.block), size=self.block.shape), axis=0)
             times = drawn.mean(axis=0) if self.mean else np.median(drawn, axis=0)
@@ -111,6 +122,16 @@ def _hodges_lehmann(x: Floats) -> Floats:
     """The median of all means of two rows, each row with itself included, for every column."""
     i, j = np.triu_indices(len(x))
     return np.asarray(np.median((x[i] + x[j]) / 2, axis=0))
+
+
+def process_biases(*measured: Measurement) -> Floats | None:
+    """How far the log speed ratios of processes lie from their mean, [processes, arms]; None for a single process.
+
+    Divided by sqrt(1 - 1/n) for n processes, so that their spread is that of processes about the truth. The spread of
+    the processes' own rounds is in it: the biases are not smaller than this.
+    """
+    x = np.concatenate([m.by_process() for m in measured])
+    return (x - x.mean(axis=0)) / math.sqrt(1 - 1 / len(x)) if len(x) > 1 else None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import getpass
+import importlib.metadata
 import json
 import os
 import platform
@@ -52,7 +53,8 @@ def test_hardware_threads_of_one_core_count_once_as_default_threads(monkeypatch,
 def test_the_description_is_plain_and_holds_what_figures_depend_on():
     found = environment.describe(["cpu"])
     assert decode(environment.Environment, json.loads(json.dumps(encode(found)))) == found
-    assert found.versions["torch"] == found.fingerprint.torch == torch.__version__
+    assert found.versions["torch"] == importlib.metadata.version("torch")
+    assert found.torch.version == found.fingerprint.torch == torch.__version__  # says the build too: 2.11.0+cu130
     assert found.versions["attnbench"]
     assert found.devices["cpu"] == found.fingerprint.devices["cpu"]
     assert found.cpu.model in found.devices["cpu"]

@@ -107,6 +107,7 @@ def test_an_operator_without_a_formula_makes_a_lower_bound(operator, function):
         lambda x, w: F.adaptive_avg_pool2d(x.contiguous(memory_format=torch.channels_last), 1),
         lambda x, w: F.interpolate(F.unfold(x, 3).unflatten(1, (-1, 1))[:, :4], size=(4, 4), mode="bilinear"),
         lambda x, w: torch.cat([x, x], 1).topk(2, dim=1)[0].gather(1, torch.zeros_like(x[:, :2], dtype=torch.long)),
+        lambda x, w: F.elu(F.softplus(x)) + F.leaky_relu(x, inplace=True) + F.mish(F.hardtanh(x)) + x.isfinite(),
         lambda x, w: torch.stack([F.dropout(x), F.gelu(x)], 1).mean(1).masked_fill(x > 0, 0.0).to(torch.bfloat16),
     ],
 )

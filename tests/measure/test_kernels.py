@@ -68,7 +68,8 @@ def test_training_may_run_another_kernel_than_inference():
 def test_backward_operators_are_not_counted_again():
     names = ["aten::_scaled_dot_product_flash_attention", "aten::_scaled_dot_product_flash_attention_backward"]
     names += ["aten::_scaled_dot_product_efficient_attention", "aten::scaled_dot_product_attention", "aten::bmm"]
-    assert attention_operators(names) == {"flash": 1, "efficient": 1}
+    names += ["aten::_native_multi_head_attention"]
+    assert attention_operators(names) == {"flash": 1, "efficient": 1, "native_multi_head": 1}
 
 
 def test_a_flex_cell_keeps_its_name_and_names_what_else_ran():

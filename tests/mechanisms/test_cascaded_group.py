@@ -1,5 +1,7 @@
 """Cascaded group attention against a loop over heads and pairs of tokens, its laws, its counts, and its refusals."""
 
+from importlib.metadata import version
+
 import numpy as np
 import pytest
 import torch
@@ -105,10 +107,12 @@ def test_tokens_equally_far_apart_share_a_bias():
     assert row == [4, 3, 4, 1, 0, 1]
 
 
-@pytest.mark.parametrize(("grid", "window"), [((5, 5), 5), ((10, 15), 5), ((9, 8), 5)])
+@pytest.mark.parametrize(("grid", "window"), [((5, 5), 5), ((8, 8), 5), ((10, 15), 5), ((9, 8), 5)])
 def test_cascaded_group_attention_gives_what_timm_gives(grid, window):
     timm = library("timm.models.efficientvit_msra")
-    theirs = timm.LocalWindowAttention(24, 16, 3, 8 / 16, 14, window, (5, 5, 5)).double()
+    if grid[0] != grid[1] and version("timm") == "1.0.30":
+        pytest.skip("timm 1.0.30 computes this layer on square maps only; newer versions on any")
+    theirs = timm.LocalWindowAttention(24, 16, 3, 8 / 16, grid[0], window, (5, 5, 5)).double()
     theirs.eval()
     built, x = built_with_statistics(f"cascaded_group[window_size={window}]", grid), images(grid)
     state = {name.replace(".c.", ".conv."): v for name, v in built.state_dict().items() if "idxs" not in name}

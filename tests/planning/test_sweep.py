@@ -103,6 +103,14 @@ def test_what_a_device_or_kernel_cannot_do_is_declined_with_the_reason(known):
     ]
 
 
+@pytest.mark.parametrize(("version", "declines"), [("2.5.1", True), ("2.6.0", False), ("2.13.0+cpu", False)])
+def test_flex_on_the_cpu_is_declined_below_torch_2_6(known, monkeypatch, version, declines):
+    monkeypatch.setattr("importlib.metadata.version", lambda package: version)
+    made = plan(Sweep(mechanism=("msa",), kernel=("eager", "flex")), known)
+    reason = "flex_attention runs on the CPU from torch 2.6; got kernel=flex, device=cpu, torch 2.5"
+    assert list(made.declined.values()) == ([reason] if declines else [])
+
+
 def test_a_sweep_in_which_every_cell_declines_is_refused(known):
     with pytest.raises(AttnbenchError, match="every cell of this sweep is declined, the first because: alpha must lie"):
         plan(Sweep(mechanism=("hilo[alpha=7]",), reference="none"), known)

@@ -33,7 +33,7 @@ def run(
         for name, x in NAMES.items()
     ]
     plan = Plan(Sweep(), tuple(r.cell for r in records), {})
-    with create_or_resume(folder, plan, {"environment": {"torch": "2.13.0", "cpu": "Invented CPU"}}) as writer:
+    with create_or_resume(folder, plan, made.FACTS) as writer:
         writer.log(Ceilings(key=key, macs_per_s=peak, bytes_per_s=copy))
         for record in records:
             writer.add(replace(record, run_id=writer.id))

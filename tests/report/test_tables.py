@@ -4,13 +4,14 @@ import csv
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import synthetic as made
 
-from attnbench.report import write
-from attnbench.report.evidence import Estimate
+from attnbench.report import measured, write
+from attnbench.report.evidence import Estimate, Point
 from attnbench.report.tables import Column, Table, comma_separated, data_number, latex, markdown, number
 
 HOSTILE = r"<b>x</b>|`$a_b^c%&#{}~\end{tabular}"
@@ -94,3 +95,20 @@ def test_every_table_of_a_report_compiles(tmp_path: Path, monkeypatch: pytest.Mo
 )  # fmt: skip
 def test_csv_has_counts_in_full_and_six_digits_of_what_is_computed(value: float | None, text: str) -> None:
     assert data_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("asked", "ran", "shown"),
+    [
+        ("eager", "eager", "eager"),
+        ("sdpa", "sdpa:flash_for_cpu", "sdpa (sdpa:flash_for_cpu)"),  # a run from before the calls were counted
+        ("sdpa", "sdpa:flash_for_cpu x2", "sdpa (sdpa:flash_for_cpu)"),
+        ("sdpa", "sdpa:flash x1, math x12", "sdpa (sdpa:flash, math)"),
+        ("sdpa", "eager", "sdpa (eager)"),
+        ("eager", "sdpa:flash x1", "eager (sdpa:flash)"),
+    ],
+)
+def test_a_kernel_is_shown_with_the_operators_that_ran_and_without_their_calls(asked, ran, shown):
+    cell = made.cell("msa", kernel=asked)
+    record = replace(made.measured(cell), words={"kernel_ran": ran})
+    assert measured.kernel(Point(cell, record, "r", "m")) == shown

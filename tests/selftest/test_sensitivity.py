@@ -12,8 +12,9 @@ import pytest
 
 from attnbench import AttnbenchError
 from attnbench.analysis.statistics import Interval
+from attnbench.commands import doctor, selftest, show
 from attnbench.results.events import ArmTurn, Round
-from attnbench.selftest import stored
+from attnbench.selftest import sensitivity, stored
 from attnbench.selftest.sensitivity import POWER_80, Sensitivity, judge_pairs, measure_sensitivity
 
 SAME, DOUBLE = ["a", "b", "c", "d"], ["A", "B"]
@@ -124,3 +125,18 @@ def test_the_whole_self_test_runs_on_tiny_layers(tmp_path):
     assert sum(line.startswith("round ") for line in said) == 8
     stored.save(described(result), tmp_path / "s.json")
     assert json.loads((tmp_path / "s.json").read_text())["result"]["trials"] == 2
+
+
+def test_the_command_stores_what_show_and_doctor_print(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sensitivity, "measure_sensitivity", lambda **_: RESULT)
+    assert selftest.command.main([], standalone_mode=False) == 0
+    printed = capsys.readouterr().out
+    (path,) = tmp_path.glob("runs/selftest-*.json")
+    assert f"stored in runs/{path.name}" in printed
+    assert show.command.main([str(path)], standalone_mode=False) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("self-test of ")
+    assert shown[1:] == printed.splitlines()[:-1]
+    assert doctor.command.main([], standalone_mode=False) == 0
+    assert "`quick` on cpu detects a difference of 5.7%" in capsys.readouterr().out

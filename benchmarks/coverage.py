@@ -1,0 +1,145 @@
+"""How often the intervals contain the truth, and how wide they are: invented rounds through the tool's own functions.
+
+    python benchmarks/coverage.py [--trials 300] [--write]
+
+Identical arms are timed under disturbances of known kind (attnbench/selftest/simulated.py). For each protocol and size
+of the comparison group the table gives the share of intervals that contain 1, at a nominal 95 %, and their mean half-width
+over that of the estimator used before November 2026 (one turn of the reference a round, 3 x 4 or 4 x 4 processes x
+rounds, signed-rank or Student's interval by an F test, Bonferroni over three looks). --write puts the table into
+docs/methods.md. No clock is read: the same seed gives the same table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from scipy import special
+
+from attnbench.analysis.contrasts import contrasts
+from attnbench.analysis.stopping import Rule
+from attnbench.planning import protocol
+from attnbench.results.events import Round
+from attnbench.selftest.simulated import SCENARIOS, Scenario, runs
+
+PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
+BEGIN, END = "<!-- coverage:begin -->", "<!-- coverage:end -->"
+SIZES = (2, 4, 8, 39)  # arms of a comparison group, the reference included
+FORMER = {"quick": (3, 4, 0.95), "standard": (4, 4, 1 - 0.05 / 3)}
+
+
+@dataclass
+class Tally:
+    """Intervals so far: how many, how many contain 1, the sum of their half-widths of the log ratio."""
+
+    total: int = 0
+    hits: int = 0
+    width: float = 0.0
+
+    def add(self, low: float, high: float) -> None:
+        """Count the interval from `low` to `high` of a log ratio."""
+        self.total, self.hits = self.total + 1, self.hits + (low <= 0 <= high)
+        self.width += (high - low) / 2
+
+
+def present(scenario: Scenario, name: str, arms: int, trials: int, target: float) -> Tally:
+    """The tool's own way: reference turns, the looks with their level, the contrasts of the group."""
+    numbers = protocol.get(name).for_arms(arms)
+    rule = Rule(looks=numbers.looks, target=target, budget_s=math.inf, level=numbers.level)
+    most = numbers.looks[-1] // numbers.rounds_each
+    turns = max(1, round(math.sqrt(arms - 1)))
+    tally, others = Tally(), [str(n) for n in range(1, arms)]
+    for run in runs(scenario, trials, arms=arms, processes=most, rounds=numbers.rounds_each, reference_turns=turns):
+        for look in rule.looks:
+            found = contrasts(run[:look], others, "0")
+            intervals = [c.interval(rule.level_at_a_look) for c in found.values()]
+            widest = max(i.half_width for i in intervals)
+            if rule.decide(look, {"widest": widest}, 0.0).stop:
+                break
+        for interval in intervals:
+            tally.add(math.log(interval.low), math.log(interval.high))
+    return tally
+
+
+def former(scenario: Scenario, name: str, trials: int) -> Tally:
+    """The estimator of before, of one arm and one turn of the reference a round, at its first look."""
+    k, n, level = FORMER[name]
+    tally = Tally()
+    for run in runs(scenario, trials, arms=2, processes=k, rounds=n, seed=1):
+        tally.add(*_former_interval(np.array(list(_ratios(run))).reshape(k, n), level))
+    return tally
+
+
+def _ratios(run: Sequence[Round]) -> Iterator[float]:
+    for r in run:
+        base, mine = r.log_time("0"), r.log_time("1")
+        assert base is not None
+        assert mine is not None
+        yield base - mine
+
+
+def _former_interval(data: np.ndarray, level: float) -> tuple[float, float]:
+    k, n = data.shape
+    means = data.mean(1)
+    between = n * means.var(ddof=1)
+    within = ((data - means[:, None]) ** 2).sum() / (k * (n - 1))
+    if special.fdtrc(k - 1, k * (n - 1), between / within) < 0.30:
+        reach = special.stdtrit(k - 1, 0.5 + level / 2) * means.std(ddof=1) / math.sqrt(k)
+        return float(means.mean() - reach), float(means.mean() + reach)
+    x = data.ravel()
+    i, j = np.triu_indices(len(x))
+    walsh = np.sort((x[i] + x[j]) / 2)
+    rank = int(np.searchsorted(2 * _signed_rank(len(x)), 1 - level + 1e-12, side="right"))
+    return float(walsh[rank - 1]), float(walsh[len(walsh) - rank])
+
+
+@cache
+def _signed_rank(n: int) -> np.ndarray:
+    """P(Wilcoxon's signed-rank statistic of n values <= s), s = 0, 1, ..."""
+    chances = np.ones(1)
+    for rank in range(1, n + 1):
+        longer = np.zeros(len(chances) + rank)
+        longer[: len(chances)] += chances / 2
+        longer[rank:] += chances / 2
+        chances = longer
+    return np.cumsum(chances)
+
+
+def table(trials: int) -> str:
+    """Markdown: a row a scenario; per protocol and size, coverage and relative width."""
+    columns = [(name, arms) for name in FORMER for arms in SIZES]
+    lines = ["| disturbance | " + " | ".join(f"{name}, {arms} arms" for name, arms in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for words, scenario in SCENARIOS.items():
+        cells = []
+        for name, arms in columns:
+            before = former(scenario, name, 4 * trials)
+            count = max(40, round(2 * trials / (arms - 1)))
+            now = present(scenario, name, arms, count, target=0.008)
+            share = (now.width / now.total) / (before.width / before.total)
+            cells.append(f"{100 * now.hits / now.total:.1f} ({share:.2f})")
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table; with --write, put it into docs/methods.md."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--trials", type=int, default=300, help="about as many ratios a cell, or more")
+    options.add_argument("--write", action="store_true", help="write the table into docs/methods.md")
+    given = options.parse_args()
+    made = table(given.trials)
+    if given.write:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,10 +3,10 @@
     python benchmarks/coverage.py [--trials 300] [--write]
 
 Identical arms are timed under disturbances of known kind (attnbench/selftest/simulated.py). For each protocol and size
-of the comparison group the table gives the share of intervals that contain 1, at a nominal 95 %, and their mean half-width
-over that of the estimator used before November 2026 (one turn of the reference a round, 3 x 4 or 4 x 4 processes x
-rounds, signed-rank or Student's interval by an F test, Bonferroni over three looks). --write puts the table into
-docs/methods.md. No clock is read: the same seed gives the same table.
+of the comparison group the table gives the share of intervals that contain 1, at a nominal 95 %, and in brackets their
+mean half-width over that of the estimator used before November 2026: one turn of the reference a round, 3 x 4 or 4 x 4
+processes x rounds, signed-rank or Student's interval by an F test, Bonferroni over three looks. --write puts the table
+into docs/methods.md. No clock is read: the same seed gives the same table.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def show_plan(sweep: Sweep, *, as_json: bool) -> int:
 
     planned, known = runner.make_plan(sweep)
     calls_s = estimate_calls(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
-    total = Remaining(calls_s, protocol.get(planned.sweep.protocol, planned.sweep.overrides)).total_s
+    total = Remaining(calls_s, protocol.get(planned.sweep.protocol, planned.sweep.overrides), planned.cells).total_s
     if as_json:
         cells = [{**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id)} for c in planned.cells]
         text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1)}

@@ -34,12 +34,8 @@ class Comparison:
 
     @property
     def reference_turns(self) -> int:
-        """Turns of the reference in a round: the square root of the number of other arms (Dunnett's allocation).
-
-        One where a single block of calls is all that an arm gets, and where arms do not take turns.
-        """
-        several = self.protocol.schedule == "interleaved" and self.protocol.looks[-1] > 1
-        return max(1, round(math.sqrt(len(self.arms) - 1))) if several else 1
+        """Turns of the reference in a round."""
+        return self.protocol.reference_turns(len(self.arms))
 
     @property
     def spent_s(self) -> float:

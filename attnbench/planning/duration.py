@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
 
-FIXED_S = 0.35  # seconds of a trial besides its calls: process, checks, memory
+FIXED_S = 0.55  # seconds of a trial and its count besides the calls: processes, checks, memory
 CALLS_OF_A_TRIAL = 8.0
-DEFAULT_MSA_LAYERS = 3.0  # assumed cost of a mechanism without a formula, in MSA layers of the same size
-EFFICIENCY = 0.35  # assumed share of the matrix-product ceiling that a layer reaches
+PROCESS_S = 0.35  # seconds until a timing process has started and prepared its inputs
+BUILD_S = 0.02  # seconds to build one layer in it, its first call not included
+BUILD_MODEL_S = 0.7  # the same of a whole model
+DEFAULT_MSA_LAYERS = 1.5  # assumed cost of a mechanism without a formula, in MSA layers of the same size
+PASSES_OVER_INPUT = 12.0  # of a layer without multiply-accumulates, such as pooling
+BYTES_PER_S = 1e10  # assumed rate of such passes
+EFFICIENCY = 0.5  # assumed share of the matrix-product ceiling that a layer reaches
 CPU_MACS_PER_S, GPU_MACS_PER_S = 1e11, 2e13  # assumed ceilings; `run` corrects them by its trials
 
 
@@ -23,24 +29,40 @@ def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
         cell: the cell; its batch and pass count.
         macs_per_s: the matrix-product ceiling of its device.
     """
-    if not macs:
-        tokens = max(1, cell.grid[0] * cell.grid[1]) if cell.scope == "layer" else (cell.res_h * cell.res_w) // 256
-        dim = cell.dim or 384
+    tokens = max(1, cell.grid[0] * cell.grid[1]) if cell.scope == "layer" else (cell.res_h * cell.res_w) // 256
+    dim = cell.dim or 384
+    if macs == 0:
+        return cell.batch * PASSES_OVER_INPUT * 4 * tokens * dim / BYTES_PER_S
+    if macs is None:
         macs = DEFAULT_MSA_LAYERS * (4 * tokens * dim**2 + 2 * tokens**2 * dim)
     return cell.batch * macs * (3.0 if cell.pass_ == "train" else 1.0) / (EFFICIENCY * macs_per_s)
 
 
-def cell_s(call: float, protocol: Protocol) -> float:
-    """Estimate the seconds of a cell, its trial and its turns up to the first look; `call` is seconds per call."""
-    turn = max(protocol.prime_s, protocol.prime_calls * call) + protocol.calls_in_turn(call) * call
-    return FIXED_S + CALLS_OF_A_TRIAL * call + protocol.looks[0] * turn
+def cell_s(call: float, protocol: Protocol, arms: int, *, model: bool = False) -> float:
+    """Estimate the seconds of a cell: its trial, its turns up to the first look, its share of what its group shares.
+
+    Args:
+        call: seconds of one call.
+        protocol: as it was asked for; the size of the group adapts it.
+        arms: of the comparison group. `model`: a whole model, whose building takes longer.
+    """
+    numbers = protocol.for_arms(arms)
+    turn = max(numbers.prime_s, numbers.prime_calls * call) + numbers.calls_in_turn(call) * call
+    rounds, processes = numbers.looks[0], numbers.processes
+    more_turns_of_reference = max(0, numbers.reference_turns(arms) - 1) / arms
+    starting = PROCESS_S / arms + (BUILD_MODEL_S if model else BUILD_S) + call
+    return FIXED_S + CALLS_OF_A_TRIAL * call + rounds * turn * (1 + more_turns_of_reference) + processes * starting
 
 
 class Remaining:
     """The remaining seconds of a run; estimates are scaled by the measured times of the calls so far."""
 
-    def __init__(self, estimates: Mapping[str, float], protocol: Protocol) -> None:
+    def __init__(self, estimates: Mapping[str, float], protocol: Protocol, cells: Iterable[Cell] = ()) -> None:
         self.protocol = protocol
+        groups = {cell.id: cell.group for cell in cells}
+        sizes = Counter(groups[cell] for cell in estimates if cell in groups)
+        self.arms = {cell: sizes[group] for cell, group in groups.items()}
+        self.models = {cell.id for cell in cells if cell.scope != "layer"}
         self.estimates = dict(estimates)
         self.known: dict[str, float] = {}
         self.spent: dict[str, float] = dict.fromkeys(estimates, 0.0)
@@ -66,15 +88,13 @@ class Remaining:
     @property
     def total_s(self) -> float:
         """Estimated seconds of the whole plan."""
-        return sum(cell_s(self._call(cell), self.protocol) for cell in self.estimates)
+        return sum(self._cell_s(cell) for cell in self.estimates)
 
     @property
     def left_s(self) -> float:
         """Estimated seconds that remain."""
         return sum(
-            max(0.0, cell_s(self._call(cell), self.protocol) - self.spent[cell])
-            for cell in self.estimates
-            if cell not in self.finished
+            max(0.0, self._cell_s(cell) - self.spent[cell]) for cell in self.estimates if cell not in self.finished
         )
 
     def _call(self, cell: str) -> float:
@@ -82,3 +102,6 @@ class Remaining:
             return self.known[cell]
         scales = [self.known[c] / self.estimates[c] for c in self.known if self.estimates.get(c)]
         return self.estimates[cell] * (median(scales) if scales else 1.0)
+
+    def _cell_s(self, cell: str) -> float:
+        return cell_s(self._call(cell), self.protocol, self.arms.get(cell, 1), model=cell in self.models)

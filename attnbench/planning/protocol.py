@@ -79,6 +79,14 @@ class Protocol:
             return self
         return replace(self, looks=tuple(look // self.rounds_each * each for look in self.looks), few_arms=False)
 
+    def reference_turns(self, arms: int) -> int:
+        """Turns of the reference in a round of so many arms: the square root of the others (Dunnett's allocation).
+
+        One where a single block of calls is all that an arm gets, and where arms do not take turns.
+        """
+        several = self.schedule == "interleaved" and self.looks[-1] > 1 and arms > 1
+        return max(1, round(math.sqrt(arms - 1))) if several else 1
+
     def calls_in_turn(self, call_s: float) -> int:
         """The timed calls of a turn, for a layer whose call takes about `call_s` seconds."""
         if not self.turn_s or not math.isfinite(call_s) or call_s <= 0:

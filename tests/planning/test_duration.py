@@ -1,0 +1,39 @@
+"""The estimate of a plan's duration, and how it learns."""
+
+from __future__ import annotations
+
+import pytest
+
+from attnbench import registry
+from attnbench.planning.duration import Remaining, call_s, cell_s
+from attnbench.planning.protocol import get
+from attnbench.planning.sweep import Sweep, plan
+
+QUICK = get("quick")
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return plan(Sweep(mechanism=("msa", "hilo", "sra"), batch=(8,)), registry.load(entry_points=False)).cells
+
+
+def test_a_call_costs_its_macs_at_the_assumed_share_of_the_ceiling(cells):
+    assert call_s(1e9, cells[0], 1e11) == pytest.approx(8e9 / 0.5e11)
+    assert call_s(0, cells[0], 1e11) < call_s(None, cells[0], 1e11) / 10
+
+
+def test_a_large_group_shares_the_start_of_its_processes_and_the_reference(cells):
+    assert cell_s(0.1, QUICK, 2) > cell_s(0.1, QUICK, 20)
+    assert cell_s(0.1, QUICK, 20, model=True) > cell_s(0.1, QUICK, 20)
+
+
+def test_trials_correct_the_estimates_of_the_cells_that_are_left(cells):
+    remaining = Remaining({c.id: 0.1 for c in cells}, QUICK, cells)
+    before = remaining.left_s
+    assert before == pytest.approx(remaining.total_s)
+    remaining.learn(cells[0].id, 0.2)
+    assert remaining.left_s > 1.5 * before
+    remaining.round([c.id for c in cells], 3.0)
+    remaining.finish([cells[0].id])
+    remaining.learn(cells[1].id, None)
+    assert 0 < remaining.left_s < remaining.total_s / 2

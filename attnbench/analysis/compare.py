@@ -27,6 +27,7 @@ from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import machine_of, same_machine
 from attnbench.analysis.stopping import Rule
 from attnbench.errors import AttnbenchError
+from attnbench.machine.fingerprint import differences
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
 from attnbench.results.events import Round
@@ -134,6 +135,7 @@ def compare_runs(
             f"times are compared on one machine alone; {first.folder} ({first.facts.machine}) and "
             f"{second.folder} ({second.facts.machine}) are not known to be of one: "
             f"{'; '.join(differ)}; --allow-cross-machine compares the ratios to the reference instead"
+            f"{_busy(first, second)}"
         )
     if differ:
         by = "ratio"
@@ -235,6 +237,14 @@ def _between(first: Run, second: Run) -> tuple[list[str], list[str]]:
         if mine.get(name) != yours.get(name):
             notes.append(f"protocols differ in {name}: {mine.get(name)!r} against {yours.get(name)!r}")
     return notes, same_machine(machine_of(first), machine_of(second))
+
+
+def _busy(first: Run, second: Run) -> str:
+    """A remedy where only the ceilings differ."""
+    mine, yours = (run.facts.environment.fingerprint for run in (first, second))
+    if differences(mine, yours) or not mine.known:
+        return ""
+    return "; if it is one machine, it was busy while one of them ran: measure again when it is idle"
 
 
 def _reference(first: Run, second: Run, by: By) -> str:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,18 +92,55 @@ def contrasts(rounds: Sequence[Round], arms: Sequence[str], reference: str) -> d
         arms: cell ids; the reference itself is skipped.
         reference: its cell id.
     """
+    return _against(_Logs(rounds), arms, reference)
+
+
+def pairs(rounds: Sequence[Round], arms: Sequence[str]) -> dict[tuple[str, str], Contrast]:
+    """`contrasts` for every arm as the reference in turn, by (reference, arm), with each arm's locations taken once.
+
+    The two orders of a pair may differ in their error: each is moderated among the contrasts with its own reference.
+
+    Args:
+        rounds: of one comparison group.
+        arms: cell ids.
+    """
+    logs = _Logs(rounds)
+    return {(base, arm): c for base in arms for arm, c in _against(logs, arms, base).items()}
+
+
+class _Logs:
+    """The log times of each arm by round, less the round's effect; and the locations of them, each computed once."""
+
+    def __init__(self, rounds: Sequence[Round]) -> None:
+        self.processes = [r.process for r in rounds]
+        self._rounds = rounds
+        self._effects = [_effect(r) for r in rounds]
+        self._arms: dict[str, dict[int, Floats]] = {}
+        self._summaries: dict[tuple[str, tuple[int, ...]], _Summary] = {}
+
+    def rounds_of(self, arm: str) -> dict[int, Floats]:
+        """Place of a round -> the arm's values in it."""
+        if arm not in self._arms:
+            mine = {i: _logs(r, arm) - self._effects[i] for i, r in enumerate(self._rounds)}
+            self._arms[arm] = {i: values for i, values in mine.items() if len(values)}
+        return self._arms[arm]
+
+    def summary(self, arm: str, places: tuple[int, ...]) -> _Summary:
+        """The arm's summary over the rounds at these places."""
+        if (arm, places) not in self._summaries:
+            values = [self.rounds_of(arm)[i] for i in places]
+            self._summaries[arm, places] = _summary(values, _units([self.processes[i] for i in places]))
+        return self._summaries[arm, places]
+
+
+def _against(logs: _Logs, arms: Sequence[str], reference: str) -> dict[str, Contrast]:
     found: dict[str, Contrast] = {}
     pseudo: dict[str, Floats] = {}
-    effects = [_effect(r) for r in rounds]
     for arm in arms:
-        if arm == reference:
-            continue
-        both = [i for i, r in enumerate(rounds) if r.of(arm) and r.of(reference)]
+        both = tuple(i for i in logs.rounds_of(arm) if i in logs.rounds_of(reference)) if arm != reference else ()
         if both:
-            processes = [rounds[i].process for i in both]
-            mine = [_logs(rounds[i], arm) - effects[i] for i in both]
-            base = [_logs(rounds[i], reference) - effects[i] for i in both]
-            found[arm], pseudo[arm] = _jackknife(base, mine, processes)
+            base, mine = logs.summary(reference, both), logs.summary(arm, both)
+            found[arm], pseudo[arm] = _jackknife(base, mine, [logs.processes[i] for i in both])
     return _refined(found, pseudo)
 
 
@@ -111,8 +149,9 @@ def log_speed(rounds: Sequence[Round], arm: str) -> Contrast | None:
     mine = [r for r in rounds if r.of(arm)]
     if not mine:
         return None
-    zero = [np.zeros(1)] * len(mine)
-    alone, pseudo = _jackknife(zero, [_logs(r, arm) for r in mine], [r.process for r in mine])
+    processes = [r.process for r in mine]
+    zero, values = [np.zeros(1)] * len(mine), [_logs(r, arm) for r in mine]
+    alone, pseudo = _jackknife(_summary(zero, _units(processes)), _summary(values, _units(processes)), processes)
     return _refined({arm: alone}, {arm: pseudo})[arm]
 
 
@@ -131,32 +170,44 @@ def _units(processes: Sequence[int]) -> list[int]:
     return list(range(len(processes))) if len(set(processes)) == 1 else list(processes)
 
 
-def _jackknife(base: Sequence[Floats], mine: Sequence[Floats], processes: Sequence[int]) -> tuple[Contrast, Floats]:
-    """Location of `base` minus location of `mine`, each a list with one array a round; and the pseudo-values."""
-    count = len(set(processes))
+class _Summary(NamedTuple):
+    """An arm over some rounds: its location, that without each unit in turn [units], its mean in each round."""
+
+    location: float
+    without: list[float]
+    means: list[float]
+
+
+def _summary(values: Sequence[Floats], units: Sequence[int]) -> _Summary:
+    """The summary of one array a round; `units`: the unit of each round."""
+    without = [
+        location(np.concatenate([v for v, unit in zip(values, units, strict=True) if unit != name]))
+        for name in dict.fromkeys(units)
+        if len(set(units)) > 1
+    ]
+    return _Summary(location(np.concatenate(values)), without, [float(v.mean()) for v in values])
+
+
+def _jackknife(base: _Summary, mine: _Summary, processes: Sequence[int]) -> tuple[Contrast, Floats]:
+    """Location of `base` minus location of `mine`, over the same rounds; and the pseudo-values."""
     units = _units(processes)
-    names = list(dict.fromkeys(units))
-    k = len(names)
-    full = location(np.concatenate(base)) - location(np.concatenate(mine))
+    k = len(set(units))
+    full = base.location - mine.location
     if k == 1:
         return Contrast(log_ratio=full, error=math.inf, df=0.0, rounds=1, processes=1, units=1), np.zeros(0)
-    pseudo = np.zeros(k)
-    for place, name in enumerate(names):
-        keep = [i for i, unit in enumerate(units) if unit != name]
-        without = location(np.concatenate([base[i] for i in keep])) - location(np.concatenate([mine[i] for i in keep]))
-        pseudo[place] = k * full - (k - 1) * without
+    pseudo = k * full - (k - 1) * (np.array(base.without) - np.array(mine.without))
     sd = float(pseudo.std(ddof=1))
     return Contrast(
-        log_ratio=full, error=sd / math.sqrt(k), df=k - 1.0, rounds=len(units), processes=count, units=k,
-        process_sd=sd, expected_sd=_expected_sd(base, mine, units),
+        log_ratio=full, error=sd / math.sqrt(k), df=k - 1.0, rounds=len(units), processes=len(set(processes)), units=k,
+        process_sd=sd, expected_sd=_expected_sd(base.means, mine.means, units),
     ), pseudo  # fmt: skip
 
 
-def _expected_sd(base: Sequence[Floats], mine: Sequence[Floats], units: Sequence[int]) -> float:
-    """The standard deviation between units that their rounds' own spread explains."""
+def _expected_sd(base: Sequence[float], mine: Sequence[float], units: Sequence[int]) -> float:
+    """The standard deviation between units that their rounds' own spread explains; from the means of the rounds."""
     by_unit: dict[int, list[float]] = {}
     for b, m, unit in zip(base, mine, units, strict=True):
-        by_unit.setdefault(unit, []).append(float(b.mean() - m.mean()))
+        by_unit.setdefault(unit, []).append(b - m)
     several = [np.array(v) for v in by_unit.values() if len(v) > 1]
     if not several:
         return math.nan

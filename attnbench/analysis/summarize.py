@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
 from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
+from attnbench.analysis.statistics import Interval
 from attnbench.analysis.stopping import Rule
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
@@ -96,18 +97,32 @@ def summarize(
     alive = [c for c in cells if c.id not in data.dropped]
     against = arm_contrasts(data, alive, reference) if reference else {}
     records = [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
-    widths = [w for c in against.values() if math.isfinite(w := c.interval(level).half_width)]
-    return [_flag_wide(record, median(widths)) if widths else record for record in records]
+    return flag_wide(records)
 
 
-def _flag_wide(record: Record, usual: float) -> Record:
-    """The flag `wide` for a ratio whose interval is far wider than its neighbours'."""
+def flag_wide(records: Sequence[Record]) -> list[Record]:
+    """The records of one comparison group with the flag `wide` where a ratio's interval is unusually wide.
+
+    Unusual is over `WIDE` times the median of the group's relative half-widths (the reference has none), and over
+    `WIDE_AT_LEAST`. A `wide` that a record had before is dropped: early versions judged each interval alone.
+    """
+    widths = [_half_width(record) for record in records]
+    known = [w for w in widths if w]
+    limit = max(WIDE * median(known), WIDE_AT_LEAST) if known else math.inf
+    flagged = []
+    for record, width in zip(records, widths, strict=True):
+        flags = tuple(word for word in record.flags if word != "wide") + (("wide",) if width > limit else ())
+        flagged.append(record if flags == record.flags else replace(record, flags=flags))
+    return flagged
+
+
+def _half_width(record: Record) -> float:
+    """Half the width of the ratio's interval as a share of the ratio; 0 for the reference and where there is none."""
     v = record.values
     if not {"ratio_low", "ratio_high", "ratio_to_reference"} <= set(v):
-        return record
-    width = (v["ratio_high"] - v["ratio_low"]) / 2 / v["ratio_to_reference"]
-    unusual = width > max(WIDE * usual, WIDE_AT_LEAST)
-    return replace(record, flags=(*record.flags, "wide")) if unusual else record
+        return 0.0
+    width = Interval(v["ratio_to_reference"], v["ratio_low"], v["ratio_high"]).half_width
+    return width if math.isfinite(width) else 0.0
 
 
 def untimed(

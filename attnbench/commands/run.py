@@ -83,7 +83,7 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
         for record in finished.records:
             click.echo(json.dumps(record.as_dict()))
     elif not quiet:
-        terminal.print_results(finished.records, terminal.open_console(), finished.facts.machine)
+        terminal.print_results(finished, terminal.open_console())
         click.echo(f"run folder: {folder}")
     failed = [r for r in finished.records if r.outcome not in ("ok", "declined", "oom")]
     return 3 if failed else 0

@@ -42,7 +42,7 @@ def _show_run(folder: Path) -> int:
     console.print(Text(f"on {facts.machine}, made by: {facts.command}"), soft_wrap=True)
     if run.torn:
         console.print(Text(run.torn, style="yellow"))
-    print_results(run.records, console, facts.machine)
+    print_results(run, console)
     missing = len(run.cells) - len(run.records)
     if missing:
         remedy = "rerun the command above to resume"

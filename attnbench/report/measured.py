@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
+from attnbench.analysis import summarize, ties
 from attnbench.errors import AttnbenchError
 from attnbench.registry.variant import parse_variant
 from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.tables import Column, Table, Value
+from attnbench.results.flags import advice
 from attnbench.results.record import QUANTITIES
+
+Resolutions = Mapping[tuple[str, str], ties.Resolution]
 
 _CALLS = re.compile(r" x\d+")
 SCOPES = {"layer": "Layers", "backbone": "Backbones", "task": "Detectors and segmenters"}
@@ -61,9 +67,18 @@ def mechanism_of(variant: str) -> str:
         return variant
 
 
-def table(evidence: Evidence, scope: str) -> Table:
-    """Every cell of one scope."""
-    points = [p for p in evidence.points if p.cell.scope == scope]
+def resolutions(evidence: Evidence) -> Resolutions:
+    """What each comparison group of each run resolved, by run and group.
+
+    Raises:
+        AttnbenchError: a line of a run's journal is damaged.
+    """
+    return {(run.id, group): found for run in evidence.runs for group, found in ties.resolve_run(run).items()}
+
+
+def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyType({})) -> Table:
+    """Every cell of one scope; `resolved`: as `resolutions` gives it."""
+    points = _flagged([p for p in evidence.points if p.cell.scope == scope])
     texts = {key: [text(p) for p in points] for key, (_, text) in CONDITIONS.items()}
     varying = [k for k in CONDITIONS if len(set(texts[k])) > 1 and k not in ("protocol", "reference", "run")]
     varying += [k for k in ("protocol", "reference") if len(set(texts[k]) - {""}) > 1]
@@ -76,17 +91,32 @@ def table(evidence: Evidence, scope: str) -> Table:
         for k in CONDITIONS
         if k not in varying and k != "run" and set(texts[k]) - {""}
     ]
+    letters = {
+        (run, cell): text
+        for (run, group), found in resolved.items()
+        for cell, text in found.letters.items()
+        if any(p.run_id == run and p.cell.group == group for p in points)
+    }
     columns = (
         Column("variant", "variant"),
         *(Column(k, CONDITIONS[k][0]) for k in varying),
         *NUMBERS,
+        *((Column("ties", "ties"),) if letters else ()),
         Column("outcome", "outcome"),
         Column("reason", "why"),
         Column("flags", "flags"),
     )
     order = sorted(points, key=lambda p: (*(_natural(CONDITIONS[k][1](p)) for k in varying), _speed(p), p.cell.variant))
     rows = tuple(
-        (p.cell.variant, *(CONDITIONS[k][1](p) for k in varying), *_numbers(p), p.outcome, p.reason, " ".join(p.flags))
+        (
+            p.cell.variant,
+            *(CONDITIONS[k][1](p) for k in varying),
+            *_numbers(p),
+            *((letters.get((p.run_id, p.cell.id), ""),) if letters else ()),
+            p.outcome,
+            p.reason,
+            " ".join(p.flags),
+        )
         for p in order
     )
     return Table(
@@ -96,12 +126,54 @@ def table(evidence: Evidence, scope: str) -> Table:
         f"{'The same for all rows: ' + ', '.join(same) + '. ' if same else ''}"
         f"MACs are per image, forward ({QUANTITIES['macs'].heading}); the speed ratio is the "
         f"{QUANTITIES['ratio_to_reference'].meaning}; "
-        "brackets hold the interval of the run's protocol.",
+        f"brackets hold the interval of the run's protocol.{_resolved(order, varying, resolved)}",
         columns=columns,
         rows=rows,
+        notes=_notes(points),
         marks=tuple(p.cell.mechanism for p in order),
         outcomes=tuple(p.outcome for p in order),
     )
+
+
+def _flagged(points: Sequence[Point]) -> list[Point]:
+    """The points with `wide` as it is defined now, whatever version measured them."""
+    groups: dict[tuple[str, str], list[Point]] = {}
+    for p in points:
+        groups.setdefault((p.run_id, p.cell.group), []).append(p)
+    flagged = []
+    for group in groups.values():
+        records = iter(summarize.flag_wide([p.record for p in group if p.record]))
+        flagged += [replace(p, record=next(records)) if p.record else p for p in group]
+    return flagged
+
+
+def _resolved(points: Sequence[Point], varying: Sequence[str], resolved: Resolutions) -> str:
+    """What the groups of a table resolved, in sentences, with the conditions that tell the groups apart."""
+    groups: dict[tuple[str, str], list[Point]] = {}
+    for p in points:
+        if (p.run_id, p.cell.group) in resolved:
+            groups.setdefault((p.run_id, p.cell.group), []).append(p)
+    sizes = {key: resolved[key].percent for key in groups if resolved[key].percent}
+    if not sizes:
+        return ""
+    if len(sizes) == 1:
+        sentence = f"Differences below {next(iter(sizes.values()))} are not distinguishable in this run."
+    else:
+        keys = [k for k in varying if k not in ("kernel", "protocol", "reference", "tokens")]
+        keys = [k for k in keys if len({CONDITIONS[k][1](groups[g][0]) for g in sizes}) > 1]
+        each = (
+            f"{size} ({', '.join(f'{CONDITIONS[k][0]} {CONDITIONS[k][1](groups[key][0])}' for k in keys)})"
+            for key, size in sizes.items()
+        )
+        sentence = f"Differences are not distinguishable below {'; '.join(each)}."
+    return f" {sentence} Within each condition, rows that share a letter under ties are not distinguishable in speed."
+
+
+def _notes(points: Sequence[Point]) -> tuple[str, ...]:
+    """For each machine a sentence on the cells that were disturbed, if any."""
+    machines = dict.fromkeys(p.machine for p in points)
+    timed = {m: [p.flags for p in points if p.machine == m and p.get("throughput_img_per_s")] for m in machines}
+    return tuple(f"{m}: {text}" for m, flags in timed.items() if (text := advice(flags)))
 
 
 def _numbers(point: Point) -> tuple[Value, ...]:

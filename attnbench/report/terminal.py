@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from attnbench.planning.sweep import Plan
+from attnbench.results import flags
 from attnbench.results.record import Record
+
+if TYPE_CHECKING:
+    from attnbench.analysis.ties import Resolution
+    from attnbench.results.store import Run
 
 _STYLE = {"ok": "", "declined": "dim", "oom": "magenta", "crashed": "red", "timeout": "red", "failed": "red"}
 FULL_WIDTH = 130  # characters of the full table, used for a pipe; a narrower terminal shows fewer columns
@@ -23,19 +29,41 @@ def open_console() -> Console:
     return console if console.is_terminal else Console(width=FULL_WIDTH)
 
 
-def result_tables(records: Sequence[Record], width: int = FULL_WIDTH, machine: str = "") -> list[Table]:
-    """Make one table for each comparison group, at most `width` characters wide; `machine`: the short name."""
+def result_tables(
+    records: Sequence[Record],
+    width: int = FULL_WIDTH,
+    machine: str = "",
+    resolutions: Mapping[str, Resolution] = MappingProxyType({}),
+) -> list[Table]:
+    """Make one table for each comparison group, with what the group resolved above it.
+
+    Args:
+        records: of one run.
+        width: characters of the widest table.
+        machine: its short name.
+        resolutions: by group, as `ties.resolve_run` gives them.
+    """
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.cell.group, []).append(record)
-    return [_table(group, width, machine) for group in groups.values()]
+    return [_table(group, width, machine, resolutions.get(name)) for name, group in groups.items()]
 
 
-def print_results(records: Sequence[Record], console: Console, machine: str = "") -> None:
-    """Print the tables of one run on `machine`, and a line with the number of each outcome."""
-    for table in result_tables(records, console.width, machine):
+def print_results(run: Run, console: Console) -> None:
+    """Print the tables of a run; below them the number of each outcome, and whether the machine was disturbed."""
+    from attnbench.analysis.summarize import flag_wide  # numpy, which `attnbench plan` does without
+    from attnbench.analysis.ties import resolve_run
+
+    groups: dict[str, list[Record]] = {}
+    for record in run.records:
+        groups.setdefault(record.cell.group, []).append(record)
+    records = [record for group in groups.values() for record in flag_wide(group)]
+    for table in result_tables(records, console.width, run.facts.machine, resolve_run(run)):
         console.print(table)
     console.print(Text(count_outcomes(records)))
+    disturbed = flags.advice([r.flags for r in records if "throughput_img_per_s" in r.values])
+    if disturbed:
+        console.print(Text(disturbed, style="yellow"), soft_wrap=True)
 
 
 def count_outcomes(records: Iterable[Record]) -> str:
@@ -84,14 +112,16 @@ def mebibytes(value: float | None) -> str:
     return "-" if value is None else f"{significant(value / 2**20)} MiB"
 
 
-def _table(records: Sequence[Record], width: int, machine: str) -> Table:
+def _table(records: Sequence[Record], width: int, machine: str, resolution: Resolution | None) -> Table:
     first = records[0].cell
     shape = f", dim {first.dim}, {first.heads} heads, stride {first.stride}" if first.scope == "layer" else ""
     shared = f"{first.res_h}x{first.res_w} px, batch {first.batch}, {first.precision}, {first.pass_}{shape}"
     name = next((r.words["device_name"] for r in records if "device_name" in r.words), first.device)
     name += f" ({machine})" if machine else ""
     threads = f", {first.threads} threads, allocator {first.allocator}" if first.device == "cpu" else ""
-    table = Table(title=f"{shared}\n{name}{threads}", title_justify="left", box=None, pad_edge=False)
+    lines = [shared, f"{name}{threads}", resolution.sentence if resolution else ""]
+    table = Table(title=Text("\n".join(filter(None, lines))), title_justify="left", box=None, pad_edge=False)
+    letters = resolution.letters if resolution else {}
     several_kernels = len({(r.cell.kernel, r.cell.compiled) for r in records}) > 1
     table.add_column("mechanism", no_wrap=True)
     if several_kernels:
@@ -99,6 +129,8 @@ def _table(records: Sequence[Record], width: int, machine: str) -> Table:
     shown = [c for c in _COLUMNS if width >= c.min_width]
     for column in shown:
         table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
+    if letters:
+        table.add_column("ties", no_wrap=True)
     table.add_column("notes", overflow="fold", ratio=1)
     for record in sorted(records, key=_order):
         v, cell = record.values, record.cell
@@ -106,10 +138,24 @@ def _table(records: Sequence[Record], width: int, machine: str) -> Table:
         if several_kernels:
             row.append(Text(cell.kernel + (" compiled" if cell.compiled else "")))
         row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
+        row += [Text(abbreviate(letters.get(cell.id, "")))] if letters else []
         note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
         row.append(Text(note, style=_STYLE[record.outcome] or "yellow"))
         table.add_row(*row)
     return table
+
+
+def abbreviate(letters: str) -> str:
+    """Four or more consecutive tie letters as a range: `bcdef` becomes `b-f`."""
+    if not letters.isalpha():  # a letter with a number is one name
+        return letters
+    runs: list[str] = []
+    for letter in letters:
+        if runs and ord(letter) == ord(runs[-1][-1]) + 1:
+            runs[-1] += letter
+        else:
+            runs.append(letter)
+    return "".join(f"{run[0]}-{run[-1]}" if len(run) > 3 else run for run in runs)
 
 
 def _order(record: Record) -> tuple[int, float, str]:

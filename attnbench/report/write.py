@@ -86,7 +86,8 @@ def _write(evidence: Evidence, out: Path) -> list[Path]:
 def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator[Section]:
     scopes = list(dict.fromkeys(p.cell.scope for p in evidence.points))
     kernel_table, kernel_charts = kernels.kernels(evidence)
-    tables = [measured.table(evidence, s) for s in scopes]
+    resolved = measured.resolutions(evidence)
+    tables = [measured.table(evidence, s, resolved) for s in scopes]
     yield "measured", "What was measured", [*tables, measured.outcomes(evidence)], []
     yield (
         "resolution",

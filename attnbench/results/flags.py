@@ -45,6 +45,22 @@ FLAGS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "throttled": "lift the CPU quota, or give the GPU power and cooling",
+        "throttle_unknown": "look the GPU's throttle reason up in NVML's manual",
+        "swapping": "free memory, or measure smaller cells",
+        "busy_machine": "stop other programs",
+        "stolen": "use a machine that no other virtual machine shares",
+        "preempted": "stop other programs, or use fewer --threads",
+        "clock_drop": "let the machine cool, or fix its clock",
+        "slow_canary": "measure when the machine is quiet",
+        "noisy": "measure when the machine is quiet",
+        "foreign_gpu_process": "stop the other process on the GPU",
+    }
+)
+"""The flags that say that the machine was disturbed, and what helps."""
+
 Conditions = Mapping[str, float | str]
 
 
@@ -105,6 +121,26 @@ def flags(conditions: Sequence[Mapping[str, Any]], canary_s: float = 0.0) -> tup
     shared = {word for word in FLAGS if sum(word in words for words in each) > OFTEN * len(each)}
     shared |= {word for word in ("throttle_unknown", "foreign_gpu_process") if any(word in words for words in each)}
     return tuple(word for word in FLAGS if word in shared), sum(map(bool, each))
+
+
+def advice(flags_of_arms: Sequence[Sequence[str]]) -> str:
+    """One sentence on how many arms were disturbed and what to do; empty if none was.
+
+    Args:
+        flags_of_arms: the flags of each timed arm.
+    """
+    counts = {word: sum(word in flags for flags in flags_of_arms) for word in REMEDIES}
+    counts = {word: n for word, n in sorted(counts.items(), key=lambda kv: -kv[1]) if n}
+    if not counts:
+        return ""
+    disturbed = sum(any(word in REMEDIES for word in flags) for flags in flags_of_arms)
+    total = len(flags_of_arms)
+    each = ", ".join(f"{word} {n}" for word, n in counts.items())
+    remedies = "; ".join(dict.fromkeys(REMEDIES[word] for word in list(counts)[:2]))
+    return (
+        f"{disturbed} of {total} timed cell{'s were' if total != 1 else ' was'} disturbed ({each}): {remedies}; then "
+        "rerun with --fresh, or with --strict, which takes disturbed turns again. Trust ratios before absolute speeds."
+    )
 
 
 def _number(c: Conditions, name: str) -> float:

@@ -64,6 +64,11 @@ class RunFacts:
         return len(self.protocol.get("looks") or [0])
 
     @property
+    def level(self) -> float:
+        """The confidence level that the protocol asks for."""
+        return float(self.protocol.get("level") or 0.95)
+
+    @property
     def reference(self) -> str:
         """The variant that ratios refer to; `none` without one."""
         return str(self.sweep.get("reference", "none"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from attnbench.machine import counters, linux
-from attnbench.results.flags import FLAGS, disturbed, usual_canary_s
+from attnbench.results.flags import FLAGS, REMEDIES, advice, disturbed, usual_canary_s
 from attnbench.results.flags import flags as judge
 
 QUIET = {
@@ -235,3 +235,14 @@ def test_the_largest_cache_is_the_last_level(root):
     for index, size in enumerate(["32K", "1024K", "32M"]):
         write(f"sys/devices/system/cpu/cpu0/cache/index{index}/size", size)
     assert linux.last_level_cache_bytes(folder) == 32 << 20
+
+
+def test_every_flag_with_a_remedy_is_declared():
+    assert set(REMEDIES) <= set(FLAGS)
+
+
+def test_advice_counts_cells_and_not_flags():
+    text = advice([("stolen", "noisy"), (), ("stolen",), ("wide",)])
+    assert text.startswith("2 of 4 timed cells were disturbed (stolen 2, noisy 1): use a machine that no other")
+    assert advice([("wide",), ()]) == ""
+    assert advice([]) == ""

@@ -1,0 +1,114 @@
+"""The tables of `attnbench run` and `attnbench show`, from invented runs."""
+
+from __future__ import annotations
+
+import io
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import synthetic as made
+from rich.console import Console
+
+from attnbench.planning.sweep import Plan, Sweep
+from attnbench.report.terminal import abbreviate, print_results
+from attnbench.results.events import ArmTurn, Round
+from attnbench.results.record import Record
+from attnbench.results.store import Run, create_or_resume, open_run
+
+
+def shown(run: Run, width: int = 160) -> str:
+    console = Console(width=width, file=io.StringIO())
+    print_results(run, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def timed(folder: Path, speeds: Mapping[str, float], noise: float = 0.01) -> Run:
+    """A run with rounds: 8 processes of 2 rounds."""
+    rng = random.Random(0)
+    cells = {name: made.cell(name) for name in speeds}
+    with create_or_resume(folder, Plan(Sweep(), tuple(cells.values()), {}), made.FACTS) as writer:
+        for n in range(16):
+            turns = tuple(
+                ArmTurn(cell=cells[name].id, calls_s=(math.exp(rng.gauss(0, noise)) / speed,))
+                for name, speed in speeds.items()
+            )
+            writer.log(Round(group=cells["msa"].group, process=n // 2, round=n, turns=turns))
+        for name, speed in speeds.items():
+            writer.add(replace(made.measured(cells[name], speed), run_id=writer.id))
+    return open_run(folder)
+
+
+def line_of(text: str, variant: str) -> list[str]:
+    return next(line for line in text.splitlines() if line.startswith(variant + " ")).split()
+
+
+def test_the_heading_names_the_machine_and_what_the_run_resolved(tmp_path: Path) -> None:
+    run = timed(tmp_path / "run", {"msa": 1.0, "hilo": 2.0, "sra": 2.0})
+    run.facts = replace(made.FACTS, environment=replace(made.HERE, machine_label="zen4-4842b9"))
+    head = shown(run).split("mechanism")[0]
+    assert "Invented CPU (zen4-4842b9), 2 threads" in head
+    assert head.count("are not distinguishable in this run") == 1
+
+
+def test_mechanisms_that_tie_share_a_letter(tmp_path: Path) -> None:
+    text = shown(timed(tmp_path / "run", {"msa": 1.0, "hilo": 2.0, "sra": 2.0}))
+    assert (line_of(text, "hilo")[-1], line_of(text, "sra")[-1], line_of(text, "msa")[-1]) == ("a", "a", "b")
+
+
+@pytest.mark.parametrize("width", [60, 80, 130])
+def test_ties_are_shown_on_a_narrow_terminal_too(tmp_path: Path, width: int) -> None:
+    text = shown(timed(tmp_path / "run", {"msa": 1.0, "hilo": 2.0}), width)
+    assert "ties" in text
+    assert line_of(text, "hilo")[-1] == "a"
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_run_without_intervals_has_no_ties(tmp_path: Path) -> None:
+    bare = [made.measured(made.cell(name)) for name in ("msa", "hilo")]
+    bare = [
+        replace(r, values={k: v for k, v in r.values.items() if not k.endswith(("_low", "_high", "_low_s", "_high_s"))})
+        for r in bare
+    ]
+    text = shown(open_run(made.run(tmp_path / "run", bare)))
+    assert "ties" not in text
+    assert "distinguishable" not in text
+
+
+def disturbed(name: str, *flags: str) -> Record:
+    return replace(made.measured(made.cell(name)), flags=flags)
+
+
+def test_a_disturbed_run_says_so_below_its_table_with_a_remedy(tmp_path: Path) -> None:
+    records = [disturbed("msa"), disturbed("hilo", "busy_machine", "noisy"), disturbed("sra", "noisy", "resumed")]
+    text = " ".join(shown(open_run(made.run(tmp_path / "run", records))).split("3 cells:")[1].split())
+    assert "2 of 3 timed cells were disturbed (noisy 2, busy_machine 1): " in text
+    assert "stop other programs" in text
+    assert "--strict" in text
+
+
+def test_a_quiet_run_says_nothing_of_disturbance(tmp_path: Path) -> None:
+    assert "disturbed" not in shown(open_run(made.run(tmp_path / "run", [disturbed("msa"), disturbed("hilo", "wide")])))
+
+
+def test_wide_follows_the_neighbours_whatever_the_stored_flag_says(tmp_path: Path) -> None:
+    records = [
+        disturbed("msa", "wide"),
+        disturbed("hilo", "wide"),
+        disturbed("sra"),
+        made.measured(made.cell("window"), 1.2, ratio_low=1.0, ratio_high=1.4),
+    ]
+    text = shown(open_run(made.run(tmp_path / "run", records)))
+    assert [name for name in ("msa", "hilo", "sra", "window") if "wide" in line_of(text, name)] == ["window"]
+
+
+@pytest.mark.parametrize(
+    ("letters", "text"),
+    [("", ""), ("abc", "abc"), ("abcd", "a-d"), ("acdefgk", "ac-gk"), ("xyzA", "xyzA")],
+)
+def test_many_letters_in_a_row_are_a_range(letters: str, text: str) -> None:
+    assert abbreviate(letters) == text

@@ -2,8 +2,8 @@
 
     python benchmarks/agreement.py [--runs 10] [--allocators pinned,system]
 
-For each ratio to MSA: its standard deviation over the runs, the standard deviation that the intervals claim (mean
-half-width / normal quantile of their level), and the quotient of the two, which should be at most 1.5.
+For each ratio to MSA: its standard deviation over the runs, the standard error that the records claim (root mean square
+of `ratio_error`), and the quotient of the two, which should be at most 1.5.
 """
 
 from __future__ import annotations
@@ -11,14 +11,47 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean, median, stdev
 
 from attnbench import Sweep, run
-from attnbench.planning import protocol
+from attnbench.results.record import Record
 from attnbench.results.store import open_run
 
 MECHANISMS = ("msa", "sra", "window", "hilo")
+
+
+@dataclass
+class Spread:
+    """One mechanism's log ratios to MSA over the runs, with the errors and relative half-widths that they claim."""
+
+    logs: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    half_widths: list[float] = field(default_factory=list)
+
+    @property
+    def claimed(self) -> float:
+        """Root mean square of the claimed standard errors."""
+        return math.sqrt(fmean(error**2 for error in self.errors))
+
+
+def collect(records: Iterable[Record], spreads: dict[str, Spread]) -> int:
+    """Add each record's ratio to its mechanism's; the number of records that have no interval."""
+    unknown = 0
+    for record in records:
+        values = record.values
+        if record.cell.mechanism == "msa":
+            continue
+        if not {"ratio_low", "ratio_high", "ratio_error"} <= set(values):
+            unknown += 1  # too few rounds for an interval, or the arm failed
+            continue
+        spread = spreads.setdefault(record.cell.mechanism, Spread())
+        spread.logs.append(math.log(values["ratio_to_reference"]))
+        spread.errors.append(values["ratio_error"])
+        spread.half_widths.append(math.log(values["ratio_high"] / values["ratio_low"]) / 2)
+    return unknown
 
 
 def main() -> None:
@@ -28,35 +61,24 @@ def main() -> None:
     parser.add_argument("--allocators", default="pinned,system")
     parser.add_argument("--protocol", default="standard")
     given = parser.parse_args()
-    looks = protocol.get(given.protocol).looks
-    quantile = NormalDist().inv_cdf(1 - 0.05 / len(looks) / 2)
     unknown = 0
     print("allocator  ratio       mean   sd of runs  claimed  quotient  median half-width")
     for allocator in given.allocators.split(","):
-        ratios: dict[str, list[float]] = {}
-        widths: dict[str, list[float]] = {}
+        spreads: dict[str, Spread] = {}
         for number in range(given.runs):
             with tempfile.TemporaryDirectory() as folder:
                 sweep = Sweep(
                     mechanism=MECHANISMS, batch=(8,), seed=number, measure=("latency",), protocol=given.protocol,
                     allocator=(allocator,),
                 )  # fmt: skip
-                for record in open_run(run(sweep, Path(folder) / "r")).records:
-                    values = record.values
-                    if record.cell.mechanism != "msa" and "ratio_low" not in values:
-                        unknown += 1  # too few rounds for an interval, or the arm failed
-                    elif record.cell.mechanism != "msa":
-                        ratios.setdefault(record.cell.mechanism, []).append(math.log(values["ratio_to_reference"]))
-                        half = math.log(values["ratio_high"] / values["ratio_low"]) / 2
-                        widths.setdefault(record.cell.mechanism, []).append(half)
-        for name, logs in ratios.items():
-            if len(logs) < 2:
+                unknown += collect(open_run(run(sweep, Path(folder) / "r")).records, spreads)
+        for name, spread in spreads.items():
+            if len(spread.logs) < 2:
                 continue
-            claimed = fmean(widths[name]) / quantile
-            half = sorted(widths[name])[len(widths[name]) // 2]
+            sd = stdev(spread.logs)
             print(
-                f"{allocator:10} {name + '/msa':10} {math.exp(fmean(logs)):6.3f}  {stdev(logs):9.2%}  {claimed:7.2%}"
-                f"  {stdev(logs) / claimed:8.2f}  {half:8.2%}",
+                f"{allocator:10} {name + '/msa':10} {math.exp(fmean(spread.logs)):6.3f}  {sd:9.2%}"
+                f"  {spread.claimed:7.2%}  {sd / spread.claimed:8.2f}  {median(spread.half_widths):8.2%}",
                 flush=True,
             )
     if unknown:

@@ -10,16 +10,14 @@ prints it, or says that there is none.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from attnbench import Sweep, registry, run
-from attnbench.analysis import statistics
-from attnbench.analysis.summarize import ratios
+from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.commands.options import resolutions, whole_numbers
-from attnbench.results.store import SAMPLES, Run, open_run, read_lines
+from attnbench.results.store import Run, open_run, read_rounds
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 MIN_ROUNDS = 6  # for an interval of 95 %
@@ -53,33 +51,31 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class KernelRatios:
-    """The ratios of the two kernels of one layer in one run.
+    """The ratio of the two kernels of one layer in one run.
 
     Attributes:
         res: height in pixels.
         batch: images.
         variant: the layer.
-        data: log speed ratio of each round, sdpa / eager, by process.
+        contrast: speed of sdpa over eager.
     """
 
     res: int
     batch: int
     variant: str
-    data: list[list[float]]
+    contrast: Contrast
 
 
 def kernel_ratios(measured: Run) -> Iterator[KernelRatios]:
     """Every layer and condition of a run that was timed with both kernels."""
-    rounds: dict[str, list[Mapping[str, Any]]] = {}
-    for line in read_lines(measured.folder / SAMPLES)[0]:
-        if line.get("kind") == "round":
-            rounds.setdefault(line["group"], []).append(line)
+    rounds = read_rounds(measured.folder)
     cells = {(c.group, c.variant, c.kernel): c for c in measured.cells}
     for (group, variant, kernel), eager in cells.items():
         sdpa = cells.get((group, variant, "sdpa"))
-        data = ratios(rounds.get(group, []), sdpa.id, eager.id) if kernel == "eager" and sdpa else []
-        if sum(map(len, data)) >= MIN_ROUNDS:
-            yield KernelRatios(eager.res_h, eager.batch, variant, data)
+        if kernel == "eager" and sdpa:
+            found = contrasts(rounds.get(group, []), [sdpa.id], eager.id).get(sdpa.id)
+            if found and found.rounds >= MIN_ROUNDS:
+                yield KernelRatios(eager.res_h, eager.batch, variant, found)
 
 
 def page(runs: Sequence[Run], known: registry.Registry) -> str:
@@ -89,8 +85,8 @@ def page(runs: Sequence[Run], known: registry.Registry) -> str:
         for pair in kernel_ratios(measured):
             found.setdefault((pair.res, pair.batch, pair.variant), pair)
     facts = runs[0].facts
-    rounds = sorted({sum(map(len, pair.data)) for pair in found.values()})
-    processes = sorted({len(pair.data) for pair in found.values()})
+    rounds = sorted({pair.contrast.rounds for pair in found.values()})
+    processes = sorted({pair.contrast.processes for pair in found.values()})
     names = ", ".join(str(v) for v in facts.environment.devices.values())
     text = [
         "# Kernels against each other",
@@ -115,7 +111,7 @@ def page(runs: Sequence[Run], known: registry.Registry) -> str:
             if pair is None:
                 row.append("-")
                 continue
-            ratio = statistics.ratio(pair.data)
+            ratio = pair.contrast.interval()
             row.append(f"{ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]")
             if ratio.high < 1:
                 slower.append(f"{res} px, batch {batch}")

@@ -27,6 +27,7 @@ from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import machine_of, same_machine
 from attnbench.analysis.stopping import Rule
 from attnbench.errors import AttnbenchError
+from attnbench.machine.fingerprint import differences
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
 from attnbench.results.events import Round
@@ -43,7 +44,8 @@ class Row:
     Attributes:
         variant: what is judged; `against` what it is judged by (an arm, or the same cell in run A).
         low, high: its interval at the table's level, for this row alone; (0, inf) where none can be had.
-        p: two-sided, that the ratio is 1; `p_equivalent`: that it lies outside the margin. Both Holm's.
+        p: two-sided, that the ratio is 1; `p_equivalent`: the larger of two one-sided p (TOST), that it lies outside
+            the margin. Both Holm's.
         basis: what the interval counts, in words. `reason`: why there is no interval.
     """
 
@@ -133,6 +135,7 @@ def compare_runs(
             f"times are compared on one machine alone; {first.folder} ({first.facts.machine}) and "
             f"{second.folder} ({second.facts.machine}) are not known to be of one: "
             f"{'; '.join(differ)}; --allow-cross-machine compares the ratios to the reference instead"
+            f"{_busy(first, second)}"
         )
     if differ:
         by = "ratio"
@@ -174,7 +177,7 @@ def _arm(cell: Cell, base: Cell, found: Contrast | None, margin: float, level: f
     paid = (1 - level) / (1 - rule.level_at_a_look)  # what the interim looks cost a p-value
     over = f"{found.rounds} rounds in {found.processes} process{'es' if found.processes > 1 else ''}"
     near = 1 / (1 + margin) < found.ratio < 1 + margin
-    outside = max(found.p(side * math.log1p(margin)) for side in (-1, 1))
+    outside = max(found.p(side * math.log1p(margin)) for side in (-1, 1)) / 2  # one-sided, as `near` holds
     return replace(
         row, estimate=found.ratio, low=interval.low, high=interval.high, basis=over,
         p=min(1.0, paid * found.p()), p_equivalent=min(1.0, paid * outside) if near else 1.0,
@@ -194,7 +197,7 @@ def _across(cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin
     interval, reach = found.interval(level), math.log1p(margin)
     return replace(
         row, estimate=math.exp(found.estimate), low=math.exp(interval.low), high=math.exp(interval.high), p=found.p(),
-        p_equivalent=max(found.p(reach), found.p(-reach)) if abs(found.estimate) < reach else 1.0,
+        p_equivalent=max(found.p(reach), found.p(-reach)) / 2 if abs(found.estimate) < reach else 1.0,
         basis=f"{len(values[0])} and {len(values[1])} processes",
     )  # fmt: skip
 
@@ -234,6 +237,14 @@ def _between(first: Run, second: Run) -> tuple[list[str], list[str]]:
         if mine.get(name) != yours.get(name):
             notes.append(f"protocols differ in {name}: {mine.get(name)!r} against {yours.get(name)!r}")
     return notes, same_machine(machine_of(first), machine_of(second))
+
+
+def _busy(first: Run, second: Run) -> str:
+    """A remedy where only the ceilings differ."""
+    mine, yours = (run.facts.environment.fingerprint for run in (first, second))
+    if differences(mine, yours) or not mine.known:
+        return ""
+    return "; if it is one machine, it was busy while one of them ran: measure again when it is idle"
 
 
 def _reference(first: Run, second: Run, by: By) -> str:

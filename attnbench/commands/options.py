@@ -122,7 +122,7 @@ _OPTIONS = (
     click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
     click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
     click.option("--compile", "compile_", metavar="LIST", help="no, yes: torch.compile. [no]"),
-    click.option("--threads", metavar="LIST", help="CPU threads. [all that this process may use]"),
+    click.option("--threads", metavar="LIST", help="CPU threads. [one for each physical core]"),
     click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
     click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
     click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),

@@ -24,6 +24,7 @@ from attnbench.machine.counters import load_1min
 from attnbench.measure import latency
 from attnbench.measure.arm import Arm, make_inputs
 from attnbench.measure.canary import Canary
+from attnbench.measure.initialize import prepared_weights
 from attnbench.planning.sweep import Cell
 from attnbench.results import flags
 from attnbench.results.events import ArmTurn, Dropped, Event, Progress, Round
@@ -63,7 +64,8 @@ class Timing:
         for cell in cells:
             self.status.announce(cell.id)
             try:
-                arm = Arm(cell, self.device, known, inference=self.job.inference, weights=self.job.weights)
+                with prepared_weights():
+                    arm = Arm(cell, self.device, known, inference=self.job.inference, weights=self.job.weights)
                 self.inputs = self.inputs or make_inputs(cell, self.device, arm.dtype, self.job.seed)
                 self.arms.append(arm)
             except (Exception, SystemExit) as error:

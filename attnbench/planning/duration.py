@@ -44,7 +44,8 @@ def cell_s(call: float, protocol: Protocol, arms: int, *, model: bool = False) -
     Args:
         call: seconds of one call.
         protocol: as it was asked for; the size of the group adapts it.
-        arms: of the comparison group. `model`: a whole model, whose building takes longer.
+        arms: of the comparison group.
+        model: a whole model, whose building takes longer.
     """
     numbers = protocol.for_arms(arms)
     turn = max(numbers.prime_s, numbers.prime_calls * call) + numbers.calls_in_turn(call) * call

@@ -128,7 +128,7 @@ class Sweep:
         backbone: variants of classifiers; `task`: variants of detectors and segmenters.
         res: (height, width) in pixels. `batch`: images per batch; empty: 64 on a GPU, 8 on a CPU.
         settings: ("hilo.alpha", (0.0, 0.5)) sweeps one setting of one mechanism.
-        threads: CPU threads; empty: all that this process may use.
+        threads: CPU threads; empty: one for each physical core that this process may use.
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
         measure: any of `MEASURES` and `PROBES`.
     """

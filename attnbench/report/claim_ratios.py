@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
+from attnbench.analysis.statistics import Difference, t_p
 from attnbench.published.partners import Partner
 from attnbench.published.rules import ClaimComparison
 from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.matching import comparable, first_value, is_on, partners, ran_as_published
+from attnbench.report.timed_ratios import log_speed_ratio, looks_cost
 
 TINY = 1e-9
-_NORMAL = NormalDist()
+TIMED = {"throughput_img_per_s": 1, "latency_s": -1}  # the power of the speed ratio that a quantity's ratio is
 
 
 @dataclass(frozen=True)
@@ -23,27 +24,35 @@ class ComparisonResult:
     Attributes:
         ratio: subject / baseline; None without evidence, for the `reason`.
         error: the standard error of the ratio's logarithm; 0 of a count.
-        basis: arithmetic, counted, or the conditions that both were measured under.
+        df: degrees of freedom of `error`; infinite of a count.
+        looks_cost: what the interim looks of the runs cost: each p-value is multiplied by it.
+        basis: arithmetic, counted, or the conditions of both and what the error rests on.
     """
 
     comparison: ClaimComparison
     ratio: float | None = None
     error: float = 0.0
+    df: float = math.inf
+    looks_cost: float = 1.0
     basis: str = ""
     reason: str = ""
 
     @property
+    def is_exact(self) -> bool:
+        """Counted or computed: no chance is in it."""
+        return math.isinf(self.df)
+
+    @property
     def p_values(self) -> tuple[float, float]:
         """Against "the comparison does not hold" and against "it holds"."""
-        assert self.ratio is not None
-        c, at = self.comparison, math.log(self.ratio)
+        c = self.comparison
         if c.relation == "near":
             margin = math.log1p(c.margin) + TINY
             low, high = math.log(c.bound) - margin, math.log(c.bound) + margin
-            inside = max(_above(at, self.error, low), _below(at, self.error, high))
-            outside = 2 * min(_below(at, self.error, low), _above(at, self.error, high))
+            inside = max(self._above(low), self._below(high))
+            outside = 2 * min(self._below(low), self._above(high))
             return inside, min(1.0, outside)
-        up, down = _above(at, self.error, math.log(c.bound)), _below(at, self.error, math.log(c.bound))
+        up, down = self._above(math.log(c.bound)), self._below(math.log(c.bound))
         return (up, down) if c.relation == "higher" else (down, up)
 
     @property
@@ -53,25 +62,27 @@ class ComparisonResult:
         return abs(math.log(self.ratio / self.comparison.bound))
 
     def interval(self, level: float) -> Estimate:
-        """The ratio with its interval at this level; a count has none."""
+        """The ratio with its interval at this level, interim looks included; a count has none."""
         assert self.ratio is not None
-        if not self.error:
+        if self.is_exact:
             return Estimate(self.ratio)
-        reach = math.exp(_NORMAL.inv_cdf(0.5 + level / 2) * self.error)
-        return Estimate(self.ratio, self.ratio / reach, self.ratio * reach)
+        found = Difference(math.log(self.ratio), self.error, self.df).interval(1 - (1 - level) / self.looks_cost)
+        return Estimate(self.ratio, math.exp(found.low), math.exp(found.high))
 
+    def _above(self, bound: float) -> float:
+        """The one-sided p-value against "the log ratio is at most the bound"."""
+        assert self.ratio is not None
+        return self._one_sided(math.log(self.ratio) - bound)
 
-def _above(at: float, error: float, bound: float) -> float:
-    """The p-value against "the ratio is at most the bound"; all three are logarithms."""
-    if not error:
-        return 0.0 if at > bound else 1.0
-    return 1 - _NORMAL.cdf((at - bound) / error)
+    def _below(self, bound: float) -> float:
+        assert self.ratio is not None
+        return self._one_sided(bound - math.log(self.ratio))
 
-
-def _below(at: float, error: float, bound: float) -> float:
-    if not error:
-        return 0.0 if at < bound else 1.0
-    return _NORMAL.cdf((at - bound) / error)
+    def _one_sided(self, beyond: float) -> float:
+        if not self.error:
+            return 0.0 if beyond > 0 else 1.0
+        half = t_p(beyond, self.error, self.df) / 2
+        return min(1.0, self.looks_cost * (half if beyond > 0 else 1 - half))
 
 
 def compare(c: ClaimComparison, machine: str, evidence: Evidence) -> ComparisonResult:
@@ -86,12 +97,14 @@ def compare(c: ClaimComparison, machine: str, evidence: Evidence) -> ComparisonR
         return ComparisonResult(c, reason=lacking)
     if not c.device:
         return _counted_ratio(c, subjects, baselines)
+    why_not: list[str] = []
     for one, other in comparable(subjects, baselines, c.batch):
-        answer = _measured_ratio(c, one, other)
-        if answer:
-            basis = f"batch {one.cell.batch}, {one.cell.precision}, {one.cell.kernel}, {one.machine}"
-            return ComparisonResult(c, *answer, basis=basis)
-    return ComparisonResult(c, reason="the two were not measured under the same conditions in these runs")
+        found = _measured_ratio(c, one, other, evidence)
+        if found.ratio is not None:
+            return found
+        why_not.append(found.reason)
+    reason = why_not[0] if why_not else "the two were not measured under the same conditions in these runs"
+    return ComparisonResult(c, reason=reason)
 
 
 def _points(
@@ -142,21 +155,18 @@ def _count(c: ClaimComparison, points: Sequence[Point]) -> float | None:
     return found[1].value if found else None
 
 
-def _measured_ratio(c: ClaimComparison, one: Point, other: Point) -> tuple[float, float] | None:
-    """Ratio and standard error of its logarithm: through the shared reference where there is one."""
+def _measured_ratio(c: ClaimComparison, one: Point, other: Point, evidence: Evidence) -> ComparisonResult:
+    """A pair's ratio: of memory as it was counted, of time with the error that its rounds give."""
     a, b = one.get(c.quantity), other.get(c.quantity)
     if a is None or b is None or a.value <= 0 or b.value <= 0:
-        return None
-    shared = one.reference and one.reference == other.reference and one.cell.group == other.cell.group
-    if c.quantity == "throughput_img_per_s" and shared:
-        to_a, to_b = one.get("ratio_to_reference"), other.get("ratio_to_reference")
-        if to_a and to_b and to_a.value > 0 and to_b.value > 0:
-            a, b = to_a, to_b
-    return a.value / b.value, math.hypot(_log_error(a), _log_error(b))
-
-
-def _log_error(e: Estimate) -> float:
-    """The standard error of an estimate's logarithm, from its 95 % interval."""
-    if e.low is None or e.high is None or e.low <= 0 or e.high <= e.low:
-        return 0.0
-    return math.log(e.high / e.low) / (2 * _NORMAL.inv_cdf(0.975))
+        return ComparisonResult(c, reason=f"{c.quantity} is not measured in these runs")
+    basis = f"batch {one.cell.batch}, {one.cell.precision}, {one.cell.kernel}, {one.machine}"
+    if c.quantity not in TIMED:
+        return ComparisonResult(c, a.value / b.value, basis=basis)
+    found, words = log_speed_ratio(one, other, evidence)
+    if not found.df:
+        return ComparisonResult(c, reason=words)
+    log_ratio = found.estimate * TIMED[c.quantity]
+    return ComparisonResult(
+        c, math.exp(log_ratio), found.error, found.df, looks_cost((one, other), evidence), f"{basis}; {words}"
+    )

@@ -62,7 +62,7 @@ class Judgement:
 def judge(evidence: Evidence) -> list[Judgement]:
     """Every claim of the ledger, in its order; a claim on a class of devices once for each machine of it."""
     drafts = [d for claim in claims() for d in _drafts(claim, rules()[claim.id], evidence)]
-    chancy = [d for d in drafts if any(r.error for r in d.evaluated) and d.verdict == UNDECIDED]
+    chancy = [d for d in drafts if not all(r.is_exact for r in d.evaluated) and d.verdict == UNDECIDED]
     order = sorted(chancy, key=lambda d: (_p(d), d.id, d.machine))
     settled: dict[tuple[str, str], Judgement] = {}
     running = 0.0
@@ -148,7 +148,7 @@ def _settle(draft: Judgement, p: float, level: float) -> Judgement:
     if verdict == UNDECIDED and missing:
         reason = f"{len(missing)} of {len(draft.results)} comparisons have no evidence: {_lack(missing)}"
     elif verdict == UNDECIDED:
-        reason = "the intervals hold both answers"
+        reason = f"p is {number(p, 2)} after all corrections; a verdict needs {ALPHA:g} or less"
     else:
         reason = ""
     return replace(draft, verdict=verdict, reason=reason, p=p, level=level)

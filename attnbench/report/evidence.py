@@ -8,11 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell
+from attnbench.results.events import Round
 from attnbench.results.record import Record
-from attnbench.results.store import Run, open_run
+from attnbench.results.store import Run, open_run, read_rounds
 
 MISSING = "missing"
 
@@ -113,6 +115,41 @@ class Evidence:
     def ok(self) -> tuple[Point, ...]:
         """The measured points."""
         return tuple(p for p in self.points if p.ok)
+
+    @cached_property
+    def runs_by_id(self) -> Mapping[str, Run]:
+        """The run that the points of an identifier come from: the first of that identifier."""
+        return {run.id: run for run in reversed(self.runs)}
+
+    @cached_property
+    def _rounds(self) -> dict[str, Mapping[str, Sequence[Round]]]:
+        return {}
+
+    def rounds_of(self, point: Point) -> Sequence[Round]:
+        """The stored rounds of a point's comparison group in its run; empty where the run has none. Read once.
+
+        Raises:
+            AttnbenchError: the journal is damaged.
+        """
+        if point.run_id not in self._rounds:
+            self._rounds[point.run_id] = read_rounds(self.runs_by_id[point.run_id].folder)
+        return self._rounds[point.run_id].get(point.cell.group, ())
+
+    @cached_property
+    def _contrasts(self) -> dict[tuple[str, str, str], Mapping[str, Contrast]]:
+        return {}
+
+    def contrast(self, point: Point, base: str) -> Contrast | None:
+        """A point's contrast with the cell `base` of its run and group; None where no round has both.
+
+        All arms of the rounds lend their variances, as in the records.
+        """
+        key = point.run_id, point.cell.group, base
+        if key not in self._contrasts:
+            rounds = self.rounds_of(point)
+            arms = dict.fromkeys(turn.cell for r in rounds for turn in r.turns)
+            self._contrasts[key] = contrasts(rounds, list(arms), base)
+        return self._contrasts[key].get(point.cell.id)
 
     @cached_property
     def by_mechanism(self) -> Mapping[str, Sequence[Point]]:

@@ -157,14 +157,35 @@ def test_a_slower_cell_of_the_later_run_is_found(planned, tmp_path):
     assert "slower" not in {v for k, v in verdicts(found).items() if k != "sra"}
 
 
-def test_equivalent_means_inside_the_margin_on_both_sides(planned, tmp_path):
+def test_equivalent_means_the_90_percent_interval_inside_the_margin_on_both_sides(planned, tmp_path):
     quiet = {"drift": 0.0, "noise": 0.01, "bias": 0.0}
     a = write(tmp_path / "a", planned, seed=1, **quiet)
     b = write(tmp_path / "b", planned, seed=2, times={"sra": 0.08 * 1.028}, **quiet)
-    row = next(r for r in compare_runs(a, b).rows if r.variant == "sra")
-    assert 1 / 1.03 < row.estimate < 1
-    assert row.low < 1 / 1.03
-    assert row.verdict != "equivalent"
+    at_90, at_95 = (
+        next(r for r in compare_runs(a, b, level=level, margin=0.2).rows if r.variant == "sra") for level in (0.9, 0.95)
+    )
+    assert at_90.low < at_90.estimate < 1
+    between = 1 / math.sqrt(at_90.low * at_95.low) - 1  # a margin that only the 90 % interval lies within
+    inside, outside = (
+        next(r for r in compare_runs(a, b, margin=margin).rows if r.variant == "sra")
+        for margin in (between, 1 / at_90.estimate - 0.999)
+    )
+    assert inside.low < 1 / (1 + between)
+    assert raw_equivalence(compare_runs(a, b, margin=between), "sra") < 0.05
+    assert raw_equivalence(compare_runs(a, b, margin=1 / at_90.low - 1), "sra") == pytest.approx(0.05)
+    assert outside.verdict != "equivalent"
+
+
+def test_arms_of_one_run_take_the_same_one_sided_tests(planned, tmp_path):
+    run = write(tmp_path / "a", planned, times={"hilo": 0.08, "sra": 0.081})
+    at_90 = compare_arms(run, ["hilo", "sra"], level=0.9).rows[0]
+    assert compare_arms(run, ["hilo", "sra"], margin=1 / at_90.low - 1).rows[0].p_equivalent == pytest.approx(0.05)
+
+
+def raw_equivalence(found, variant):
+    """The row's p before Holm's correction, which multiplied it by how many rows have no smaller p."""
+    row = next(r for r in found.rows if r.variant == variant)
+    return row.p_equivalent / sum(r.p_equivalent >= row.p_equivalent for r in found.rows)
 
 
 def test_more_rounds_of_the_same_processes_prove_no_more(planned, tmp_path):
@@ -226,7 +247,7 @@ def test_a_run_of_an_unknown_machine_is_compared_with_itself_alone(planned, tmp_
 def test_ceilings_apart_are_refused_with_both_values_and_compared_by_ratio_when_allowed(planned, tmp_path):
     a = write(tmp_path / "a", planned, seed=1, ceilings={"macs_per_s": 100e9, "bytes_per_s": 40e9})
     b = write(tmp_path / "b", planned, seed=2, ceilings={"macs_per_s": 80e9, "bytes_per_s": 39e9})
-    with pytest.raises(AttnbenchError, match="matrix product 100 and 80 GMAC/s, 20 % apart; --allow-cross-machine"):
+    with pytest.raises(AttnbenchError, match=r"product 100 and 80 GMAC/s, 20 % apart; --allow.* busy .* measure again"):
         compare_runs(a, b)
     assert compare_runs(a, b, across_machines=True).by == "ratio"
 

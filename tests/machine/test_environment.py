@@ -279,7 +279,7 @@ def test_the_doctor_prints_the_same_as_json(monkeypatch):
     done = CliRunner().invoke(doctor.command, ["--json"])
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
-    assert set(report) == {"environment", "devices", "disturbances"}
+    assert set(report) == {"environment", "devices", "disturbances", "selftest"}
     assert set(report["environment"]) >= {
         "machine_label", "host", "os", "distribution", "kernel", "architecture", "libc", "container", "python",
         "versions", "code", "torch", "threads", "cpu", "memory", "devices", "gpus", "variables", "fingerprint",

@@ -1,7 +1,7 @@
 """The command line. It imports no torch, and the module of a command only when the command runs.
 
-Exit codes: 0 done; 1 a verdict that --fail-on names; 2 usage error; 3 some cells failed; 130 interrupted, with
-everything saved.
+Exit codes: 0 done; 1 a verdict that --fail-on names; 2 usage error; 3 some cells failed; 4 the run could not be
+finished or its output could not be written (the same command resumes it); 130 interrupted, with everything saved.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
         code = error.exit_code
     except AttnbenchError as error:
         click.echo(f"attnbench: {error}", err=True)
-        code = 2
+        code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         code = 130

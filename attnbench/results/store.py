@@ -7,6 +7,8 @@ so that a killed run goes on from there.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,9 +16,9 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from attnbench.errors import AttnbenchError
+from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.planning.sweep import Cell, Plan
 from attnbench.results.events import Ceilings, Event, Round, from_line, to_line
 from attnbench.results.lines import encode
@@ -35,39 +37,54 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: list[dict[str, Any]] = []
-        self._file: IO[bytes] | None = None
+        self._file = -1
+        self._whole, self._torn = 0, False
 
     def open(self) -> Journal:
         """Read what is there and make ready to append."""
         self.lines, whole = read_lines(self.path)
         with _disk_errors(self.path):
-            self._file = self.path.open("ab")
-            if self._file.tell() > whole:
-                self._file.truncate(whole)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._whole = whole
+            if os.fstat(self._file).st_size > whole:
+                os.ftruncate(self._file, whole)
         return self
 
     def append(self, line: Mapping[str, Any], *, sync: bool = True) -> None:
-        """Write one line; when this returns (with `sync`) it is on the disk, or nothing of it is."""
-        if self._file is None:
+        """Write one line at once; when this returns (with `sync`) it is on the disk.
+
+        Raises:
+            AttnbenchError: the disk refused it. Nothing of it stays, or a torn last line, which the next append or the
+                next `open` removes.
+            ValueError: the journal is not open, or the line holds a value that JSON has not.
+        """
+        if self._file < 0:
             raise ValueError("a journal is opened before it is written")
-        text = json.dumps(line, separators=(",", ":"), allow_nan=False, default=str) + "\n"
-        start = self._file.seek(0, os.SEEK_END)
+        data = (json.dumps(line, separators=(",", ":"), allow_nan=False, default=str) + "\n").encode()
         with _disk_errors(self.path):
+            if self._torn:
+                os.ftruncate(self._file, self._whole)
+            self._torn = True
             try:
-                self._file.write(text.encode())
-                self._file.flush()
+                written = 0
+                while written < len(data):  # a nearly full disk takes a part, and refuses the rest with its reason
+                    written += os.write(self._file, data[written:])
                 if sync:
-                    os.fsync(self._file.fileno())
+                    os.fsync(self._file)
             except OSError:
-                os.ftruncate(self._file.fileno(), start)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, self._whole)
                 raise
+        self._torn = False
+        self._whole += len(data)
         self.lines.append(dict(line))
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close the file; it never raises, for nothing is buffered."""
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = -1
 
 
 @dataclass
@@ -95,11 +112,11 @@ class Writer:
 
     def __init__(self, folder: Path, facts: RunFacts) -> None:
         self.folder, self.facts = folder, facts
-        self._lock = (folder / ".lock").open("w")
+        self._lock = _open_lock(folder / ".lock")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._lock.close()
+            os.close(self._lock)
             raise AttnbenchError(
                 f"a run folder serves one run at a time; {folder} is in use by another process; wait, or use --out"
             ) from error
@@ -133,11 +150,29 @@ class Writer:
         """Append an event to the journal. It is not synced: what a power cut takes is measured again."""
         self._samples.append(to_line(event), sync=False)
 
+    def require_every_record(self) -> None:
+        """Compare the file of records on the disk with the plan, at the end of a run.
+
+        Raises:
+            UnfinishedError: a planned cell has no record there.
+        """
+        path = self.folder / RECORDS
+        kept = {record.cell.id for record in _records(read_lines(path)[0], self.folder)}
+        planned = {cell.id for cell in self.facts.planned.cells}
+        if planned - kept:
+            raise UnfinishedError(
+                f"every planned cell has a record; {len(planned - kept)} of {len(planned)} are not in {path}, which "
+                "was deleted or changed during the run; run the same command again"
+            )
+
     def close(self) -> None:
-        """Close the files and let go of the folder."""
+        """Close the files and let go of the folder; a second call does nothing."""
         self._records.close()
         self._samples.close()
-        self._lock.close()
+        if self._lock >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> Writer:
         return self
@@ -169,11 +204,15 @@ def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
     text = json.dumps(encode(facts.of_plan(plan, secrets.token_hex(4))), indent=1, default=str)
     with _disk_errors(folder):
         fresh = folder / f".{RUN}.{os.getpid()}"
-        with fresh.open("w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
+        try:
+            with fresh.open("w") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
         return Writer(folder, read_facts(json.loads(text), str(path)))
 
 
@@ -328,6 +367,21 @@ def _records(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Record]:
             raise AttnbenchError(f"line {number} of {folder / RECORDS}: {error}") from error
         found.setdefault(record.cell.id, record)
     return list(found.values())
+
+
+def _open_lock(path: Path) -> int:
+    """A descriptor of the lock file; a link there is refused, since opening it would touch what it points to.
+
+    Raises:
+        AttnbenchError: it is a symbolic link.
+        OSError: it cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise AttnbenchError(f"a lock is a plain file; {path} is a symbolic link; delete it") from error
+        raise
 
 
 class _disk_errors:  # noqa: N801  used as a function

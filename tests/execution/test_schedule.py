@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import AttnbenchError, Sweep, run
-from attnbench.execution.perform import spread
 from attnbench.execution.schedule import joined
+from attnbench.execution.timing import spread
 from attnbench.planning import protocol
 from attnbench.results.events import ArmTurn, Round
 from attnbench.results.store import open_run, read_rounds

@@ -130,3 +130,12 @@ def test_an_import_that_ends_the_process_is_a_problem_and_no_silent_end(statemen
     assert HOSTILE_IMPORTS[statement] in done.stderr
     assert "was left out" in done.stderr
     assert "cells" in done.stdout
+
+
+def test_a_grandchild_with_a_session_of_its_own_does_not_outlive_its_job(tmp_path):
+    note = tmp_path / "pid"
+    body = "import subprocess; p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+    body += f"        open({str(note)!r}, 'w').write(str(p.pid)); del p; return self.line(x)"
+    plugin = write_plugin(tmp_path / "forks.py", {"forks": body})
+    run(Sweep(mechanism=("msa", "forks"), plugins=(str(plugin),), **FAST), tmp_path / "r")
+    assert not Path(f"/proc/{note.read_text()}").exists()

@@ -34,7 +34,7 @@ _GUARDED = {
     "torch.nn.functional": functional, "torch.nn.Module": torch.nn.Module, "torch.Tensor": torch.Tensor,
 }  # fmt: skip
 # Set by torch's own compiler and its libraries while they work.
-_OWN_VARIABLES = ("TORCH", "TRITON", "PYTORCH", "CUDA_", "KMP_", "CUBLAS_", "KINETO_")
+_OWN_VARIABLES = ("TORCH", "_TORCH", "TRITON", "PYTORCH", "CUDA_", "KMP_", "CUBLAS_", "KINETO_")
 _LIMITS = ("AS", "CPU", "DATA", "FSIZE", "NOFILE", "STACK")
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _THREAD_ENDS_S = 0.02  # a thread that has been joined may still be counted for a moment

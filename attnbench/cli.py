@@ -1,19 +1,22 @@
 """The command line. It imports no torch, and the module of a command only when the command runs.
 
-Exit codes: 0 done; 1 a verdict that --fail-on names; 2 usage error; 3 some cells failed; 130 interrupted, with
-everything saved.
+Exit codes: 0 done; 1 a verdict that --fail-on names; 2 usage error; 3 some cells failed; 4 the run could not be
+finished or its output could not be written (the same command resumes it); 130 interrupted, with everything saved. A
+standard stream that is closed is replaced by the null device.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
 from attnbench import __version__
-from attnbench.errors import AttnbenchError
+from attnbench.errors import AttnbenchError, UnfinishedError
 
 COMMANDS = {
     "run": "Measure a sweep and store it as a run folder.",
@@ -69,18 +72,60 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line. A usage error prints one sentence, without a traceback, and exits with code 2."""
+    _open_standard_streams()
+    code: Any
     try:
-        code: Any = group.main(prog_name="attnbench", standalone_mode=False)
+        code = _run()
+        sys.stdout.flush()
+    except OSError as error:  # the output: what is read from or written to a run folder has its own sentence
+        if error.filename is not None:
+            raise
+        code = 0 if isinstance(error, BrokenPipeError) else UnfinishedError.exit_code
+        _discard_output(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run() -> Any:
+    """Run the command line; its exit code."""
+    code: Any
+    try:
+        code = group.main(prog_name="attnbench", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except AttnbenchError as error:
         click.echo(f"attnbench: {error}", err=True)
-        code = 2
+        code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except SystemExit as end:  # click makes one of a pipe that the reader of our output has closed
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    return code
+
+
+def _open_standard_streams() -> None:
+    """Open the null device for a standard stream that is closed: a file of ours must not take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _discard_output(error: OSError) -> None:
+    """Say why the output cannot be written, where that can be said, and let the rest of it go."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    with contextlib.suppress(OSError):
+        if not isinstance(error, BrokenPipeError):
+            click.echo(
+                f"attnbench: the output cannot be written: {error.strerror}; what was measured is kept", err=True
+            )
+            sys.stderr.flush()
+    os.dup2(null, 2)

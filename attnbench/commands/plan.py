@@ -99,10 +99,9 @@ def estimate_calls(planned: Plan, known: Registry, ceilings: Mapping[str, float]
         if cell.id in planned.declined:
             continue
         peak = (ceilings or {}).get(cell.device, CPU_MACS_PER_S if cell.device == "cpu" else GPU_MACS_PER_S)
-        formula = known[cell.mechanism].macs
         try:
-            macs = float(formula(cell.size)) if formula else None
-        except Exception:  # a plugin's formula may raise anything; the estimate does without it
+            macs = known.macs(cell.mechanism, cell.size)
+        except ValueError:  # a plugin's formula; the estimate does without it
             macs = None
         seconds[cell.id] = call_s(macs, cell, peak)
     return seconds

@@ -27,7 +27,8 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
     """Measure a sweep and store it as a run folder.
 
     Every planned cell gets a record. If a run is interrupted, the same command resumes it.
-    Exit codes: 0 done; 2 usage error; 3 some cells failed; 130 interrupted, with everything saved.
+    Exit codes: 0 done; 2 usage error; 3 some cells failed; 4 the run could not be finished; 130 interrupted, with
+    everything saved.
     """
     sweep = options.read_sweep(given)  # before torch is imported, so that usage errors appear immediately
     if dry_run:

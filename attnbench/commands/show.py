@@ -76,7 +76,10 @@ def _show_mechanism(name: str, plugins: tuple[str, ...]) -> int:
         for grid in ((14, 14), (24, 24), (32, 32), (64, 64)):
             size = known.size(variant, grid=grid)
             reason = known.declines(variant, size)
-            count = f"declined: {reason}" if reason else f"{si(d.macs(size), 'MACs')}"
+            try:
+                count = f"declined: {reason}" if reason else si(known.macs(d.name, size), "MACs")
+            except ValueError as error:
+                count = str(error)
             console.print(Text(f"  {grid[0]}x{grid[1]} tokens, dim 768, 12 heads: {count}"))
     for title, text in d.notes.items():
         console.print(Text(f"{title}: {text}"), soft_wrap=True)

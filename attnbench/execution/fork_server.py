@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from attnbench.errors import AttnbenchError
+from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.execution import jobs, wire
 from attnbench.execution.status_file import StatusFile
 from attnbench.results.events import Event, from_line
@@ -38,6 +38,10 @@ _LIBRARIES = {"tcmalloc": ("tcmalloc_minimal", "tcmalloc"), "jemalloc": ("jemall
 _PACKAGES = {"tcmalloc": "libtcmalloc-minimal4", "jemalloc": "libjemalloc2"}
 _START_S = 120.0
 _KILL_S = 30.0
+
+
+class ServerEndedError(UnfinishedError):
+    """The fork server itself ended; a new one can take its place."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,8 @@ class ForkServer:
         """Run one job; yield what it reports, then its `End`. Killed when it reports nothing for `patience_s` seconds.
 
         Raises:
-            AttnbenchError: the server itself ended, or a child cannot be killed.
+            ServerEndedError: the server itself ended.
+            UnfinishedError: the server did not start, or a child cannot be killed.
         """
         self._wait_until_ready()
         self.empty_log()
@@ -183,7 +188,7 @@ class ForkServer:
                 self.child = message["pid"]
                 code = message.get("exit")
             if self._control.closed:
-                raise AttnbenchError("the worker process exited; rerun the command to resume")
+                raise ServerEndedError("the worker process exited; rerun the command to resume")
             for line in self._events.read():
                 event = _event(line, key)
                 noise += event is None and bool(line)
@@ -192,7 +197,7 @@ class ForkServer:
                     yield event
             if not ready and code is None and time.monotonic() >= deadline:
                 if timed_out:
-                    raise AttnbenchError("a worker process could not be killed; see `attnbench doctor`")
+                    raise UnfinishedError("a worker process could not be killed; see `attnbench doctor`")
                 timed_out, deadline = True, time.monotonic() + _KILL_S
                 self.kill()
         self.child = 0
@@ -202,17 +207,17 @@ class ForkServer:
         deadline = time.monotonic() + _START_S
         while not self._ready:
             if not self._select(deadline) and time.monotonic() >= deadline:
-                raise AttnbenchError("the worker process did not start; run `attnbench doctor`")
+                raise UnfinishedError("the worker process did not start; run `attnbench doctor`")
             self._ready = bool(self._control.read())
             if self._control.closed:
-                raise AttnbenchError("the worker process exited while it started; run `attnbench doctor`")
+                raise ServerEndedError("the worker process exited while it started; run `attnbench doctor`")
 
     def _send(self, words: dict[str, object]) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write((json.dumps(words) + "\n").encode())
         except OSError as error:
-            raise AttnbenchError("the worker process exited; rerun the command to resume") from error
+            raise ServerEndedError("the worker process exited; rerun the command to resume") from error
 
     def _select(self, deadline: float) -> list[int]:
         both = [self._control.descriptor, self._events.descriptor]

@@ -8,22 +8,22 @@ What is seen is reported as events; the runner makes records of them.
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from time import perf_counter  # bound before a plugin can replace it
 from typing import Any
 
 import torch
 
 from attnbench import registry
 from attnbench.execution import jobs
+from attnbench.execution.guard import Guard
 from attnbench.execution.jobs import CeilingsJob, CountJob, ProbeJob, TimingJob, TrialJob
 from attnbench.execution.setup import failure_of, open_limited
 from attnbench.execution.status_file import StatusFile
 from attnbench.execution.timing import Timing
 from attnbench.measure import breakdown, energy, error, memory
-from attnbench.measure.arm import Arm, ContractError, make_inputs
+from attnbench.measure.arm import Arm, make_inputs
 from attnbench.measure.ceilings import AGREES, measure_ceilings, product_rate
 from attnbench.measure.kernels import kernel_that_ran
 from attnbench.registry.variant import parse_variant
@@ -38,7 +38,7 @@ def do(line: Mapping[str, Any], status: int, say: Say) -> None:
     Raises:
         ValueError: an unknown kind of job.
     """
-    job = jobs.from_line(line)
+    job, shared = jobs.from_line(line), StatusFile(status)
     if isinstance(job, CountJob):
         say(_count(job))
     elif isinstance(job, TrialJob):
@@ -46,7 +46,7 @@ def do(line: Mapping[str, Any], status: int, say: Say) -> None:
     elif isinstance(job, ProbeJob):
         say(_probe(job))
     elif isinstance(job, TimingJob):
-        Timing(job, StatusFile(status), say).run()
+        Timing(job, shared, say).run()
     else:
         say(_ceilings(job))
 
@@ -60,12 +60,11 @@ def _count(job: CountJob) -> Count:
     module = known.build(known.check(parse_variant(cell.variant)), cell.size).eval()
     shape = (1, *cell.grid, cell.dim) if cell.scope == "layer" else (1, 3, cell.res_h, cell.res_w)
     counts = count(module, torch.empty(shape, device="meta"))
-    formula, formula_notes = known[cell.mechanism].macs, ""
-    by_formula: int | None = None
+    by_formula, formula_notes = None, ""
     try:
-        by_formula = int(formula(cell.size)) if formula else None
-    except Exception as error:  # a plugin's formula, or a model around a layer without one
-        formula_notes = f"its formula raised {type(error).__name__}: {error}"
+        by_formula = known.macs(cell.mechanism, cell.size)
+    except ValueError as error:
+        formula_notes = str(error)
     by_mmdet = mmdet.total(module, torch.empty(shape, device="meta")) if cell.scope == "task" else None
     return Count(
         key=cell.count_key,
@@ -79,31 +78,36 @@ def _count(job: CountJob) -> Count:
 
 
 def _trial(job: TrialJob, say: Say) -> None:
-    cell, started = job.cell, time.perf_counter()
-    threads_before = set(threading.enumerate())
+    cell, started = job.cell, perf_counter()
     device = open_limited(cell, job.memory_limit)
+    guard: Guard | None = None
     try:
         known = registry.load(job.plugins)
+        device.set_precision(cell.precision)
+        guard = Guard()
         arm = Arm(cell, device, known, inference=job.inference, weights=job.weights)
         inputs = make_inputs(cell, device, arm.dtype, job.seed, sets=1)
         arm.feed(inputs)
+        guard.check()
         say(Progress(stage="built"))
-        first = time.perf_counter()
+        first = perf_counter()
         arm()
         device.synchronize()
-        first_s = time.perf_counter() - first
+        first_s = perf_counter() - first
         arm.check()
-        start = time.perf_counter()
+        guard.check(arm, inputs)
+        start = perf_counter()
         turn = device.time_calls(arm, 1 if first_s > 1 else 2)
         call_s = min(turn.device_s)
         kernel_ran = kernel_that_ran(arm)
         values = memory.measure(device, arm)
-        forward_s = first_s + (time.perf_counter() - start)
+        forward_s = first_s + (perf_counter() - start)
         arm()
         arm.check()
-        _no_threads_left(threads_before)
+        guard.check(arm, inputs)
     except (Exception, SystemExit) as error:
-        say(failure_of(error, device))
+        failure = failure_of(error, device)
+        say(guard.failure(failure, error) if guard else failure)
         return
     values["params"] = sum(p.numel() for p in arm.module.parameters() if p.requires_grad)
     if cell.compiled:
@@ -117,7 +121,7 @@ def _trial(job: TrialJob, say: Say) -> None:
             device_name=device.title(),
             notes=device.memory_notes(),
             forward_s=forward_s,
-            job_s=time.perf_counter() - started,
+            job_s=perf_counter() - started,
         )
     )
 
@@ -154,18 +158,3 @@ def _ceilings(job: CeilingsJob) -> Ceilings:
     best = measure_ceilings(device, dtype)
     key = (cell.device, cell.precision, cell.threads, cell.allocator)
     return Ceilings(key=key, **{**asdict(best), "libraries": dict(best.libraries)})
-
-
-def _no_threads_left(before: set[threading.Thread]) -> None:
-    left = [t for t in threading.enumerate() if t not in before and not _of_the_compiler(t)]
-    if left:
-        raise ContractError(
-            f"a layer must leave no thread behind; it left {len(left)}: {', '.join(t.name for t in left)}"
-        )
-
-
-def _of_the_compiler(thread: threading.Thread) -> bool:
-    """PyTorch's own threads, and the idle monitor of the progress bars that it shows where tqdm is installed."""
-    target = getattr(thread, "_target", None)
-    module = getattr(target, "__module__", None) or type(thread).__module__
-    return module.split(".")[0] in ("torch", "tqdm")

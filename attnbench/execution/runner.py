@@ -7,6 +7,7 @@ them alike. Every event is stored as it comes, so that the same command resumes 
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from attnbench import __version__, registry
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
+from attnbench.errors import AttnbenchError
 from attnbench.execution import ceilings_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
 from attnbench.execution.fork_server import ForkServer, allocator_environment
@@ -121,8 +123,10 @@ class _Runner:
                     for groups in self._batches():
                         self._measure(groups)
             finally:
-                self._log(SessionEnd(seconds=time.monotonic() - started, forward_s=self.forward_s))
+                with contextlib.suppress(AttnbenchError):  # a disk that is full has been reported before
+                    self._log(SessionEnd(seconds=time.monotonic() - started, forward_s=self.forward_s))
                 self.watcher.end()
+            self.writer.require_every_record()
 
     def _record_what_is_decided(self) -> None:
         """Declined cells, and cells dropped in an earlier session whose record was not written before its end."""

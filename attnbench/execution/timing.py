@@ -1,21 +1,23 @@
 """The timed rounds of a comparison group, inside a worker: build every arm, then turns in random order.
 
-Each arm works on copies of the inputs of its own and leaves nothing but its weights behind after a turn. What is seen
-is reported as events.
+Each arm works on copies of the inputs of its own and leaves nothing but its weights behind after a turn: an arm that
+changed the state of the process, or its inputs, is dropped, and the round is taken again. What is seen is reported as
+events.
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
+from time import perf_counter  # bound before a plugin can replace it
 from typing import Any
 
 from torch import Tensor
 
 from attnbench import registry
+from attnbench.execution.guard import Guard
 from attnbench.execution.jobs import TimingJob
 from attnbench.execution.schedule import joined
 from attnbench.execution.setup import failure_of, open_limited
@@ -46,6 +48,7 @@ class Timing:
         self.canary = Canary(self.device)
         self.last_canary_s = 0.0
         self.canaries: list[float] = []
+        self.void = False  # an arm has changed what the turns of this round share
 
     def run(self) -> None:
         """Build, then give the rounds that the job asks for, unless the runner asks to stop."""
@@ -60,6 +63,8 @@ class Timing:
     def _build(self) -> None:
         """Every arm anew, in random order; then one call of each, which makes its tables and compiles."""
         known = registry.load(self.job.plugins)
+        self.device.set_precision(self.job.cells[0].precision)
+        self.guard = Guard()
         cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
         for cell in cells:
             self.status.announce(cell.id)
@@ -67,14 +72,15 @@ class Timing:
                 with prepared_weights():
                     arm = Arm(cell, self.device, known, inference=self.job.inference, weights=self.job.weights)
                 self.inputs = self.inputs or make_inputs(cell, self.device, arm.dtype, self.job.seed)
+                self.guard.check()
                 self.arms.append(arm)
             except (Exception, SystemExit) as error:
                 self._drop(cell, error)
         for arm in list(self.arms):
             if self.job.prime_calls or arm.cell.compiled:
-                start = time.perf_counter()
+                start = perf_counter()
                 self._guarded(arm, lambda arm: arm())
-                self.forward_s += time.perf_counter() - start
+                self.forward_s += perf_counter() - start
         self.say(Progress(stage="built"))
 
     def _rounds_arm_by_arm(self) -> None:
@@ -94,14 +100,17 @@ class Timing:
     def _round(self, number: int) -> bool:
         """One round; False when the runner asked to stop."""
         rng = None if self.job.fixed_order else self.rng
-        taken = self._turns(spread(self.arms, self.job.reference, self.job.reference_turns, rng), number)
+        self.void = True
+        while self.void:
+            self.void = False
+            taken = self._turns(spread(self.arms, self.job.reference, self.job.reference_turns, rng), number)
         if taken is not None and taken.turns:
             self.say(taken)
         return taken is not None
 
     def _turns(self, order: Sequence[Arm], number: int) -> Round | None:
         """A turn of each of these arms, in this order, as a round; None when the runner asked to stop."""
-        started, primer_s = time.perf_counter(), 0.0
+        started, primer_s = perf_counter(), 0.0
         turns: list[ArmTurn] = []
         self.last_canary_s = self.canary()
         for arm in order:
@@ -109,13 +118,13 @@ class Timing:
                 return None
             if arm not in self.arms:
                 continue  # it was dropped at an earlier turn of this round
-            start = time.perf_counter()
+            start = perf_counter()
             answer = self._guarded(arm, self._turn, check=number == self.job.first_round)
             if answer is not None:
                 turn, primer = answer
                 turns.append(turn)
                 primer_s += primer
-            self.forward_s += time.perf_counter() - start
+            self.forward_s += perf_counter() - start
         self.status.announce("")
         spent, self.forward_s = self.forward_s, 0.0
         load = load_1min()
@@ -124,7 +133,7 @@ class Timing:
             process=self.job.process,
             round=number,
             turns=tuple(turns),
-            seconds=time.perf_counter() - started,
+            seconds=perf_counter() - started,
             forward_s=spent,
             primer_s=primer_s,
             conditions={} if load is None else {"load_1min": load},
@@ -141,10 +150,10 @@ class Timing:
         return turn, primer_s
 
     def _take(self, arm: Arm) -> tuple[ArmTurn, float]:
-        reading, start, primers = self.device.start_reading(), time.perf_counter(), 0
+        reading, start, primers = self.device.start_reading(), perf_counter(), 0
         if self.job.prime_calls:
             primers = latency.prime(self.device, arm, self.job.prime_s, self.job.prime_calls)
-        primer_s = time.perf_counter() - start
+        primer_s = perf_counter() - start
         turn = latency.turn(self.device, arm, self.job.calls[arm.cell.id], cold=self.job.cold)
         conditions = dict(reading.finish())
         after = self.canary()
@@ -171,6 +180,7 @@ class Timing:
             self.device.synchronize()
             if check:
                 arm.check()
+            self.guard.check(arm, self.inputs)
             arm.leave()
             return answer
         except (Exception, SystemExit) as error:
@@ -179,10 +189,13 @@ class Timing:
             return None
 
     def _drop(self, cell: Cell, error: BaseException) -> None:
-        failure = failure_of(error, self.device)
+        failure = self.guard.failure(failure_of(error, self.device), error)
+        self.void = self.void or self.guard.changed
         self.say(Dropped(cell=cell.id, outcome=failure.outcome, reason=failure.reason))
         if self.device.is_sticky(error):
             raise SystemExit("the device cannot be used in this process any more")
+        if self.guard.beyond_repair:
+            raise SystemExit(f"the process cannot be used any more: {self.guard.beyond_repair}")
 
 
 def spread(arms: Sequence[Arm], reference: str, times: int, rng: random.Random | None) -> list[Arm]:

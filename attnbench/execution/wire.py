@@ -15,6 +15,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+# Bound before any plugin is imported, so that one that replaces them later does not reach what is signed.
+_dumps, _loads, _write, _hmac, _same = json.dumps, json.loads, os.write, hmac.new, hmac.compare_digest
+_set_blocking = os.set_blocking
 _DIGEST = 16  # hexadecimal digits of the signature
 _LONGEST = 1 << 26  # bytes of one line
 _AT_ONCE = 10_000  # lines that one call returns at most, so that a flood of noise does not hold the reader
@@ -22,24 +25,25 @@ _AT_ONCE = 10_000  # lines that one call returns at most, so that a flood of noi
 
 def sign(message: Mapping[str, Any], key: str) -> bytes:
     """The message as a line of its own: a line break before it, too, ends whatever stands unfinished on the pipe."""
-    text = json.dumps(message, separators=(",", ":"), default=str)
+    text = _dumps(message, separators=(",", ":"), default=str)
     return f"\n{_signature(text, key)} {text}\n".encode()
 
 
 def verify(line: bytes, *keys: str) -> dict[str, Any] | None:
     """The message of a line that one of the keys has signed; None for anything else."""
     signature, space, text = line.decode(errors="replace").partition(" ")
-    if not space or not any(k and hmac.compare_digest(signature, _signature(text, k)) for k in keys):
+    if not space or not any(k and _same(signature, _signature(text, k)) for k in keys):
         return None
-    message = json.loads(text)
+    message = _loads(text)
     return message if isinstance(message, dict) else None
 
 
 def send(descriptor: int, message: Mapping[str, Any], key: str) -> None:
-    """Write one message whole."""
+    """Write one message whole, also where a layer's code has set the pipe not to block."""
     data = sign(message, key)
+    _set_blocking(descriptor, True)
     while data:
-        data = data[os.write(descriptor, data) :]
+        data = data[_write(descriptor, data) :]
 
 
 class Lines:
@@ -71,4 +75,4 @@ class Lines:
 
 
 def _signature(text: str, key: str) -> str:
-    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()[:_DIGEST]
+    return _hmac(key.encode(), text.encode(), hashlib.sha256).hexdigest()[:_DIGEST]

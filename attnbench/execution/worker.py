@@ -16,12 +16,14 @@ import resource
 import select
 import signal
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from attnbench.execution import wire
 from attnbench.results.events import Done, Event, Failure, to_line
 
+_GENERATIONS = 100  # of processes that a job left behind
 LOG_LIMIT = 1 << 30  # bytes that a child may write into any file; its log is emptied at every round
 
 
@@ -31,6 +33,7 @@ def main() -> None:
     events, control = int(sys.argv[1]), os.dup(1)
     os.dup2(2, 1)
     _die_with_parent()
+    _adopt_orphans()
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(wake, False)
@@ -54,6 +57,7 @@ def main() -> None:
                 pid, status = os.waitpid(child, os.WNOHANG)
                 if pid:
                     _end_group(child)  # what it left running
+                    _end_orphans()  # and what left its group
                     _say(control, {"pid": 0, "exit": os.waitstatus_to_exitcode(status)})
                     child = 0
         if 0 in ready:
@@ -61,6 +65,7 @@ def main() -> None:
             if not chunk:  # the parent is gone
                 if child:
                     _end_group(child)
+                _end_orphans()
                 os._exit(0)
             buffer += chunk
             while b"\n" in buffer:
@@ -68,7 +73,9 @@ def main() -> None:
                 job = json.loads(line)
                 child = os.fork()
                 if not child:
-                    os.close(control)
+                    signal.set_wakeup_fd(-1)
+                    for descriptor in (control, wake, woken):
+                        os.close(descriptor)
                     _child(job, events, attnbench.execution.perform)
                 _say(control, {"pid": child})
 
@@ -86,7 +93,6 @@ def _child(words: dict[str, Any], events: int, perform: ModuleType) -> None:
     try:
         os.setsid()
         _die_with_parent()
-        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(words["log"], 1)
         os.dup2(words["log"], 2)
@@ -116,6 +122,26 @@ def _limit(what: int, most: int) -> None:
 def _end_group(leader: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what a job's processes leave behind, also in a session of its own."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+def _end_orphans() -> None:
+    """Kill what a job left behind, generation by generation: the children of a killed process come to this one."""
+    for _ in range(_GENERATIONS):
+        left = [int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
 
 
 def _die_with_parent() -> None:

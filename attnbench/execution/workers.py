@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from attnbench.execution.fork_server import End, ForkServer
+from attnbench.errors import UnfinishedError
+from attnbench.execution.fork_server import End, ForkServer, ServerEndedError
 from attnbench.execution.jobs import CeilingsJob, CountJob, Job, ProbeJob, TimingJob, TrialJob
 from attnbench.execution.schedule import joined
 from attnbench.planning.protocol import Protocol
@@ -15,6 +17,7 @@ from attnbench.planning.sweep import Cell, Sweep
 from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Probe, Progress, Round, Trial
 
 CEILINGS_S = 120.0
+RESTARTS = 5  # of fork servers in one run
 
 
 class Workers:
@@ -23,7 +26,10 @@ class Workers:
     def __init__(self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None) -> None:
         self._sweep, self._protocol = sweep, protocol
         self._servers = dict(servers or {})
-        self._timing: ForkServer | None = None
+        self._timing = ""  # the allocator of the timing job that runs
+        self._restarts = 0
+        self._suspects: Counter[str] = Counter()  # fork servers killed while a cell's code ran
+        self._culprit = ""  # whose code ran when a fork server was killed
         self.interrupted = False
         self.last_failure = "none said why"
 
@@ -45,8 +51,7 @@ class Workers:
     def request_stop(self) -> None:
         """End the timing job that is running, if one is, before its next turn."""
         self.interrupted = True
-        if self._timing:
-            self._timing.status.request_stop()
+        self.stop_after_turn()
 
     def count(self, cell: Cell) -> Count:
         """Parameters and MACs; without values, and with the reason in `notes`, where nothing could be counted."""
@@ -105,24 +110,24 @@ class Workers:
             inference=p.inference, memory_limit=p.memory_limit, prime_s=p.prime_s, prime_calls=p.prime_calls,
             cold=p.cold, strict=p.strict, sequential=p.schedule != "interleaved", fixed_order=p.order == "fixed",
         )  # fmt: skip
-        server = self.start(cells[0].allocator)
+        allocator = cells[0].allocator
         lost: set[str] = set()
         failure: Failure | None = None
-        self._timing = server
+        self._timing = allocator
         try:
             for event in self._events(cells[0], job, patience_s):
                 if isinstance(event, Round | Dropped):
                     if isinstance(event, Dropped):
                         lost.add(event.cell)
                     else:
-                        server.empty_log()
+                        self.start(allocator).empty_log()
                     yield event
                 elif isinstance(event, Failure):
                     failure = event
         finally:
-            self._timing = None
+            self._timing = ""
         self.last_failure = failure.reason if failure else self.last_failure
-        culprit = server.status.cell()
+        culprit = self._culprit or self.start(allocator).status.cell()
         if failure and not self.interrupted and culprit not in lost and culprit in {c.id for c in cells}:
             yield Dropped(cell=culprit, outcome=failure.outcome, reason=failure.reason)
 
@@ -139,22 +144,55 @@ class Workers:
             yield joined(parts[number])
 
     def stop_after_turn(self) -> None:
-        """The budget is spent: end the running timing job before its next turn."""
-        if self._timing:
-            self._timing.status.request_stop()
+        """End the running timing job, if there is one, before its next turn (the budget is spent)."""
+        if self._timing in self._servers:
+            self._servers[self._timing].status.request_stop()
 
     def _events(self, cell: Cell, job: Job, patience_s: float) -> Iterator[Event]:
-        """What the worker reports, without stages; an end that came too early is a `Failure`."""
-        done = failed = False
-        for event in self.start(cell.allocator).do(job, patience_s=patience_s):
-            if isinstance(event, End):
-                if not done and not failed:
-                    yield self._ended(event)
-            elif isinstance(event, Done):
-                done = True
-            elif not isinstance(event, Progress):
-                failed = failed or isinstance(event, Failure)
-                yield event
+        """What the worker reports, without stages; an end that came too early is a `Failure`.
+
+        A fork server that was killed is replaced. A job that had not reported is done again; what a timing job had
+        reported stands. A cell whose code ran at two such kills is blamed: the job ends with a `Failure`.
+
+        Raises:
+            UnfinishedError: fork servers of this run were killed too often.
+        """
+        self._culprit = ""
+        while True:
+            done = failed = reported = False
+            try:
+                for event in self.start(cell.allocator).do(job, patience_s=patience_s):
+                    if isinstance(event, End):
+                        if not done and not failed:
+                            yield self._ended(event)
+                    elif isinstance(event, Done):
+                        done = True
+                    elif not isinstance(event, Progress):
+                        reported, failed = True, failed or isinstance(event, Failure)
+                        yield event
+                return
+            except ServerEndedError as error:
+                announced = self._replace(cell.allocator, error)
+                ran = announced if isinstance(job, TimingJob) else cell.id
+                self._suspects[ran] += 1
+                if ran and self._suspects[ran] > 1 and not failed:
+                    self._culprit = ran
+                    yield Failure(outcome="crashed", reason="the server of its process was killed twice while it ran")
+                if reported or self._culprit:
+                    return
+
+    def _replace(self, allocator: str, error: ServerEndedError) -> str:
+        """Let a fork server that ended go; the id of the cell whose code ran last. The next job starts another."""
+        ended = self._servers.pop(allocator)
+        culprit = ended.status.cell()
+        ended.close()
+        self._restarts += 1
+        if self._restarts > RESTARTS:
+            raise UnfinishedError(
+                f"a run replaces a fork server {RESTARTS} times at most; the last was killed again; find what kills "
+                "it (memory? a limit of the system?), then run the same command again"
+            ) from error
+        return culprit
 
     def _ended(self, end: End) -> Failure:
         if end.timed_out:

@@ -6,18 +6,20 @@ refused with both sources. Importing this module is cheap; `load` imports torch 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import numbers
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from attnbench.errors import AttnbenchError
 from attnbench.registry.declaration import (
@@ -36,8 +38,11 @@ from attnbench.registry.variant import Variant, parse_variant
 if TYPE_CHECKING:
     from torch import nn
 
+    from attnbench.registry.process_state import ProcessState
+
 ENTRY_POINT_GROUP = "attnbench.mechanisms"
 BUILTIN = "mechanisms"
+_MOST_MACS = 1 << 63  # what a column of integers holds
 
 
 @dataclass
@@ -115,20 +120,58 @@ class Registry:
     def declines(self, variant: Variant, size: Size) -> str | None:
         """Why the mechanism cannot be built for `size`, or None.
 
-        The one place that decides it: `build`, a plan and `attnbench check` all ask here. An exception in a plugin's
-        own `refuses` or `declines` is returned as the reason.
+        The one place that decides it: `build`, a plan and `attnbench check` all ask here. What a plugin's own
+        `refuses`, `declines` or `kernels_at` raises, and an answer of the wrong type, is returned as the reason.
         """
         declaration = self[variant.name]
+        asked = "refuses" if declaration.refuses else "declines"
         try:
-            return declaration.refusal(size)
-        except Exception as error:  # a plugin's code
-            asked = "refuses" if declaration.refuses else "declines"
+            reason: object = declaration.refusal(size)
+            asked = "kernels_at"
+            if not reason:
+                self.kernels(variant, size)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's code: SystemExit and GeneratorExit too
             return f"its {asked}() raised {type(error).__name__}: {error}"
+        if reason and not isinstance(reason, str):
+            return f"refuses() and declines() must return text or None; got {type(reason).__name__} of {variant.name}"
+        return str(reason) if reason else None
 
     def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
-        """What it can run with at this size, with these settings."""
+        """What it can run with at this size, with these settings.
+
+        Raises:
+            ValueError: the mechanism's `kernels_at` gives something else than names of kernels; raises what it raises.
+        """
         declaration = self[variant.name]
-        return declaration.kernels_at(size) if declaration.kernels_at else declaration.kernels
+        if declaration.kernels_at is None:
+            return declaration.kernels
+        offered: object = declaration.kernels_at(size)
+        if not isinstance(offered, tuple | list) or not offered or not set(offered) <= set(KERNELS):
+            raise ValueError(f"it must return some of {', '.join(KERNELS)}; got {_brief(offered)}")
+        return tuple(offered)
+
+    def macs(self, name: str, size: Size) -> int | None:
+        """Multiply-accumulates of one image by the mechanism's own formula; None where it has none.
+
+        Raises:
+            ValueError: the formula raises, or gives no whole number from 0 to 2**63 - 1; the text is the reason.
+        """
+        formula = self[name].macs
+        if formula is None:
+            return None
+        try:
+            given: object = formula(size)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's formula, or a model around a layer without one
+            raise ValueError(f"its formula raised {type(error).__name__}: {error}") from error
+        if isinstance(given, numbers.Integral):
+            given = int(given)
+        if isinstance(given, int | float) and 0 <= given < _MOST_MACS:  # neither NaN nor infinite
+            return int(given)
+        raise ValueError(f"its formula must give a whole number from 0 to 2**63 - 1; got {_brief(given)}")
 
     def build(self, variant: Variant, size: Size, *, kernel: str = "eager") -> nn.Module:
         """Build the module of `variant` for `size`; it maps [B,H,W,C] to [B,H,W,C] whatever its own layout.
@@ -149,6 +192,14 @@ class Registry:
         layer = declaration.build(**{name: value for name, value in size.arguments.items() if name in takes})
         _use_kernel(layer, kernel, declaration)
         return adapt(layer, declaration.layout)
+
+
+def _brief(value: object) -> str:
+    """A value for a message; an integer of thousands of digits has no text and is described."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _use_kernel(layer: nn.Module, kernel: str, declaration: Declaration) -> None:
@@ -201,20 +252,58 @@ def _builtin() -> tuple[Declaration, ...]:
 
 _here: list[Declaration] = []  # declared in this process by hand: in a notebook, say
 _loaded: dict[str, list[Declaration]] = {}
+_changed: dict[str, str] = {}  # what a plugin's import changed in the process, in words
 
 
 def _take(registry: Registry, what: str, importer: Any) -> None:
     if what not in _loaded:
+        from attnbench.registry.process_state import ProcessState
+
+        before = ProcessState()
         try:
-            importer()
+            with _no_exit():
+                importer()
             _loaded[what] = drain()
-        except (Exception, SystemExit) as error:  # a plugin's code may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's code may raise anything, SystemExit and GeneratorExit too
             drain()
             registry.problems.append(f"{what} was left out: {type(error).__name__}: {error}")
             return
+        finally:
+            _changed[what] = _put_back(before)
+    if _changed.get(what):
+        registry.problems.append(f"{what} {_changed[what]}")
     if not _loaded[what]:
         registry.problems.append(f"{what} declares no mechanism: it has no class with @attnbench.mechanism(...)")
     registry.add(_loaded[what])
+
+
+def _put_back(before: ProcessState) -> str:
+    """Put the process back after an import; what had changed, and what could not be put back, in words."""
+    changes = before.changes()
+    left = before.put_back()
+    if not changes:
+        return ""
+    stays = f"; this could not be put back: {', '.join(left)}" if left else "; it was put back"
+    return f"changed the process at its import: {', '.join(changes)}{stays}"
+
+
+@contextlib.contextmanager
+def _no_exit() -> Iterator[None]:
+    """Make `os._exit` an exception in this process, so that an import cannot end a command with exit code 0."""
+    real, here = os._exit, os.getpid()
+
+    def refused(status: int) -> NoReturn:
+        if os.getpid() != here:  # a child that the import forked
+            real(status)
+        raise SystemExit(f"it called os._exit({status!r})")
+
+    os._exit = refused
+    try:
+        yield
+    finally:
+        os._exit = real
 
 
 def import_file(path: Path) -> Any:

@@ -7,6 +7,8 @@ so that a killed run goes on from there.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,12 +16,13 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from attnbench.errors import AttnbenchError
+from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.machine.fingerprint import differences
 from attnbench.planning.sweep import Cell, Plan
 from attnbench.results.events import Ceilings, Event, Round, from_line, to_line
+from attnbench.results.journal import Journal, disk_errors, read_lines
 from attnbench.results.lines import encode
 from attnbench.results.record import Record, from_dict
 from attnbench.results.run_facts import RunFacts, read_facts
@@ -28,47 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RUN, RECORDS, SAMPLES = "run.json", "records.jsonl", "samples.jsonl"
-
-
-class Journal:
-    """An append-only file of JSON lines; a torn last line is dropped when it is opened for writing."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: list[dict[str, Any]] = []
-        self._file: IO[bytes] | None = None
-
-    def open(self) -> Journal:
-        """Read what is there and make ready to append."""
-        self.lines, whole = read_lines(self.path)
-        with _disk_errors(self.path):
-            self._file = self.path.open("ab")
-            if self._file.tell() > whole:
-                self._file.truncate(whole)
-        return self
-
-    def append(self, line: Mapping[str, Any], *, sync: bool = True) -> None:
-        """Write one line; when this returns (with `sync`) it is on the disk, or nothing of it is."""
-        if self._file is None:
-            raise ValueError("a journal is opened before it is written")
-        text = json.dumps(line, separators=(",", ":"), allow_nan=False, default=str) + "\n"
-        start = self._file.seek(0, os.SEEK_END)
-        with _disk_errors(self.path):
-            try:
-                self._file.write(text.encode())
-                self._file.flush()
-                if sync:
-                    os.fsync(self._file.fileno())
-            except OSError:
-                os.ftruncate(self._file.fileno(), start)
-                raise
-        self.lines.append(dict(line))
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 @dataclass
@@ -96,11 +58,11 @@ class Writer:
 
     def __init__(self, folder: Path, facts: RunFacts) -> None:
         self.folder, self.facts = folder, facts
-        self._lock = (folder / ".lock").open("w")
+        self._lock = _open_lock(folder / ".lock")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._lock.close()
+            os.close(self._lock)
             raise AttnbenchError(
                 f"a run folder serves one run at a time; {folder} is in use by another process; wait, or use --out"
             ) from error
@@ -134,11 +96,29 @@ class Writer:
         """Append an event to the journal. It is not synced: what a power cut takes is measured again."""
         self._samples.append(to_line(event), sync=False)
 
+    def require_every_record(self) -> None:
+        """Compare the file of records on the disk with the plan, at the end of a run.
+
+        Raises:
+            UnfinishedError: a planned cell has no record there.
+        """
+        path = self.folder / RECORDS
+        kept = {record.cell.id for record in _records(read_lines(path)[0], self.folder)}
+        planned = {cell.id for cell in self.facts.planned.cells}
+        if planned - kept:
+            raise UnfinishedError(
+                f"every planned cell has a record; {len(planned - kept)} of {len(planned)} are not in {path}, which "
+                "was deleted or changed during the run; run the same command again"
+            )
+
     def close(self) -> None:
-        """Close the files and let go of the folder."""
+        """Close the files and let go of the folder; a second call does nothing."""
         self._records.close()
         self._samples.close()
-        self._lock.close()
+        if self._lock >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> Writer:
         return self
@@ -154,7 +134,7 @@ def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
         AttnbenchError: the folder holds another plan or a run of another machine, is damaged, cannot be written, or
             is in use.
     """
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN
     if path.exists():
@@ -165,18 +145,22 @@ def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
                 "choose another --out, or repeat the command that made it"
             )
         _check_machine(folder, old, facts)
-        with _disk_errors(folder):
+        with disk_errors(folder):
             return Writer(folder, old)
     if any(folder.glob("*.jsonl")):
         raise AttnbenchError(f"a run folder has a {RUN}; {folder} has records without it; choose another --out")
     text = json.dumps(encode(facts.of_plan(plan, secrets.token_hex(4))), indent=1, default=str)
-    with _disk_errors(folder):
+    with disk_errors(folder):
         fresh = folder / f".{RUN}.{os.getpid()}"
-        with fresh.open("w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
+        try:
+            with fresh.open("w") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
         return Writer(folder, read_facts(json.loads(text), str(path)))
 
 
@@ -223,7 +207,7 @@ def set_aside(folder: Path) -> Path | None:
     number = 1
     while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.rename(kept)
     return kept
 
@@ -277,37 +261,6 @@ def read_ceilings(folder: Path) -> list[Ceilings]:
     return [event for event in _events(lines, folder) if isinstance(event, Ceilings)]
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole JSON lines of a file and the number of bytes that they fill; a torn last line is not whole.
-
-    Raises:
-        AttnbenchError: a line before the last is not JSON.
-    """
-    if not path.exists():
-        return [], 0
-    with _disk_errors(path):
-        content = path.read_bytes()
-    lines: list[dict[str, Any]] = []
-    whole = 0
-    for number, raw in enumerate(content.splitlines(keepends=True), 1):
-        try:
-            if not raw.endswith(b"\n"):
-                break
-            value = json.loads(raw)
-            if not isinstance(value, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
-            if whole + len(raw) == len(content):
-                break  # the last line: torn while it was written
-            raise AttnbenchError(
-                f"{path.name} must hold one JSON object a line; line {number} of {path} is damaged; "
-                "fix or delete that line (its cell will be measured again)"
-            ) from error
-        lines.append(value)
-        whole += len(raw)
-    return lines, whole
-
-
 def _events(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Event]:
     events = []
     for number, line in enumerate(lines, 1):
@@ -326,7 +279,7 @@ def _facts(folder: Path) -> RunFacts:
     if not path.exists():
         raise AttnbenchError(f"a run folder has a {RUN}; {folder} has none; name a folder that `attnbench run` made")
     try:
-        with _disk_errors(path):
+        with disk_errors(path):
             content = path.read_text()
         return read_facts(json.loads(content), str(path))
     except ValueError as error:
@@ -344,17 +297,16 @@ def _records(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Record]:
     return list(found.values())
 
 
-class _disk_errors:  # noqa: N801  used as a function
-    """Turn an error of the disk into a sentence."""
+def _open_lock(path: Path) -> int:
+    """A descriptor of the lock file; a link there is refused, since opening it would touch what it points to.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise AttnbenchError(
-                f"{self.path} cannot be read or written: {error.strerror or error}; "
-                "make room or choose another --out; what was written before is kept"
-            ) from error
+    Raises:
+        AttnbenchError: it is a symbolic link.
+        OSError: it cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise AttnbenchError(f"a lock is a plain file; {path} is a symbolic link; delete it") from error
+        raise

@@ -8,16 +8,13 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from plugins import HOSTILE, WORDY, write_plugin
-from tqdm import TMonitor, tqdm
 
 from attnbench import AttnbenchError, Sweep, load, run
-from attnbench.execution import perform
 from attnbench.results.store import open_run
 
 SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "quick"}
@@ -144,30 +141,6 @@ def test_ctrl_c_finishes_the_turn_says_how_to_go_on_and_exits_with_130(tmp_path)
     assert rounds
 
 
-def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
-    from attnbench.results.store import Journal
-
-    journal = Journal(tmp_path / "j").open()
-    journal.append({"n": 1})
-    whole = (tmp_path / "j").read_bytes()
-
-    class Full:
-        def __getattr__(self, name):
-            return getattr(journal_file, name)
-
-        def write(self, data):
-            journal_file.write(data[: len(data) // 2])
-            journal_file.flush()
-            raise OSError(28, "No space left on device")
-
-    journal_file = journal._file
-    journal._file = Full()
-    with pytest.raises(AttnbenchError, match="No space left on device"):
-        journal.append({"n": 2})
-    journal_file.close()
-    assert (tmp_path / "j").read_bytes() == whole
-
-
 def test_measuring_counts_alone_starts_no_trial(tmp_path):
     folder = run(Sweep(mechanism=("msa",), measure=("params", "macs"), **SMALL), tmp_path / "r")
     row = load(folder).iloc[0]
@@ -185,21 +158,6 @@ def test_the_papers_procedure_is_one_block_without_an_interval(tmp_path):
     assert row.rounds == 1
     assert "no_interval" in row["flags"]
     assert row.isna()["latency_low_s"]
-
-
-def test_the_watchman_of_progress_bars_may_stay_and_a_layers_own_thread_may_not():
-    done, before = threading.Event(), set(threading.enumerate())
-    watchman = TMonitor(tqdm, 10)
-    own = threading.Thread(target=done.wait, daemon=True)
-    try:
-        perform._no_threads_left(before)
-        own.start()
-        with pytest.raises(perform.ContractError, match="left 1"):
-            perform._no_threads_left(before)
-    finally:
-        watchman.exit()
-        done.set()
-        own.join()
 
 
 def test_a_layer_of_which_only_counts_were_wanted_fails_where_it_cannot_be_counted(tmp_path):

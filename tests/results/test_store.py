@@ -10,9 +10,10 @@ from attnbench import AttnbenchError, registry
 from attnbench.machine.environment import Environment
 from attnbench.machine.fingerprint import Fingerprint
 from attnbench.planning.sweep import Sweep, plan
+from attnbench.results.journal import read_lines
 from attnbench.results.record import COLUMNS, QUANTITIES, Record, from_dict
 from attnbench.results.run_facts import RunFacts
-from attnbench.results.store import create_or_resume, load, open_run, read_lines, set_aside
+from attnbench.results.store import create_or_resume, load, open_run, set_aside
 
 
 @pytest.fixture

@@ -1,0 +1,141 @@
+"""Plugins that falsify, forge or end what others share cost themselves alone: every other arm's rounds are complete."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from plugins import write_plugin
+
+from attnbench import AttnbenchError, Sweep, run
+from attnbench.errors import UnfinishedError
+from attnbench.execution import fork_server
+from attnbench.execution.progress import Silent
+from attnbench.results.store import open_run, read_events
+
+SMALL = {"dim": (24,), "heads": (3,), "res": ((32, 32),), "batch": (1,), "protocol": "quick"}
+FAST = {
+    **SMALL,
+    "measure": ("latency",),
+    "overrides": (("prime_s", 0.0), ("looks", (6,)), ("processes", 2), ("timeout_s", 60.0)),
+}
+LATE = "self.n = getattr(self, 'n', 0) + 1; out = self.line(x)\n        if self.n > 9: {}\n        return out"
+AT_ONCE = "out = self.line(x); {}; return out"
+HOSTILE = {
+    "sets_threads": ("torch.set_num_threads(torch.get_num_threads() + 2)", "torch's threads"),
+    "switches_onednn": ("torch.backends.mkldnn.enabled = False", "torch.backends.mkldnn.enabled"),
+    "zeroes_input": ("x.zero_()", "must not write into its input"),
+    "patches_clock": ("time.perf_counter = lambda: float('nan')", "time.perf_counter was replaced"),
+    "exits_with_0": ("os._exit(0)", "exit code 0"),
+}
+WRITES = """
+        for n in range(3, 256):
+            try: os.write(n, b'Sgarbage' * 9)
+            except OSError: pass"""
+
+
+def others_are_whole(folder: Path) -> dict[str, object]:
+    """The records by mechanism, once msa and sra were seen to be ok in every round."""
+    records = {r.cell.mechanism: r for r in open_run(folder).records}
+    for name in ("msa", "sra"):
+        assert (records[name].outcome, records[name].values.get("rounds")) == ("ok", 6), records[name].reason
+    assert records["sra"].values["ratio_low"] <= records["sra"].values["ratio_to_reference"]
+    return records
+
+
+@pytest.mark.parametrize("form", [LATE, AT_ONCE], ids=["late", "at_once"])
+def test_hostile_layers_are_dropped_with_what_they_changed_and_others_are_measured_whole(form, tmp_path):
+    bodies = {name: form.format(body) for name, (body, _) in HOSTILE.items()}
+    plugin = write_plugin(tmp_path / "hostile.py", {**bodies, "writes_everywhere": WRITES + "\n        return x * 1"})
+    sweep = Sweep(mechanism=("msa", "sra", *HOSTILE, "writes_everywhere"), plugins=(str(plugin),), **FAST)
+    records = others_are_whole(run(sweep, tmp_path / "r"))
+    for name, (_, reason) in HOSTILE.items():
+        assert records[name].outcome == ("crashed" if name == "exits_with_0" else "failed"), records[name]
+        assert reason in records[name].reason
+
+
+def test_what_cannot_be_put_back_ends_the_process_and_not_the_comparison(tmp_path):
+    bodies = {
+        "stays": LATE.format("threading.Thread(target=time.sleep, args=(1e6,), daemon=True, name='left').start()")
+    }
+    plugin = write_plugin(tmp_path / "stays.py", bodies)
+    records = others_are_whole(run(Sweep(mechanism=("msa", "sra", "stays"), plugins=(str(plugin),), **FAST),
+                                   tmp_path / "r"))  # fmt: skip
+    assert "threads left behind: left" in records["stays"].reason
+
+
+class Killer(Silent):
+    """Kills the fork server, in the job or between two jobs, when a stage begins."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def stage(self, text, cell=None):
+        for child in children() if self.times else []:
+            self.times -= 1
+            os.kill(child, signal.SIGKILL)
+
+
+def children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def test_a_fork_server_that_is_killed_is_replaced(tmp_path):
+    folder = run(Sweep(mechanism=("msa", "sra"), **FAST), tmp_path / "r", watcher=Killer(2))
+    others_are_whole(folder)
+
+
+def test_fork_servers_that_are_killed_again_and_again_end_the_run_with_its_own_exit_code(tmp_path, monkeypatch):
+    def ended(self, job, *, patience_s):
+        raise fork_server.ServerEndedError("the worker process exited")
+        yield
+
+    monkeypatch.setattr(fork_server.ForkServer, "do", ended)
+    sweep = Sweep(mechanism=("msa", "sra", "xca", "window", "hilo"), **FAST)
+    with pytest.raises(UnfinishedError, match="replaces a fork server 5 times") as caught:
+        run(sweep, tmp_path / "r")
+    assert caught.value.exit_code == 4
+
+
+def test_a_record_file_deleted_during_a_run_is_noticed_at_its_end(tmp_path):
+    class Deleter(Silent):
+        def recorded(self, record):
+            (tmp_path / "r" / "records.jsonl").unlink(missing_ok=True)
+
+    sweep = Sweep(mechanism=("msa",), measure=("params", "macs"), **{k: v for k, v in FAST.items() if k != "measure"})
+    with pytest.raises(AttnbenchError, match="every planned cell has a record"):
+        run(sweep, tmp_path / "r", watcher=Deleter())
+    assert len(open_run(run(sweep, tmp_path / "r")).records) == 1
+    assert read_events(tmp_path / "r")
+
+
+HOSTILE_IMPORTS = {
+    "os._exit(0)": "os._exit",
+    "raise GeneratorExit": "GeneratorExit",
+    "sys.exit(0)": "SystemExit",
+}
+
+
+@pytest.mark.parametrize("statement", HOSTILE_IMPORTS)
+def test_an_import_that_ends_the_process_is_a_problem_and_no_silent_end(statement, tmp_path):
+    plugin = tmp_path / "ends.py"
+    plugin.write_text(f"import os, sys\n{statement}\n")
+    words = ["plan", "-m", "msa", "--res", "32", "--dim", "24", "--heads", "3", "--plugin", str(plugin)]
+    done = subprocess.run([sys.executable, "-m", "attnbench", *words], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0
+    assert HOSTILE_IMPORTS[statement] in done.stderr
+    assert "was left out" in done.stderr
+    assert "cells" in done.stdout
+
+
+def test_a_grandchild_with_a_session_of_its_own_does_not_outlive_its_job(tmp_path):
+    note = tmp_path / "pid"
+    body = "import subprocess; p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+    body += f"        open({str(note)!r}, 'w').write(str(p.pid)); del p; return self.line(x)"
+    plugin = write_plugin(tmp_path / "forks.py", {"forks": body})
+    run(Sweep(mechanism=("msa", "forks"), plugins=(str(plugin),), **FAST), tmp_path / "r")
+    assert not Path(f"/proc/{note.read_text()}").exists()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from attnbench.results.store import Run
 
 _STYLE = {"ok": "", "declined": "dim", "oom": "magenta", "crashed": "red", "timeout": "red", "failed": "red"}
+UNRESOLVED = 10.0  # an interval whose ends differ by more than this factor tells nothing
 FULL_WIDTH = 130  # characters of the full table, used for a pipe; a narrower terminal shows fewer columns
 
 
@@ -172,7 +173,14 @@ class _Column(NamedTuple):
 
 
 def _interval(low: str, high: str) -> Callable[[Values], str]:
-    return lambda v: f"[{significant(v[low])}, {significant(v[high])}]" if low in v and high in v else ""
+    """The interval as text; `unresolved` where its ends are more than a factor of ten apart."""
+
+    def text(v: Values) -> str:
+        if low not in v or high not in v:
+            return ""
+        return "unresolved" if v[high] > UNRESOLVED * v[low] else f"[{significant(v[low])}, {significant(v[high])}]"
+
+    return text
 
 
 _COLUMNS = (

@@ -2,6 +2,8 @@
 
 Schema history:
     1 (2026-11-20) the first.
+    2 (2026-11-21) the journal holds a round as turns, each with its conditions; times and ratios are Hodges-Lehmann
+      estimates with the jackknife over processes; the environment tells machines apart. Nothing was renamed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any, NamedTuple
 from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell
 
-SCHEMA = 1
+SCHEMA = 2
 OUTCOMES: Mapping[str, str] = {
     "ok": "measured, or counted where only counts were asked for",
     "declined": "the mechanism, its library or the device cannot serve this cell; known before anything is allocated",
@@ -221,4 +223,4 @@ def _read_1(data: Mapping[str, Any]) -> Record:
     )  # fmt: skip
 
 
-_READERS = {1: _read_1}
+_READERS = {1: _read_1, 2: _read_1}

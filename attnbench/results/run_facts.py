@@ -97,10 +97,9 @@ def read_facts(data: Any, path: str) -> RunFacts:
     """
     if not isinstance(data, Mapping) or "schema" not in data:
         raise ValueError("run.json must have schema")
-    if data["schema"] != SCHEMA:
-        raise AttnbenchError(
-            f"a run's schema must be {SCHEMA}; {path} has {data['schema']!r}; a newer attnbench wrote it"
-        )
+    schema = data["schema"]
+    if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
+        raise AttnbenchError(f"a run's schema must be 1 to {SCHEMA}; {path} has {schema!r}; a newer attnbench wrote it")
     lacking = [name for name in ("run_id", "plan") if not data.get(name)]
     if lacking:
         raise ValueError(f"run.json must have {' and '.join(lacking)}")

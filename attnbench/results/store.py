@@ -24,7 +24,7 @@ from attnbench.planning.sweep import Cell, Plan
 from attnbench.results.events import Ceilings, Event, Round, from_line, to_line
 from attnbench.results.journal import Journal, disk_errors, read_lines
 from attnbench.results.lines import encode
-from attnbench.results.record import Record, from_dict
+from attnbench.results.record import SCHEMA, Record, from_dict
 from attnbench.results.run_facts import RunFacts, read_facts
 
 if TYPE_CHECKING:
@@ -143,6 +143,11 @@ def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
             raise AttnbenchError(
                 f"an output folder holds one plan; {folder} holds plan {old.planned.hash}, this is {plan.hash}; "
                 "choose another --out, or repeat the command that made it"
+            )
+        if old.schema != SCHEMA:
+            raise AttnbenchError(
+                f"a run is resumed in the schema that it was started in; {folder} has schema {old.schema}, we "
+                f"write {SCHEMA}; choose another --out, or measure anew with --fresh"
             )
         _check_machine(folder, old, facts)
         with disk_errors(folder):

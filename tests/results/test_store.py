@@ -11,7 +11,7 @@ from attnbench.machine.environment import Environment
 from attnbench.machine.fingerprint import Fingerprint
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.journal import read_lines
-from attnbench.results.record import COLUMNS, QUANTITIES, Record, from_dict
+from attnbench.results.record import COLUMNS, QUANTITIES, SCHEMA, Record, from_dict
 from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import create_or_resume, load, open_run, set_aside
 
@@ -140,3 +140,13 @@ def test_a_complete_run_is_set_aside_and_an_unfinished_one_is_not(planned, tmp_p
         writer.add(record(planned.cells[1]))
     assert set_aside(tmp_path / "r") == tmp_path / "r.1"
     assert not (tmp_path / "r").exists()
+
+
+def test_a_run_of_an_older_schema_is_read_and_not_resumed(planned, tmp_path):
+    folder = tmp_path / "r"
+    create_or_resume(folder, planned, RunFacts()).close()
+    text = (folder / "run.json").read_text()
+    (folder / "run.json").write_text(text.replace(f'"schema": {SCHEMA}', '"schema": 1'))
+    assert open_run(folder).facts.schema == 1
+    with pytest.raises(AttnbenchError, match=r"has schema 1, we write 2; choose another --out"):
+        create_or_resume(folder, planned, RunFacts())

@@ -1,4 +1,4 @@
-"""What every test shares: one thread, and a cache folder of its own."""
+"""What every test shares: one thread, a cache folder of its own, and no plugin of an earlier test."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_plugins() -> Iterator[None]:
+    """A process remembers the plugin files that it has loaded; a test's are forgotten, so that names are free again."""
+    from attnbench.registry import registry
+
+    before = dict(registry._loaded)
+    yield
+    registry._loaded.clear()
+    registry._loaded.update(before)

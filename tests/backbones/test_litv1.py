@@ -124,7 +124,7 @@ def test_one_graph_holds_the_whole_model():
         ).eval(),
         photos((61, 96), batch=1),
     )
-    compiled = torch.compile(built, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(built, fullgraph=True, backend="aot_eager", dynamic=False)
     logits = compiled(x)
     logits.sum().backward()
     assert torch.allclose(logits, built(x), atol=1e-11)

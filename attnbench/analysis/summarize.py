@@ -207,7 +207,7 @@ def _latency(
     if interval.low > 0 and math.isfinite(interval.high):
         values |= {"latency_low_s": 1 / interval.high, "latency_high_s": 1 / interval.low}
         values |= {"throughput_low": cell.batch * interval.low, "throughput_high": cell.batch * interval.high}
-    if len({r.process for r in mine}) < protocol.looks[0]:
+    if len(mine) < protocol.looks[0]:
         flags.append("few_rounds")
     if math.isfinite(speed.expected_sd):
         values["round_sd"] = speed.expected_sd * math.sqrt(len(mine) / speed.units)

@@ -34,7 +34,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "foreign_gpu_process": "another process computed on the same GPU",
         "processes_differ": "fresh processes differ more than their rounds explain; the interval allows for it",
         "wide": "the interval is unusually wide: over twice the median of its comparison group",
-        "few_rounds": "fewer processes than the protocol asks for",
+        "few_rounds": "fewer rounds than the protocol asks for",
         "one_process": "all rounds come from one process, so they share its persistent bias",
         "launch_bound": "the host queues the work more slowly than the GPU does it",
         "above_roofline": "more MACs per second than the greatest measured ceiling: the ceiling or the time is wrong",

@@ -120,6 +120,18 @@ def test_a_module_imports_only_from_lower_layers(file):
     assert wrong == []
 
 
+def test_files_and_functions_stay_small():
+    """A file of more than 400 lines has two subjects; a function of more than 60 does not fit on a screen."""
+    long_files = {str(f.relative_to(PACKAGE_DIR)): n for f in modules() if (n := len(f.read_text().splitlines())) > 400}
+    long_functions = {
+        f"{f.relative_to(PACKAGE_DIR)}:{node.name}": size
+        for f in modules()
+        for node in ast.walk(ast.parse(f.read_text()))
+        if isinstance(node, ast.FunctionDef) and (size := (node.end_lineno or 0) - node.lineno + 1) > 60
+    }
+    assert (long_files, long_functions) == ({}, {})
+
+
 def literal_keys(tree: ast.AST) -> Iterator[str]:
     """Every `x["key"]`, `x.get("key")`, `x.pop("key")` and `x.setdefault("key")` of a file, except of `os.environ`."""
     for node in ast.walk(tree):

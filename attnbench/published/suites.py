@@ -68,20 +68,20 @@ LAYERS = partners("layer_benchmark", "layer")
 
 SUITES: dict[str, Suite] = {
     "table1": _of(
-        "Table 1: ImageNet classifiers, LIT and its rivals, at 224 px (384 px: table1-384)",
+        "Table 1: ImageNet classifiers, LIT and its competitors, at 224 px (384 px: table1-384)",
         "imagenet_models",
         "litv2_s",
     ),
     "table1-384": _of("Table 1: its rows at 384 px", "imagenet_models", "litv2_b", res="384"),
     "table2": _of(
-        "Table 2: RetinaNet and Mask R-CNN around LIT and its rivals, 1280x800, inference",
+        "Table 2: RetinaNet and Mask R-CNN around LIT and its competitors, 1280x800, inference",
         "coco_detection",
         "retinanet[backbone=litv2_s]",
         scope="task",
         res=COCO,
     ),
     "table3": _of(
-        "Table 3: Semantic FPN around LIT and its rivals, 512x512",
+        "Table 3: Semantic FPN around LIT and its competitors, 512x512",
         "ade20k_segmentation",
         "semantic_fpn[backbone=litv2_s]",
         scope="task",
@@ -104,7 +104,7 @@ SUITES: dict[str, Suite] = {
         res=COCO,
     ),
     "table6": _of(
-        "Table 6: LITv2-S and its rivals on this device (the table compares devices; run it on each)",
+        "Table 6: LITv2-S and its competitors on this device (the table compares devices; run it on each)",
         "gpu_throughput",
         "litv2_s",
     ),
@@ -118,7 +118,7 @@ SUITES: dict[str, Suite] = {
         "Figure 3: MACs, speed and memory of single layers over resolution",
         {"mechanism": ",".join(LAYERS), "res": "224,384,512,768,1024", "batch": "1"},
     ),
-    "lightvit": _of("LightViT's table: LightViT-T, S and B and their rivals", "lightvit_imagenet", "lightvit_t"),
+    "lightvit": _of("LightViT's table: LightViT-T, S and B and their competitors", "lightvit_imagenet", "lightvit_t"),
     "lightvit-coco": _of(
         "LightViT's Mask R-CNN, 1280x800",
         "lightvit_coco",

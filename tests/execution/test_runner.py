@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -25,6 +26,16 @@ def cli(*words: str, cwd: Path, **kw) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "attnbench", *words], cwd=cwd, capture_output=True, text=True, timeout=240, **kw
     )
+
+
+def wait_for_growth(file: Path, bytes_: int, child: subprocess.Popen) -> None:
+    """Until the file has grown by so many bytes, the process has ended, or a minute has passed."""
+    before, until = file.stat().st_size if file.exists() else 0, time.monotonic() + 60
+    while time.monotonic() < until and child.poll() is None:
+        if file.exists() and file.stat().st_size >= before + bytes_:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.02)
 
 
 def test_every_planned_cell_has_its_record_with_every_quantity_that_applies(tmp_path):
@@ -103,11 +114,11 @@ def test_the_same_folder_goes_on_and_another_plan_is_refused(tmp_path):
 def test_killed_at_random_moments_the_same_command_completes_the_plan(tmp_path):
     words = ["run", "-m", "msa,hilo", "--kernel", "eager,sdpa", "--res", "64,96", "--dim", "24", "--heads", "3"]
     words += ["--batch", "1", "--protocol", "quick", "--rounds", "12", "--out", "r", "-q"]
-    dice, records = random.Random(3), tmp_path / "r" / "records.jsonl"
+    rng, records, samples = random.Random(3), tmp_path / "r" / "records.jsonl", tmp_path / "r" / "samples.jsonl"
     for _ in range(6):
         kept = records.read_bytes() if records.exists() else b""
         child = subprocess.Popen([sys.executable, "-m", "attnbench", *words], cwd=tmp_path, start_new_session=True)
-        time.sleep(dice.uniform(1.0, 5.0))
+        wait_for_growth(samples, rng.randint(1, 2500), child)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         now = records.read_bytes() if records.exists() else b""
@@ -129,9 +140,9 @@ def test_ctrl_c_finishes_the_turn_says_how_to_go_on_and_exits_with_130(tmp_path)
         start_new_session=True,
     )
     samples = tmp_path / "r" / "samples.jsonl"
-    until = time.monotonic() + 60
-    while time.monotonic() < until and not (samples.exists() and '"round"' in samples.read_text()):
-        time.sleep(0.05)
+    while not (samples.exists() and '"round"' in samples.read_text()):
+        wait_for_growth(samples, 1, child)
+        assert child.poll() is None
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=60)
     assert child.returncode == 130

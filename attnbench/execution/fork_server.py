@@ -53,14 +53,12 @@ class End:
         timed_out: it said nothing for too long and was killed.
         log: the last that it printed.
         oom_killed: the kernel killed a process for want of memory meanwhile.
-        noise: lines on its pipe that nobody had signed.
     """
 
     code: int
     timed_out: bool = False
     log: str = ""
     oom_killed: bool = False
-    noise: int = 0
 
     def describe(self) -> str:
         """A sentence for a record."""
@@ -127,11 +125,6 @@ class ForkServer:
     ) -> None:
         self.close()
 
-    @property
-    def alive(self) -> bool:
-        """Whether it can still take jobs."""
-        return self._process.poll() is None and not self._control.closed
-
     def close(self) -> None:
         """End the server and what runs in it; a second call does nothing."""
         if self._closed:
@@ -180,9 +173,9 @@ class ForkServer:
         self._events.read()  # what an earlier child's remains may have written
         kills, key = _oom_kills(), secrets.token_hex(16)
         self._send({"job": jobs.to_line(job), "log": self._log.fileno(), "status": self.status.descriptor, "key": key})
-        noise, timed_out, code, deadline = 0, False, None, time.monotonic() + patience_s
+        timed_out, code, deadline = False, None, time.monotonic() + patience_s
         while code is None:
-            ready = self._select(deadline)
+            self._select(deadline)
             for control in self._control.read():
                 message = json.loads(control)
                 self.child = message["pid"]
@@ -191,17 +184,16 @@ class ForkServer:
                 raise ServerEndedError("the worker process exited; rerun the command to resume")
             for line in self._events.read():
                 event = _event(line, key)
-                noise += event is None and bool(line)
                 if event is not None and not timed_out:
                     deadline = time.monotonic() + patience_s
                     yield event
-            if not ready and code is None and time.monotonic() >= deadline:
+            if code is None and time.monotonic() >= deadline:  # noise on the pipe is no sign of life
                 if timed_out:
                     raise UnfinishedError("a worker process could not be killed; see `attnbench doctor`")
                 timed_out, deadline = True, time.monotonic() + _KILL_S
                 self.kill()
         self.child = 0
-        yield End(code, timed_out, self._tail(), _oom_kills() > kills, noise)
+        yield End(code, timed_out, self._tail(), _oom_kills() > kills)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _START_S

@@ -143,7 +143,7 @@ class Timing:
         """One turn, and the seconds of its untimed calls; under `strict` a disturbed one is taken again."""
         turn, primer_s = self._take(arm)
         for _ in range(RETAKES if self.job.strict else 0):
-            if not flags.disturbed(turn.conditions, canary_s=median(self.canaries)):
+            if not flags.disturbed(turn.conditions, canary_s=median(self.canaries) if self.canaries else 0.0):
                 break
             again, more_s = self._take(arm)
             turn, primer_s = replace(again, retaken=turn.retaken + 1), primer_s + more_s

@@ -38,7 +38,7 @@ WRITES = """
             except OSError: pass"""
 
 
-def others_are_whole(folder: Path) -> dict[str, object]:
+def assert_others_are_whole(folder: Path) -> dict[str, object]:
     """The records by mechanism, once msa and sra were seen to be ok in every round."""
     records = {r.cell.mechanism: r for r in open_run(folder).records}
     for name in ("msa", "sra"):
@@ -52,7 +52,7 @@ def test_hostile_layers_are_dropped_with_what_they_changed_and_others_are_measur
     bodies = {name: form.format(body) for name, (body, _) in HOSTILE.items()}
     plugin = write_plugin(tmp_path / "hostile.py", {**bodies, "writes_everywhere": WRITES + "\n        return x * 1"})
     sweep = Sweep(mechanism=("msa", "sra", *HOSTILE, "writes_everywhere"), plugins=(str(plugin),), **FAST)
-    records = others_are_whole(run(sweep, tmp_path / "r"))
+    records = assert_others_are_whole(run(sweep, tmp_path / "r"))
     for name, (_, reason) in HOSTILE.items():
         assert records[name].outcome == ("crashed" if name == "exits_with_0" else "failed"), records[name]
         assert reason in records[name].reason
@@ -63,9 +63,21 @@ def test_what_cannot_be_put_back_ends_the_process_and_not_the_comparison(tmp_pat
         "stays": LATE.format("threading.Thread(target=time.sleep, args=(1e6,), daemon=True, name='left').start()")
     }
     plugin = write_plugin(tmp_path / "stays.py", bodies)
-    records = others_are_whole(run(Sweep(mechanism=("msa", "sra", "stays"), plugins=(str(plugin),), **FAST),
+    records = assert_others_are_whole(run(Sweep(mechanism=("msa", "sra", "stays"), plugins=(str(plugin),), **FAST),
                                    tmp_path / "r"))  # fmt: skip
     assert "threads left behind: left" in records["stays"].reason
+
+
+def test_a_layer_that_floods_the_pipe_and_never_returns_ends_at_the_deadline(tmp_path):
+    plugin = write_plugin(
+        tmp_path / "floods.py", {"floods": f"while True:{WRITES.replace('        ', '            ')}"}
+    )
+    numbers = {**dict(FAST["overrides"]), "timeout_s": 3.0}
+    sweep = Sweep(
+        mechanism=("msa", "sra", "floods"), plugins=(str(plugin),), **{**FAST, "overrides": (*numbers.items(),)}
+    )
+    records = assert_others_are_whole(run(sweep, tmp_path / "r"))
+    assert records["floods"].outcome == "timeout"
 
 
 class Killer(Silent):
@@ -86,7 +98,7 @@ def children() -> list[int]:
 
 def test_a_fork_server_that_is_killed_is_replaced(tmp_path):
     folder = run(Sweep(mechanism=("msa", "sra"), **FAST), tmp_path / "r", watcher=Killer(2))
-    others_are_whole(folder)
+    assert_others_are_whole(folder)
 
 
 def test_fork_servers_that_are_killed_again_and_again_end_the_run_with_its_own_exit_code(tmp_path, monkeypatch):

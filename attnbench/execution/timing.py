@@ -78,9 +78,7 @@ class Timing:
                 self._drop(cell, error)
         for arm in list(self.arms):
             if self.job.prime_calls or arm.cell.compiled:
-                start = perf_counter()
-                self._guarded(arm, lambda arm: arm())
-                self.forward_s += perf_counter() - start
+                self.forward_s += self._guarded(arm, self._first_call) or 0.0
         self.say(Progress(stage="built"))
 
     def _rounds_arm_by_arm(self) -> None:
@@ -118,13 +116,12 @@ class Timing:
                 return None
             if arm not in self.arms:
                 continue  # it was dropped at an earlier turn of this round
-            start = perf_counter()
             answer = self._guarded(arm, self._turn, check=number == self.job.first_round)
             if answer is not None:
                 turn, primer = answer
                 turns.append(turn)
                 primer_s += primer
-            self.forward_s += perf_counter() - start
+                self.forward_s += primer + turn.host_s * len(turn.calls_s)
         self.status.announce("")
         spent, self.forward_s = self.forward_s, 0.0
         load = load_1min()
@@ -138,6 +135,12 @@ class Timing:
             primer_s=primer_s,
             conditions={} if load is None else {"load_1min": load},
         )
+
+    def _first_call(self, arm: Arm) -> float:
+        start = perf_counter()
+        arm()
+        self.device.synchronize()
+        return perf_counter() - start
 
     def _turn(self, arm: Arm) -> tuple[ArmTurn, float]:
         """One turn, and the seconds of its untimed calls; under `strict` a disturbed one is taken again."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol as Interface
 
 from rich.console import Console
 from rich.live import Live
@@ -18,57 +17,36 @@ from attnbench.planning.sweep import Cell, Plan
 from attnbench.results.record import Record
 
 
-class Watcher(Interface):
-    """Is told how a run goes on."""
+class Watcher:
+    """Receives the progress of a run; the methods do nothing unless a subclass overrides them."""
 
     def begin(self, plan: Plan, records: Sequence[Record]) -> None:
-        """The run starts, with the records that are there already."""
+        """The run starts; `records` are those of earlier sessions."""
 
     def stage(self, what: str, cell: Cell | None = None) -> None:
-        """Something is being done."""
+        """A stage begins, described for people; of one cell, or of the run."""
 
     def tried(self, cell: Cell, call_s: float | None) -> None:
-        """A trial ended; one call takes so long (None: it failed)."""
+        """A trial ended: seconds of one call, None if it failed."""
 
     def round(self, arms: Sequence[Cell], rounds: int, seconds: float) -> None:
-        """A round of these arms is finished."""
+        """A round of these arms ended, the group's `rounds`-th, after so many seconds."""
 
     def recorded(self, record: Record) -> None:
         """A cell has its record."""
 
     def say(self, text: str) -> None:
-        """A word to the user."""
+        """A message for the user."""
 
     def end(self) -> None:
-        """The run has ended, one way or another."""
+        """The run ended, complete or not."""
 
 
-class Silent:
-    """Tells nothing."""
-
-    def begin(self, plan: Plan, records: Sequence[Record]) -> None:
-        """Nothing."""
-
-    def stage(self, what: str, cell: Cell | None = None) -> None:
-        """Nothing."""
-
-    def tried(self, cell: Cell, call_s: float | None) -> None:
-        """Nothing."""
-
-    def round(self, arms: Sequence[Cell], rounds: int, seconds: float) -> None:
-        """Nothing."""
-
-    def recorded(self, record: Record) -> None:
-        """Nothing."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""
+class Silent(Watcher):
+    """Shows nothing."""
 
 
-class Bar:
+class Bar(Watcher):
     """A line with a bar, the count of records, what is being done and the time left."""
 
     def __init__(self, remaining: Remaining, console: Console | None = None) -> None:

@@ -57,6 +57,10 @@ class Rule:
         """The number of rounds at which to look next; None when the last look is behind."""
         return next((look for look in self.looks if look > rounds_done), None)
 
+    def may_stop(self, rounds_done: int, elapsed_s: float) -> bool:
+        """Whether `decide` can stop now, whatever the half-widths are; they need not be computed where it cannot."""
+        return rounds_done in self.looks or rounds_done >= self.looks[-1] or elapsed_s >= self.budget_s
+
     def decide(self, rounds_done: int, half_widths: Mapping[str, float], elapsed_s: float) -> Decision:
         """Say whether to stop after `rounds_done` rounds and `elapsed_s` seconds of timing.
 

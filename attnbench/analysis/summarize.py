@@ -62,7 +62,7 @@ def log_ratios(rounds: Iterable[Round], arm: str, reference: str) -> list[list[f
 
 
 def log_speeds(rounds: Iterable[Round], arm: str) -> list[list[float]]:
-    """Minus the log of an arm's time, by process: `statistics.ratio` then gives calls per second."""
+    """Minus the log of an arm's time, by process."""
     by_process: dict[int, list[float]] = {}
     for r in rounds:
         time = r.log_time(arm)

@@ -57,7 +57,7 @@ class Comparison:
         arms, done = self.arms, len(self.data.rounds)
         if not arms:
             return "no arm was left"
-        if not done:
+        if not done or not self.rule.may_stop(done, self.spent_s):
             return ""
         level = self.rule.level_at_a_look
         widths = summarize.half_widths(self.data, arms, self.reference, level) if done > 1 else {}

@@ -164,12 +164,11 @@ class _Runner:
         while comparisons:
             for comparison in list(comparisons):
                 why = comparison.stopped()
-                if not why:
-                    self._time(comparison)
-                    why = comparison.stopped()
                 if why:
                     comparisons.remove(comparison)
                     self._record_timed(comparison, why)
+                else:
+                    self._time(comparison)
 
     def _count(self, cells: Sequence[Cell]) -> None:
         if not {"params", "macs"} & self.measure:

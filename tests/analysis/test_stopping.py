@@ -104,6 +104,13 @@ def test_it_says_which_condition_with_both_numbers(done, widths, elapsed, stop, 
     assert RULE.decide(done, widths, elapsed) == Decision(stop, why)
 
 
+@pytest.mark.parametrize("done", range(1, 40))
+@pytest.mark.parametrize("elapsed", [0.0, 61.0])
+def test_where_it_may_not_stop_no_width_makes_it_stop(done, elapsed):
+    stops = {RULE.decide(done, {"sra": width}, elapsed).stop for width in (0.0, 0.019, 0.021, math.inf, math.nan)}
+    assert (True in stops) == RULE.may_stop(done, elapsed)
+
+
 @pytest.mark.parametrize("done", [1, 15, 17, 23])
 def test_between_looks_no_width_ends_it(done):
     assert not RULE.decide(done, {"sra": 0.001}, 9).stop

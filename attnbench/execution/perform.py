@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from attnbench import registry
+from attnbench.analysis.machines import APART
 from attnbench.execution import jobs
 from attnbench.execution.guard import Guard
 from attnbench.execution.jobs import CeilingsJob, CountJob, ProbeJob, TimingJob, TrialJob
@@ -24,7 +25,7 @@ from attnbench.execution.status_file import StatusFile
 from attnbench.execution.timing import Timing
 from attnbench.measure import breakdown, energy, error, memory
 from attnbench.measure.arm import Arm, make_inputs
-from attnbench.measure.ceilings import AGREES, measure_ceilings, product_rate
+from attnbench.measure.ceilings import measure_ceilings, product_rate
 from attnbench.measure.kernels import kernel_that_ran
 from attnbench.registry.variant import parse_variant
 from attnbench.results.events import Ceilings, Count, Event, Probe, Progress, Trial
@@ -153,7 +154,7 @@ def _ceilings(job: CeilingsJob) -> Ceilings:
     if job.known and job.known.macs_per_s:
         with torch.inference_mode():
             now = product_rate(device, dtype, 0.05)
-        if abs(math.log(now / job.known.macs_per_s)) < math.log1p(AGREES):
+        if abs(math.log(now / job.known.macs_per_s)) < math.log1p(APART):
             return job.known
     best = measure_ceilings(device, dtype)
     key = (cell.device, cell.precision, cell.threads, cell.allocator)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _LARGEST_SIDE = 16384
 _LARGEST_COPY = 1 << 28  # bytes
 _CHANNELS, _TOKENS = 768, 28 * 28  # of the convolution and of the linear layer
-AGREES = 0.10  # relative difference up to which a ceiling counts as the same
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ PACKAGE_DIR = Path(attnbench.__file__).parent
 LAYERS = [
     ["errors"],
     ["registry", "machine"],
+    ["runtimes"],
     ["planning"],
     ["measure"],
     ["results", "published"],

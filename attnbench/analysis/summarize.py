@@ -15,6 +15,7 @@ from attnbench.planning.sweep import Cell
 from attnbench.results import flags as validity
 from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial
 from attnbench.results.record import Record
+from attnbench.runtimes import EAGER
 
 WIDE = 2.0  # times the median half-width of the comparison group
 WIDE_AT_LEAST = 0.01  # narrower intervals are never called wide
@@ -47,8 +48,8 @@ def rule_of(protocol: Protocol, arms: int) -> Rule:
 
 
 def reference_of(cells: Sequence[Cell], reference: str) -> Cell | None:
-    """The arm that ratios refer to: the reference variant with the plan's first kernel, not compiled if it can be."""
-    return min((c for c in cells if c.variant == reference), key=lambda c: c.compiled, default=None)
+    """The arm that ratios refer to: the reference variant with the plan's first kernel, in eager PyTorch if it can."""
+    return min((c for c in cells if c.variant == reference), key=lambda c: c.runtime != EAGER, default=None)
 
 
 def log_ratios(rounds: Iterable[Round], arm: str, reference: str) -> list[list[float]]:
@@ -82,11 +83,7 @@ def arm_contrasts(data: GroupData, cells: Sequence[Cell], reference: Cell | None
 def half_widths(data: GroupData, cells: Sequence[Cell], reference: Cell | None, level: float) -> dict[str, float]:
     """Relative half-width of each arm's ratio (without a reference: of its speed), by name."""
     found = arm_contrasts(data, cells, reference)
-    return {
-        f"{c.variant} ({c.kernel}{' compiled' if c.compiled else ''})": found[c.id].interval(level).half_width
-        for c in cells
-        if c.id in found
-    }
+    return {f"{c.variant} ({c.execution})": found[c.id].interval(level).half_width for c in cells if c.id in found}
 
 
 def summarize(
@@ -133,7 +130,7 @@ def untimed(
     trial = data.trials.get(cell.id)
     if trial:
         values = {**trial.values, **values}
-        words = {**words, "kernel_ran": trial.kernel_ran, "device_name": trial.device_name}
+        words = {**words, "kernel_ran": trial.kernel_ran, "device_name": trial.device_name, **trial.words}
         flags += ["fused_in_eager"] if cell.kernel == "eager" and validity.ran_fused(trial.kernel_ran) else []
     for (probed, _), probe in data.probes.items():
         if probed == cell.id:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from attnbench import runtimes
 from attnbench.errors import AttnbenchError
 from attnbench.planning import protocol
 from attnbench.planning.sizes import size_bytes
@@ -92,6 +93,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "precision": words,
     "pass": words,
     "kernel": words,
+    "runtime": words,
     "compile": yes_no,
     "threads": lambda t: whole_numbers("threads", t),
     "allocator": words,
@@ -121,7 +123,8 @@ _OPTIONS = (
     click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32]"),
     click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
     click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
-    click.option("--compile", "compile_", metavar="LIST", help="no, yes: torch.compile. [no]"),
+    click.option("--runtime", metavar="LIST", help=f"{', '.join(runtimes.BUILTIN)}, or a plugin's. [eager]"),
+    click.option("--compile", "compile_", metavar="LIST", help="no, yes: as --runtime eager,compile. [no]"),
     click.option("--threads", metavar="LIST", help="CPU threads. [one for each physical core]"),
     click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
     click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
@@ -212,6 +215,10 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
         name = key.rstrip("_")
         if name in _READ:
             axes[_FIELD.get(name, name)] = _READ[name](value) if isinstance(value, str) else value
+    if "compile" in axes:
+        if "runtime" in axes:
+            raise AttnbenchError("--compile no,yes is another spelling of --runtime eager,compile; give one of them")
+        axes["runtime"] = tuple(runtimes.COMPILE if yes else runtimes.EAGER for yes in axes.pop("compile"))
     if "settings" in both:
         axes["settings"] = tuple(_setting(text) for text in both["settings"])
     if "plugins" in both:

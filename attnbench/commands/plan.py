@@ -78,7 +78,7 @@ def headline(planned: Plan) -> str:
         f"precision {each(c.precision for c in cells)}",
         f"pass {each(c.pass_ for c in cells)}",
         f"kernel {each(c.kernel for c in cells)}",
-        f"compile {each('yes' if c.compiled else 'no' for c in cells)}",
+        f"runtime {each(c.runtime for c in cells)}",
         f"threads {each(c.threads for c in cells)}",
         f"allocator {each(c.allocator for c in cells)}",
         f"protocol {s.protocol}",

@@ -11,14 +11,8 @@ import os
 from pathlib import Path
 
 from attnbench.machine import linux
+from attnbench.machine.user_cache import folder
 from attnbench.results.events import Ceilings, from_line, to_line
-
-
-def folder() -> Path:
-    """Where it is: ATTNBENCH_CACHE_DIR, or `attnbench` in the system's cache folder of this user."""
-    given = os.environ.get("ATTNBENCH_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(base) / "attnbench"
 
 
 def read(key: tuple[str | int, ...], torch_version: str) -> Ceilings | None:

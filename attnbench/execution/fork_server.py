@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from attnbench import runtimes
 from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.execution import jobs, wire
 from attnbench.execution.status_file import StatusFile
@@ -97,7 +98,7 @@ class ForkServer:
 
     def __init__(self, allocator: str = "pinned") -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-        environment |= allocator_environment(allocator)
+        environment |= allocator_environment(allocator) | runtimes.environment()
         environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no compile workers beside a timed call
         # without a name, so that nothing is left behind however we end; the children inherit it
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from attnbench.planning.sweep import Cell
@@ -27,6 +27,7 @@ class TrialJob:
     Attributes:
         inference: no autograd and eval mode for a forward pass.
         memory_limit: bytes that the process may allocate on the CPU; 0 for what is free.
+        artifact: the file name of the exported layer, for a runtime that needs one.
     """
 
     kind: ClassVar[str] = "trial"
@@ -36,6 +37,19 @@ class TrialJob:
     seed: int = 0
     inference: bool = True
     memory_limit: int = 0
+    artifact: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportJob:
+    """Export one layer for its cell's runtime, unless the cache has it."""
+
+    kind: ClassVar[str] = "export"
+    cell: Cell
+    plugins: tuple[str, ...] = ()
+    weights: str = ""
+    seed: int = 0
+    memory_limit: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +58,7 @@ class TimingJob:
 
     Attributes:
         reference: id of the cell that has `reference_turns` turns a round; empty for none.
-        calls: timed calls of a turn, by cell id.
+        calls: timed calls of a turn, by cell id. `artifacts`: file names of exported layers, by cell id.
         group, process: stamped on every round. `first_round`: number of the first.
         prime_s, prime_calls: untimed calls before a turn, by time and by count.
         cold: caches are flushed before each timed call. `strict`: a disturbed turn is taken again.
@@ -73,6 +87,7 @@ class TimingJob:
     strict: bool = False
     sequential: bool = False
     fixed_order: bool = False
+    artifacts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +109,7 @@ class ProbeJob:
 
     Attributes:
         what: a word of `PROBES`.
-        inference, memory_limit: as of a trial.
+        inference, memory_limit, artifact: as of a trial.
     """
 
     kind: ClassVar[str] = "probe"
@@ -105,10 +120,11 @@ class ProbeJob:
     seed: int = 0
     inference: bool = True
     memory_limit: int = 0
+    artifact: str = ""
 
 
-Job = CountJob | TrialJob | TimingJob | CeilingsJob | ProbeJob
-_KINDS: Mapping[str, type[Any]] = {c.kind: c for c in (CountJob, TrialJob, TimingJob, CeilingsJob, ProbeJob)}
+Job = CountJob | ExportJob | TrialJob | TimingJob | CeilingsJob | ProbeJob
+_KINDS: Mapping[str, type[Any]] = {c.kind: c for c in (CountJob, ExportJob, TrialJob, TimingJob, CeilingsJob, ProbeJob)}
 
 
 def to_line(job: Job) -> dict[str, Any]:

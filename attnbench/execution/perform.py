@@ -8,27 +8,29 @@ What is seen is reported as events; the runner makes records of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from time import perf_counter  # bound before a plugin can replace it
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from attnbench import registry
+from attnbench import registry, runtimes
 from attnbench.analysis.machines import APART
 from attnbench.execution import jobs
 from attnbench.execution.guard import Guard
-from attnbench.execution.jobs import CeilingsJob, CountJob, ProbeJob, TimingJob, TrialJob
+from attnbench.execution.jobs import CeilingsJob, CountJob, ExportJob, ProbeJob, TimingJob, TrialJob
 from attnbench.execution.setup import failure_of, open_limited
 from attnbench.execution.status_file import StatusFile
 from attnbench.execution.timing import Timing
 from attnbench.measure import breakdown, energy, error, memory
-from attnbench.measure.arm import Arm, make_inputs
+from attnbench.measure.agreement import error_against, expected_output
+from attnbench.measure.arm import Arm, build_module, make_inputs, tensors_of
 from attnbench.measure.ceilings import measure_ceilings, product_rate
 from attnbench.measure.kernels import kernel_that_ran
 from attnbench.registry.variant import parse_variant
-from attnbench.results.events import Ceilings, Count, Event, Probe, Progress, Trial
+from attnbench.results.events import Ceilings, Count, Event, Exported, Probe, Progress, Trial
 
 Say = Callable[[Event], None]
 
@@ -42,6 +44,8 @@ def do(line: Mapping[str, Any], status: int, say: Say) -> None:
     job, shared = jobs.from_line(line), StatusFile(status)
     if isinstance(job, CountJob):
         say(_count(job))
+    elif isinstance(job, ExportJob):
+        _export(job, say)
     elif isinstance(job, TrialJob):
         _trial(job, say)
     elif isinstance(job, ProbeJob):
@@ -78,40 +82,61 @@ def _count(job: CountJob) -> Count:
     )  # fmt: skip
 
 
+def _export(job: ExportJob, say: Say) -> None:
+    """The layer as a file for its runtime, made here or found in the cache."""
+    from attnbench.runtimes import artifacts
+
+    cell, runtime = job.cell, runtimes.get(job.cell.runtime)
+    device = open_limited(cell, job.memory_limit)
+    try:
+        known = registry.load(job.plugins)
+        module = build_module(cell, device, known, inference=True, weights=job.weights)
+        (x,) = make_inputs(cell, device, device.set_precision(cell.precision), job.seed, sets=1)
+        assert runtime.export is not None
+        words = f"{cell.variant} {dict(cell.settings)} {cell.kernel} {cell.size}"
+        made = artifacts.make(runtime.export, module, x, cell.precision, runtime.artifact, words)
+    except (Exception, SystemExit) as error:
+        say(failure_of(error, device))
+        return
+    values = {"export_s": made.export_s, "artifact_bytes": made.size}
+    say(Exported(cell=cell.id, artifact=made.path.name, values=values))
+
+
 def _trial(job: TrialJob, say: Say) -> None:
     cell, started = job.cell, perf_counter()
     device = open_limited(cell, job.memory_limit)
     guard: Guard | None = None
     try:
         known = registry.load(job.plugins)
-        device.set_precision(cell.precision)
+        dtype = device.set_precision(cell.precision)
+        runtimes.get(cell.runtime).load()
         guard = Guard()
-        arm = Arm(cell, device, known, inference=job.inference, weights=job.weights)
-        inputs = make_inputs(cell, device, arm.dtype, job.seed, sets=1)
-        arm.feed(inputs)
-        guard.check()
-        say(Progress(stage="built"))
-        first = perf_counter()
-        arm()
-        device.synchronize()
-        first_s = perf_counter() - first
+        inputs = make_inputs(cell, device, dtype, job.seed, sets=1)
+        expected = expected_output(cell, device, known, inputs, inference=job.inference, weights=job.weights)
+        arm = Arm(
+            cell, device, known, inference=job.inference, weights=job.weights, artifact=job.artifact, prepare=False
+        )
+        values, first_s = _first_call(arm, inputs, guard, say)
         arm.check()
+        if expected:
+            values["runtime_error"] = error_against(expected, tensors_of(arm.output), cell)
         guard.check(arm, inputs)
         start = perf_counter()
         turn = device.time_calls(arm, 1 if first_s > 1 else 2)
         call_s = min(turn.device_s)
-        kernel_ran = kernel_that_ran(arm)
-        values = memory.measure(device, arm)
+        kernel_ran = cell.runtime if arm.runtime.artifact else kernel_that_ran(arm)
+        values |= {} if arm.runtime.artifact else memory.measure(device, arm)
         forward_s = first_s + (perf_counter() - start)
         arm()
         arm.check()
         guard.check(arm, inputs)
+        words = _runtime_words(arm)
     except (Exception, SystemExit) as error:
         failure = failure_of(error, device)
         say(guard.failure(failure, error) if guard else failure)
         return
-    values["params"] = sum(p.numel() for p in arm.module.parameters() if p.requires_grad)
-    if cell.compiled:
+    values["params"] = arm.parameters
+    if cell.runtime != runtimes.EAGER:
         values["compile_s"] = first_s
     say(
         Trial(
@@ -120,11 +145,43 @@ def _trial(job: TrialJob, say: Say) -> None:
             call_s=call_s,
             kernel_ran=kernel_ran,
             device_name=device.title(),
+            words=words,
             notes=device.memory_notes(),
             forward_s=forward_s,
             job_s=perf_counter() - started,
         )
     )
+
+
+def _first_call(arm: Arm, inputs: Sequence[Tensor], guard: Guard, say: Say) -> tuple[dict[str, float | int], float]:
+    """Prepare the arm and call it once: its memory, where loading is a part of that, and the seconds of it."""
+
+    def prepare() -> None:
+        arm.prepare()
+        arm.feed(inputs)
+
+    first = perf_counter()
+    if arm.runtime.artifact:  # the memory of loading counts, and is there once
+        values = memory.measure_loading(arm, prepare, arm)
+        return values, perf_counter() - first
+    prepare()
+    guard.check()
+    say(Progress(stage="built"))
+    first = perf_counter()
+    arm()
+    arm.device.synchronize()
+    return {}, perf_counter() - first
+
+
+def _runtime_words(arm: Arm) -> dict[str, str]:
+    """Version, options in effect and what was executed, as words of the record."""
+    made = arm.prepared
+    words = {
+        "runtime_version": made.version if arm.cell.runtime != runtimes.EAGER else "",
+        "runtime_options": ", ".join(f"{name}={value}" for name, value in made.options.items()),
+        "executed": made.executed(),
+    }
+    return {name: text for name, text in words.items() if text}
 
 
 def _probe(job: ProbeJob) -> Probe:
@@ -133,9 +190,11 @@ def _probe(job: ProbeJob) -> Probe:
     try:
         known = registry.load(job.plugins)
         if job.what == "error":
-            values, words = error.measure(job.cell, device, known, weights=job.weights, seed=job.seed)
+            values, words = error.measure(
+                job.cell, device, known, weights=job.weights, seed=job.seed, artifact=job.artifact
+            )
         else:
-            arm = Arm(job.cell, device, known, inference=job.inference, weights=job.weights)
+            arm = Arm(job.cell, device, known, inference=job.inference, weights=job.weights, artifact=job.artifact)
             arm.feed(make_inputs(job.cell, device, arm.dtype, job.seed))
             values, words = {"breakdown": breakdown.measure, "energy": energy.measure}[job.what](device, arm)
     except (Exception, SystemExit) as problem:

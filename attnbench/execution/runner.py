@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from attnbench import __version__, registry
+from attnbench import __version__, registry, runtimes
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
 from attnbench.errors import AttnbenchError
@@ -29,7 +29,7 @@ from attnbench.execution.workers import Workers
 from attnbench.machine import environment
 from attnbench.planning import protocol
 from attnbench.planning.sweep import PROBES, Cell, Plan, Sweep, plan
-from attnbench.results.events import Ceilings, Dropped, Event, Round, SessionEnd, Trial
+from attnbench.results.events import Ceilings, Dropped, Event, Exported, Failure, Round, SessionEnd, Trial
 from attnbench.results.record import Record
 from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume, read_events
@@ -52,6 +52,8 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
         allocator_environment(allocator)
     for device in sweep.device:
         open_device(device)
+    for runtime in sweep.runtime:
+        runtimes.get(runtime).require()
     known = registry.load(sweep.plugins)
     if numbers.batch and not sweep.batch:
         sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
@@ -110,6 +112,8 @@ class _Runner:
         self.measure = set(planned.sweep.measure)
         self.interrupts = Interrupts(self._on_interrupt)
         self.known = replay(planned, writer.events)
+        self.exports: dict[tuple[object, ...], Exported | Failure] = {}
+        self.export_values: dict[str, Mapping[str, float | int]] = {}
         self.forward_s = 0.0
 
     def go(self) -> None:
@@ -154,6 +158,7 @@ class _Runner:
             tried = [c for c in cells if c.id not in self.plan.declined]
             self._count(tried)
             if self.measure - {"params", "macs"}:
+                self._export(tried, self.known.groups[group])
                 self._try(tried, self.known.groups[group])
                 self._probe(tried, self.known.groups[group])
             if "latency" in self.measure:
@@ -181,6 +186,30 @@ class _Runner:
                 self._log(count)
                 self.interrupts.raise_if_requested()
 
+    def _export(self, cells: Sequence[Cell], data: GroupData) -> None:
+        """The layers of runtimes that take a file; in every session anew, for the cache may have lost one."""
+        for cell in cells:
+            runtime = runtimes.get(cell.runtime)
+            if not runtime.artifact or cell.id in data.dropped or cell.id in self.writer.done:
+                continue
+            shared = replace(cell, runtime=runtimes.EAGER, threads=1, allocator="")  # runtimes share a file
+            key = (runtime.artifact, runtime.export, shared)
+            if key not in self.exports:
+                self.watcher.stage(f"exporting {cell.variant}", cell)
+                self.exports[key] = self.workers.export(cell)
+            made = self.exports[key]
+            if isinstance(made, Exported):
+                self.workers.artifacts[cell.id], self.export_values[cell.id] = made.artifact, made.values
+            else:
+                self._lose(cell, made, data)
+            self.interrupts.raise_if_requested()
+
+    def _lose(self, cell: Cell, failure: Failure, data: GroupData) -> None:
+        """A cell that did not survive its export or trial."""
+        self.watcher.tried(cell, None)
+        self._drop(Dropped(cell=cell.id, outcome=failure.outcome, reason=failure.reason), data)
+        self._add_untimed(data, cell, failure.outcome, failure.reason)
+
     def _try(self, cells: Sequence[Cell], data: GroupData) -> None:
         for cell in cells:
             if cell.id in data.trials or cell.id in data.dropped or cell.id in self.writer.done:
@@ -188,14 +217,13 @@ class _Runner:
             self.watcher.stage(f"trying {cell.variant}", cell)
             result = self.workers.trial(cell)
             if isinstance(result, Trial):
+                result = replace(result, values={**result.values, **self.export_values.get(cell.id, {})})
                 data.trials[cell.id] = result
                 self._log(result)
                 self.forward_s += result.forward_s
                 self.watcher.tried(cell, result.call_s)
             else:
-                self.watcher.tried(cell, None)
-                self._drop(Dropped(cell=cell.id, outcome=result.outcome, reason=result.reason), data)
-                self._add_untimed(data, cell, result.outcome, result.reason)
+                self._lose(cell, result, data)
             self.interrupts.raise_if_requested()
 
     def _probe(self, cells: Sequence[Cell], data: GroupData) -> None:

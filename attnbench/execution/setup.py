@@ -11,6 +11,7 @@ from attnbench.machine.devices import Device, open_device
 from attnbench.measure.arm import ContractError
 from attnbench.planning.sweep import Cell
 from attnbench.results.events import Failure
+from attnbench.runtimes import UnsupportedError
 
 _SPARE_BYTES = 256 << 20
 
@@ -34,6 +35,8 @@ def failure_of(error: BaseException, device: Device) -> Failure:
         return Failure(outcome="crashed", reason=f"it called sys.exit({error.code!r})")
     if device.is_out_of_memory(error):
         return Failure(outcome="oom", reason=_first_line(error))
+    if isinstance(error, UnsupportedError):
+        return Failure(outcome="declined", reason=str(error))
     if device.is_sticky(error):
         return Failure(outcome="crashed", reason=_first_line(error))
     if isinstance(error, ContractError | AttnbenchError):

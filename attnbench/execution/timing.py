@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attnbench import registry
+from attnbench import registry, runtimes
 from attnbench.execution.guard import Guard
 from attnbench.execution.jobs import TimingJob
 from attnbench.execution.schedule import joined
@@ -64,20 +64,25 @@ class Timing:
         """Every arm anew, in random order; then one call of each, which makes its tables and compiles."""
         known = registry.load(self.job.plugins)
         self.device.set_precision(self.job.cells[0].precision)
+        for runtime in dict.fromkeys(cell.runtime for cell in self.job.cells):
+            runtimes.get(runtime).load()
         self.guard = Guard()
         cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
         for cell in cells:
             self.status.announce(cell.id)
             try:
                 with prepared_weights():
-                    arm = Arm(cell, self.device, known, inference=self.job.inference, weights=self.job.weights)
+                    arm = Arm(
+                        cell, self.device, known, inference=self.job.inference, weights=self.job.weights,
+                        artifact=self.job.artifacts.get(cell.id, ""),
+                    )  # fmt: skip
                 self.inputs = self.inputs or make_inputs(cell, self.device, arm.dtype, self.job.seed)
                 self.guard.check()
                 self.arms.append(arm)
             except (Exception, SystemExit) as error:
                 self._drop(cell, error)
         for arm in list(self.arms):
-            if self.job.prime_calls or arm.cell.compiled:
+            if self.job.prime_calls or arm.cell.runtime != runtimes.EAGER:
                 self.forward_s += self._guarded(arm, self._first_call) or 0.0
         self.say(Progress(stage="built"))
 

@@ -10,11 +10,23 @@ from typing import Any
 
 from attnbench.errors import UnfinishedError
 from attnbench.execution.fork_server import End, ForkServer, ServerEndedError
-from attnbench.execution.jobs import CeilingsJob, CountJob, Job, ProbeJob, TimingJob, TrialJob
+from attnbench.execution.jobs import CeilingsJob, CountJob, ExportJob, Job, ProbeJob, TimingJob, TrialJob
 from attnbench.execution.schedule import joined
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell, Sweep
-from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Probe, Progress, Round, Trial
+from attnbench.results.events import (
+    Ceilings,
+    Count,
+    Done,
+    Dropped,
+    Event,
+    Exported,
+    Failure,
+    Probe,
+    Progress,
+    Round,
+    Trial,
+)
 
 CEILINGS_S = 120.0
 RESTARTS = 5  # of fork servers in one run
@@ -32,6 +44,7 @@ class Workers:
         self._culprit = ""  # whose code ran when a fork server was killed
         self.interrupted = False
         self.last_failure = "none said why"
+        self.artifacts: dict[str, str] = {}  # file names of exported layers, by cell id
 
     def __enter__(self) -> Workers:
         return self
@@ -63,11 +76,21 @@ class Workers:
                 why = event.reason
         return Count(key=cell.count_key, notes=f"could not be counted: {why}")
 
+    def export(self, cell: Cell) -> Exported | Failure:
+        """The layer as a file for the cell's runtime, made in a fresh process or found in the cache."""
+        job = ExportJob(
+            cell=cell, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
+            memory_limit=self._protocol.memory_limit,
+        )  # fmt: skip
+        answers = [e for e in self._events(cell, job, self._protocol.timeout_s) if isinstance(e, Exported | Failure)]
+        return answers[0] if answers else Failure(outcome="crashed", reason="its process gave no result")
+
     def trial(self, cell: Cell) -> Trial | Failure:
         """One arm alone in a fresh process."""
         job = TrialJob(
             cell=cell, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
             inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
+            artifact=self.artifacts.get(cell.id, ""),
         )  # fmt: skip
         events = list(self._events(cell, job, self._protocol.timeout_s))
         answers = [e for e in events if isinstance(e, Trial | Failure)]
@@ -78,6 +101,7 @@ class Workers:
         job = ProbeJob(
             cell=cell, what=what, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
             inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
+            artifact=self.artifacts.get(cell.id, ""),
         )  # fmt: skip
         why = "its process gave no result"
         for event in self._events(cell, job, self._protocol.timeout_s):
@@ -109,6 +133,7 @@ class Workers:
             weights=self._sweep.weights, seed=self._sweep.seed, order_seed=self._sweep.seed + 7919 * process,
             inference=p.inference, memory_limit=p.memory_limit, prime_s=p.prime_s, prime_calls=p.prime_calls,
             cold=p.cold, strict=p.strict, sequential=p.schedule != "interleaved", fixed_order=p.order == "fixed",
+            artifacts={c.id: self.artifacts[c.id] for c in cells if c.id in self.artifacts},
         )  # fmt: skip
         allocator = cells[0].allocator
         lost: set[str] = set()

@@ -23,10 +23,14 @@ from attnbench.machine import linux, nvml
 from attnbench.machine.fingerprint import Fingerprint, Processor, machine_name, processor
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
-PACKAGES = ("attnbench", "torch", "numpy", "fvcore", "timm", "transformers", "triton", "nvidia-ml-py")
+PACKAGES = (
+    "attnbench", "torch", "numpy", "fvcore", "timm", "transformers", "triton", "nvidia-ml-py",
+    "onnx", "onnxscript", "onnxruntime", "openvino",
+)  # fmt: skip
 VARIABLES = (
     "OMP_", "MKL_", "KMP_", "GOMP_", "ONEDNN_", "DNNL_", "OPENBLAS_", "PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "MALLOC_",
     "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "GLIBC_TUNABLES", "LD_PRELOAD", "ATEN_CPU_CAPABILITY",
+    "ORT_", "OV_", "TBB_",
 )  # fmt: skip
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "sve", "bf16", "i8mm")
 

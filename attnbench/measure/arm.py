@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from attnbench import runtimes
 from attnbench.machine.devices import Device
 from attnbench.planning.sweep import Cell
 from attnbench.registry import Registry
@@ -23,29 +25,51 @@ class ContractError(Exception):
 class Arm:
     """A layer with its inputs; calling it is one forward pass, for `train` a backward pass too."""
 
-    def __init__(self, cell: Cell, device: Device, known: Registry, *, inference: bool, weights: str) -> None:
+    def __init__(
+        self, cell: Cell, device: Device, known: Registry, *, inference: bool, weights: str, artifact: str = "",
+        prepare: bool = True,
+    ) -> None:  # fmt: skip
+        """Build the layer; `artifact` names its exported form, if the cell's runtime needs one.
+
+        Without `prepare` the arm is not ready to be called until its `prepare` was.
+        """
         self.cell, self.device = cell, device
         self.inference = inference and cell.pass_ == "forward"
         self.dtype = device.set_precision(cell.precision)
-        torch.manual_seed(0)
-        module = known.build(known.check(parse_variant(cell.variant)), cell.size, kernel=cell.kernel)
-        if weights:
-            from attnbench.registry.checkpoints import load_weights
-
-            load_weights(module, weights)
-        module = module.to(device.torch_device(), self.dtype)
-        module.train(not self.inference)
-        self.module = module
-        self._run: Callable[[Tensor], Any] = torch.compile(module, dynamic=False) if cell.compiled else module
+        self.runtime, self.artifact = runtimes.get(cell.runtime), artifact
+        self.module = build_module(cell, device, known, inference=self.inference, weights=weights)
+        self.weights_bytes = _bytes_of(self.module)
+        self.parameters = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
         self._next = 0
         self._inputs: list[Tensor] = []
         self._gradient: Any = None
         self.output: Any = None
+        if self.runtime.artifact:
+            self.module = self.module.to("meta")  # its weights are in the file
+        if prepare:
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Hand the layer to its runtime.
+
+        Raises:
+            UnsupportedError: the runtime cannot take it.
+            FileNotFoundError: its exported form is not there any more.
+        """
+        from attnbench.runtimes import artifacts
+
+        file: Path | None = artifacts.path_of(self.artifact) if self.runtime.artifact else None
+        example = torch.empty(_input_shape(self.cell), dtype=self.dtype, device=self.device.torch_device())
+        self.prepared = self.runtime.prepare(self.module, example, self.cell.threads, self.cell.precision, file)
+        self._run = self.prepared.call
+        if self.prepared.weights_bytes is not None:  # the runtime has made weights of its own
+            self.weights_bytes, self.module = self.prepared.weights_bytes, self.module.to("meta")
 
     def feed(self, inputs: Sequence[Tensor]) -> None:
         """Give the input sets that calls use in turn; the arm works on copies of its own."""
         train = self.cell.pass_ == "train"
         self._inputs = [x.detach().clone().requires_grad_(train) for x in inputs]
+        self.prepared.bind(self._inputs)
         self._next = 0
 
     def changed_inputs(self, inputs: Sequence[Tensor]) -> bool:
@@ -75,6 +99,7 @@ class Arm:
     def forget(self) -> None:
         """Let the last call's output and gradients go, so that the next call's peak holds all that it makes."""
         self.output = None
+        self.prepared.forget()
         self.module.zero_grad(set_to_none=True)
         for x in self._inputs:
             x.grad = None
@@ -120,17 +145,23 @@ class Arm:
         x = self._inputs[0]
         return x.numel() * x.element_size()
 
-    @property
-    def weights_bytes(self) -> int:
-        """Of parameters and buffers."""
-        return sum(t.numel() * t.element_size() for t in (*self.module.parameters(), *self.module.buffers()))
+
+def build_module(cell: Cell, device: Device, known: Registry, *, inference: bool, weights: str) -> nn.Module:
+    """The cell's layer on its device and in its dtype, with the weights that every arm of the cell has."""
+    torch.manual_seed(0)
+    module = known.build(known.check(parse_variant(cell.variant)), cell.size, kernel=cell.kernel)
+    if weights:
+        from attnbench.registry.checkpoints import load_weights
+
+        load_weights(module, weights)
+    module = module.to(device.torch_device(), device.set_precision(cell.precision))
+    return module.train(not inference)
 
 
 def make_inputs(cell: Cell, device: Device, dtype: torch.dtype, seed: int, sets: int = INPUT_SETS) -> list[Tensor]:
     """Random normal inputs, seeded: [B,H,W,C] for a layer, [B,3,h,w] for a model."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (cell.batch, *cell.grid, cell.dim) if cell.scope == "layer" else (cell.batch, 3, cell.res_h, cell.res_w)
-    made = (torch.randn(shape, generator=generator) for _ in range(sets))
+    made = (torch.randn(_input_shape(cell), generator=generator) for _ in range(sets))
     return [x.to(device.torch_device(), dtype) for x in made]
 
 
@@ -143,6 +174,14 @@ def tensors_of(output: Any) -> list[Tensor]:
     if isinstance(output, list | tuple):
         return [t for part in output for t in tensors_of(part)]
     return []
+
+
+def _input_shape(cell: Cell) -> tuple[int, ...]:
+    return (cell.batch, *cell.grid, cell.dim) if cell.scope == "layer" else (cell.batch, 3, cell.res_h, cell.res_w)
+
+
+def _bytes_of(module: nn.Module) -> int:
+    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
 
 
 def _finite(what: str, tensor: Tensor) -> None:

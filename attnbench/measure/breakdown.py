@@ -27,8 +27,10 @@ from attnbench.errors import AttnbenchError
 from attnbench.machine.devices import Device
 from attnbench.measure.arm import Arm, tensors_of
 from attnbench.measure.flops import count
+from attnbench.runtimes import EAGER
 
 CALL, PROJECTION = "attnbench::call", "attnbench::projection"
+OUTSIDE = "only what PyTorch runs is profiled; the word `executed` names what this runtime ran"
 COMPILED = "a compiled layer has no modules left: its projections cannot be told from its core"
 _SECONDS, _FEWEST, _MOST = 0.5, 3, 50  # of profiled calls
 _BACKWARD = "autograd::engine::evaluate_function: "
@@ -62,10 +64,13 @@ class Times:
 
 def measure(device: Device, arm: Arm) -> tuple[dict[str, float | int], dict[str, str]]:
     """Shares, the least bytes and the intensity of a forward call, and the dearest operators as a word."""
+    if arm.runtime.artifact:
+        return {}, {"breakdown_notes": OUTSIDE}
+    plain = arm.cell.runtime == EAGER and arm.cell.precision != "int8"
     turn = device.time_calls(arm, 2)
     calls = int(min(_MOST, max(_FEWEST, _SECONDS / max(min(turn.device_s), 1e-9))))
     host_s = device.time_calls(arm, calls).host_s  # without the profiler, which slows the host
-    inside = [] if arm.cell.compiled else projections(arm.module)
+    inside = projections(arm.module) if plain else []
     times = profile_calls(device, arm, calls, inside)
     busy = times.projections + times.core
     if busy <= 0:
@@ -76,8 +81,8 @@ def measure(device: Device, arm: Arm) -> tuple[dict[str, float | int], dict[str,
         name: times.inside.get(name, 0.0) + times.outside.get(name, 0.0) for name in {*times.inside, *times.outside}
     }
     words = {"top_operators": top(both, busy)}
-    notes = [COMPILED] if arm.cell.compiled else []
-    if not arm.cell.compiled:
+    notes = [] if plain else [COMPILED]
+    if plain:
         values |= {"projection_share": times.projections / busy, "core_share": times.core / busy}
     values["least_bytes"] = least_bytes(arm)
     try:

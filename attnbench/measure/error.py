@@ -31,7 +31,9 @@ _PARTS: Mapping[str, Sequence[Sequence[str]]] = {
 Result = tuple[dict[str, float | int], dict[str, str]]
 
 
-def measure(cell: Cell, device: Device, known: Registry, *, weights: str = "", seed: int = 0) -> Result:
+def measure(
+    cell: Cell, device: Device, known: Registry, *, weights: str = "", seed: int = 0, artifact: str = ""
+) -> Result:
     """The quantities `error_rms`, `error_rms_x8`, `error_rms_x64` and `distance_to_msa`, and notes on what is absent.
 
     Args:
@@ -40,12 +42,16 @@ def measure(cell: Cell, device: Device, known: Registry, *, weights: str = "", s
         known: what can be built.
         weights: a checkpoint file, or empty.
         seed: of the input.
+        artifact: the name of the exported layer, if the cell's runtime needs one.
     """
     declaration = known[cell.mechanism]
     if declaration.random:
         return {}, {"error_notes": "its output is random: two calls on one input differ"}
-    one = replace(cell, batch=1, pass_="forward")
-    (x,) = make_inputs(one, open_device("cpu"), torch.float32, seed, sets=1)
+    # an exported layer takes its own batch: the same image in every place
+    batch = cell.batch if artifact else 1
+    one = replace(cell, batch=batch, pass_="forward")
+    (x,) = make_inputs(replace(one, batch=1), open_device("cpu"), torch.float32, seed, sets=1)
+    x = x.repeat(batch, *[1] * (x.dim() - 1))
     values: dict[str, float | int] = {}
     notes: list[str] = []
     try:
@@ -58,7 +64,7 @@ def measure(cell: Cell, device: Device, known: Registry, *, weights: str = "", s
         distance, note = _distance(one, known, declaration.approximates, truth, x.double(), expected["error_rms"])
         values |= {} if distance is None else {"distance_to_msa": distance}
         notes += [note] if note else []
-    arm = Arm(one, device, known, inference=True, weights=weights)
+    arm = Arm(one, device, known, inference=True, weights=weights, artifact=artifact)
     for name, scale in SCALES.items():
         arm.feed([(x * scale).to(device.torch_device(), arm.dtype)])
         arm()

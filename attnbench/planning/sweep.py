@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
 
+from attnbench import runtimes
 from attnbench.errors import AttnbenchError
+from attnbench.planning import protocol
 from attnbench.registry.declaration import Declaration, Scope, Setting, Size
 from attnbench.registry.variant import Variant, parse_variant
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8")
 PASSES = ("forward", "train")
 KERNELS = ("eager", "sdpa", "flex")
 ALLOCATORS = ("pinned", "system", "tcmalloc", "jemalloc")
@@ -66,9 +68,9 @@ class Cell:
     precision: str
     pass_: str
     kernel: str
-    compiled: bool
     threads: int
     allocator: str
+    runtime: str = runtimes.EAGER
 
     @property
     def mechanism(self) -> str:
@@ -89,13 +91,29 @@ class Cell:
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits, a hash of all fields."""
-        return _digest(self.as_dict())[:12]
+        return _digest(self.identity())[:12]
 
     @property
     def group(self) -> str:
-        """Hash of the fields that comparable cells share: all but variant, settings, kernel and compilation."""
-        shared = replace(self, variant="", settings=(), kernel="", compiled=False)
-        return _digest(shared.as_dict())[:12]
+        """Hash of the fields that comparable cells share: all but variant, settings, kernel and runtime."""
+        shared = replace(self, variant="", settings=(), kernel="", runtime=runtimes.EAGER)
+        return _digest(shared.identity())[:12]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the layer goes through torch.compile."""
+        return self.runtime == runtimes.COMPILE
+
+    @property
+    def as_published(self) -> bool:
+        """Whether it runs as the papers timed it: the eager kernel in eager PyTorch, whatever the precision."""
+        return self.kernel == "eager" and self.runtime == runtimes.EAGER
+
+    @property
+    def execution(self) -> str:
+        """Kernel and runtime as text: `eager`, `sdpa compiled`, `eager onnxruntime`."""
+        words = {runtimes.EAGER: "", runtimes.COMPILE: "compiled"}
+        return f"{self.kernel} {words.get(self.runtime, self.runtime)}".strip()
 
     @property
     def count_key(self) -> str:
@@ -105,18 +123,27 @@ class Cell:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values, for a record."""
-        return {**asdict(self), "settings": dict(self.settings)}
+        return {**asdict(self), "settings": dict(self.settings), "compiled": self.compiled}
+
+    def identity(self) -> dict[str, Any]:
+        """What hashes are made of: without `runtime` where `compiled` says it, so that ids of older runs stay."""
+        values = self.as_dict()
+        if self.runtime in (runtimes.EAGER, runtimes.COMPILE):
+            del values["runtime"]
+        return values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Cell:
-        """Make a cell of what `as_dict` gives."""
-        return cls(**{**data, "settings": tuple(data["settings"].items())})
+        """Make a cell of what `as_dict` gives; older runs have no `runtime`."""
+        values = {**data, "settings": tuple(data["settings"].items())}
+        compiled = values.pop("compiled", False)
+        values.setdefault("runtime", runtimes.COMPILE if compiled else runtimes.EAGER)
+        return cls(**values)
 
     def conditions(self) -> str:
         """The main axes except the variant, as text: `224x224 batch 8 cpu fp32 forward eager`."""
         words = [f"{self.res_h}x{self.res_w}", f"batch {self.batch}", self.device, self.precision, self.pass_]
-        words += [self.kernel, "compiled"] if self.compiled else [self.kernel]
-        return " ".join(words)
+        return " ".join([*words, self.execution])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +172,7 @@ class Sweep:
     precision: tuple[str, ...] = ("fp32",)
     pass_: tuple[str, ...] = ("forward",)
     kernel: tuple[str, ...] = ("eager",)
-    compile: tuple[bool, ...] = (False,)
+    runtime: tuple[str, ...] = (runtimes.EAGER,)
     threads: tuple[int, ...] = ()
     allocator: tuple[str, ...] = ("pinned",)
     settings: tuple[tuple[str, tuple[Setting, ...]], ...] = ()
@@ -158,7 +185,7 @@ class Sweep:
     overrides: tuple[tuple[str, Any], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "compile", "allocator"):
+        for name in ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "runtime", "allocator"):
             if not getattr(self, name):
                 raise AttnbenchError(f"an axis needs at least one value; got none for {name.rstrip('_')}")
         for name in ("batch", "dim", "heads", "stride", "threads"):
@@ -171,6 +198,7 @@ class Sweep:
             ("precision", PRECISIONS),
             ("pass_", PASSES),
             ("kernel", KERNELS),
+            ("runtime", runtimes.names()),
             ("allocator", ALLOCATORS),
             ("measure", (*MEASURES, *PROBES)),
         ):
@@ -211,7 +239,7 @@ class Plan:
     def hash(self) -> str:
         """Twelve hexadecimal digits, a hash of the cells and of every other field that affects the results."""
         s = self.sweep
-        cells = [c.as_dict() for c in self.cells]
+        cells = [c.identity() for c in self.cells]
         return _digest([cells, s.protocol, s.overrides, s.reference, s.measure, s.plugins, s.weights, s.seed])[:12]
 
     def groups(self) -> dict[str, list[Cell]]:
@@ -236,6 +264,7 @@ def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
     cells: dict[str, Cell] = {}
     declined: dict[str, str] = {}
     notes: list[str] = []
+    inference = protocol.get(sweep.protocol, sweep.overrides).inference
     variants = _variants(sweep, registry)
     reference = parse_variant(sweep.reference) if sweep.reference != "none" else None
     if reference is not None:
@@ -250,7 +279,7 @@ def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
         if key in cells:
             continue
         cells[key] = cell
-        reason = _reason(registry, variant, cell)
+        reason = _reason(registry, variant, cell) or _runtime_reason(cell, inference)
         if reason:
             declined[cell.id] = reason
     if cells and len(declined) == len(cells):
@@ -296,7 +325,7 @@ def _product(
     ):
         batches = sweep.batch or (8 if device.startswith("cpu") else 64,)
         for batch, stride, dim, heads in itertools.product(batches, sweep.stride, sweep.dim, sweep.heads):
-            for variant, kernel, compiled in itertools.product(variants, sweep.kernel, sweep.compile):
+            for variant, kernel, runtime in itertools.product(variants, sweep.kernel, sweep.runtime):
                 scope = registry[variant.name].scope
                 shape = (dim, heads, stride) if scope == "layer" else (0, 0, 0)
                 grid = (height // (shape[2] or 1), width // (shape[2] or 1))
@@ -306,7 +335,7 @@ def _product(
                     Cell(
                         scope=scope, variant=str(variant), settings=tuple(size.settings.items()),
                         res_h=height, res_w=width, batch=batch, dim=shape[0], heads=shape[1], stride=shape[2],
-                        device=device, precision=precision, pass_=pass_, kernel=kernel, compiled=compiled,
+                        device=device, precision=precision, pass_=pass_, kernel=kernel, runtime=runtime,
                         threads=threads_, allocator=allocator,
                     ),
                 )  # fmt: skip
@@ -315,6 +344,8 @@ def _product(
 def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
     if cell.precision == "tf32" and cell.device.startswith("cpu"):
         return "tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu"
+    if cell.precision == "int8" and not (cell.device.startswith("cpu") and cell.pass_ == "forward"):
+        return f"int8 runs forward on the CPU; got precision=int8, device={cell.device}, pass={cell.pass_}"
     if cell.kernel == "flex" and cell.pass_ == "train" and cell.device.startswith("cpu"):
         return "flex_attention has no backward pass on the CPU; got kernel=flex, pass=train, device=cpu"
     if cell.kernel == "flex" and cell.device.startswith("cpu") and (version := _torch_version()) < (2, 6):
@@ -327,6 +358,13 @@ def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
     if cell.kernel not in offered:
         return f"{variant} runs with kernel {' or '.join(offered)}; got kernel={cell.kernel}"
     return None
+
+
+def _runtime_reason(cell: Cell, inference: bool) -> str | None:
+    wanted = runtimes.Wanted(
+        device=cell.device, precision=cell.precision, pass_=cell.pass_, kernel=cell.kernel, inference=inference
+    )
+    return runtimes.get(cell.runtime).declines(wanted)
 
 
 def _torch_version() -> tuple[int, ...]:

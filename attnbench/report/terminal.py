@@ -123,7 +123,7 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     lines = [shared, f"{name}{threads}", resolution.sentence if resolution else ""]
     table = Table(title=Text("\n".join(filter(None, lines))), title_justify="left", box=None, pad_edge=False)
     letters = resolution.letters if resolution else {}
-    several_kernels = len({(r.cell.kernel, r.cell.compiled) for r in records}) > 1
+    several_kernels = len({r.cell.execution for r in records}) > 1
     table.add_column("mechanism", no_wrap=True)
     if several_kernels:
         table.add_column("kernel", no_wrap=True)
@@ -137,7 +137,7 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
         v, cell = record.values, record.cell
         row = [Text(cell.variant, style=_STYLE[record.outcome])]
         if several_kernels:
-            row.append(Text(cell.kernel + (" compiled" if cell.compiled else "")))
+            row.append(Text(cell.execution))
         row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
         row += [Text(abbreviate(letters.get(cell.id, "")))] if letters else []
         note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"

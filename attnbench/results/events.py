@@ -36,12 +36,26 @@ class Count:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A layer was exported for a runtime; nothing of this is stored but the values, with the trial's.
+
+    Attributes:
+        cell: the cell's id. `artifact`: the file's name in the cache. `values`: quantities by name.
+    """
+
+    kind: ClassVar[str] = "exported"
+    cell: str
+    artifact: str
+    values: Mapping[str, float | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One arm alone in a fresh process: it was built, its output checked, its memory measured.
 
     Attributes:
         cell: the cell's id.
-        values: quantities by name: bytes, parameters, `compile_s`.
+        values: quantities by name: bytes, parameters, `compile_s`. `words`: of the runtime: version, options, executed.
         call_s: seconds of one call, device time.
         kernel_ran: the attention kernel that ran. `device_name`: what people call the device.
         notes: on the memory figures.
@@ -54,6 +68,7 @@ class Trial:
     call_s: float = math.nan
     kernel_ran: str = ""
     device_name: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     forward_s: float = 0.0
     job_s: float = 0.0
@@ -201,9 +216,9 @@ class Done:
     kind: ClassVar[str] = "done"
 
 
-Event = Count | Trial | Probe | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
+Event = Count | Trial | Exported | Probe | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
 _KINDS: Mapping[str, type[Any]] = {
-    c.kind: c for c in (Count, Trial, Round, Probe, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
+    c.kind: c for c in (Count, Trial, Round, Exported, Probe, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
 }  # fmt: skip
 
 

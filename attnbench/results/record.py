@@ -19,7 +19,7 @@ from attnbench.planning.sweep import Cell
 SCHEMA = 2
 OUTCOMES: Mapping[str, str] = {
     "ok": "measured, or counted where only counts were asked for",
-    "declined": "the mechanism, its library or the device cannot serve this cell; known before anything is allocated",
+    "declined": "the mechanism, its library, the runtime or the device cannot serve this cell, as the reason says",
     "oom": "out of memory: the allocation failed, or the system killed the process for lack of memory",
     "crashed": "the process ended by a signal, by `sys.exit`, or with a device error that cannot be recovered from",
     "timeout": "one trial or one turn took longer than the protocol's `timeout_s`",
@@ -70,7 +70,11 @@ QUANTITIES: Mapping[str, Quantity] = {
     "allocator_peak_bytes": Quantity("B", "allocator's peak", "the same by the allocator's own trace", "memory"),
     "peak_reserved_bytes": Quantity("B", "peak reserved", "what the caching allocator held at most (CUDA)", "memory"),
     "peak_memory_bytes": Quantity("B", "peak memory", "weights + input + peak growth of one call", "memory"),
-    "compile_s": Quantity("s", "compile time", "the first call of a compiled layer, compilation included"),
+    "compile_s": Quantity("s", "compile time", "until the first result, compiling or loading by the runtime included"),
+    "export_s": Quantity("s", "export time", "making the file that the runtime loads; done once and kept"),
+    "artifact_bytes": Quantity("B", "exported file", "the file that the runtime loads, weights inside"),
+    "loaded_bytes": Quantity("B", "loaded", "resident memory that the runtime holds before the first call", "memory"),
+    "runtime_error": Quantity("", "error against eager", "greatest |difference| / greatest |output of eager|"),
     "roofline_share": Quantity("", "share of roofline", "MACs per second / the greatest measured ceiling for them"),
     "projection_share": Quantity("", "projections", "share of operators' time in linears and 1x1 convs", "breakdown"),
     "core_share": Quantity("", "core", "share of operators' time in all the others", "breakdown"),
@@ -102,11 +106,15 @@ COLUMN_MEANINGS: Mapping[str, tuple[str, str]] = {
     "stride": ("px", "side of a token in the image; empty for a whole model"),
     "device": ("", "`cpu`, or `cuda:0` and so on"),
     "device_name": ("", "the device's own name, as its driver or the operating system gives it"),
-    "precision": ("", "`fp32`, `tf32`, `bf16` or `fp16`"),
+    "precision": ("", "`fp32`, `tf32`, `bf16`, `fp16`, or `int8`: fp32 with dynamically quantized projections"),
     "pass": ("", "`forward`, or `train`: forward and backward"),
     "kernel": ("", "the attention kernel asked for: `eager`, `sdpa` or `flex`"),
     "kernel_ran": ("", "what was executed, with calls: `eager`, or the operators that PyTorch chose: `sdpa:flash x1`"),
     "compiled": ("", "whether the layer went through torch.compile"),
+    "runtime": ("", "what executed it: `eager`, `compile`, `aoti`, `onnxruntime`, `openvino`, or a package's own"),
+    "runtime_version": ("", "its version, where it is not that of torch alone"),
+    "runtime_options": ("", "its options in effect, as it gives them back"),
+    "executed": ("", "what it ran: operators after its optimization, with counts; graphs and breaks of a compiler"),
     "threads": ("", "CPU threads of the process that was timed"),
     "protocol": ("", "`quick`, `standard`, `rigorous` or `paper`"),
     "outcome": ("", "one of the outcomes below"),
@@ -143,7 +151,8 @@ MORE_COLUMNS = (
     "projection_share", "core_share", "host_share", "least_bytes", "intensity_macs_per_byte", "top_operators",
     "breakdown_notes", "error_rms", "error_rms_x8", "error_rms_x64", "distance_to_msa", "error_notes",
     "energy_j_per_image", "energy_gross_j_per_image", "active_power_w", "idle_power_w", "energy_source",
-    "energy_notes",
+    "energy_notes", "runtime", "runtime_version", "runtime_options", "executed", "runtime_error", "export_s",
+    "artifact_bytes", "loaded_bytes",
 )  # fmt: skip
 
 
@@ -154,8 +163,8 @@ class Record:
     Attributes:
         values: quantities of `QUANTITIES` that apply; absent means not measured.
         flags: warnings on the measurement, each a word that docs/records.md explains.
-        words: kernel_ran, device_name, reference, stopped (why the measuring ended), count_notes, top_operators,
-            energy_source, and the notes of each pass of `PROBES`.
+        words: kernel_ran, device_name, runtime_version, runtime_options, executed, reference, stopped (why the
+            measuring ended), count_notes, top_operators, energy_source, and the notes of each pass of `PROBES`.
     """
 
     cell: Cell

@@ -47,7 +47,7 @@ def cell(variant: str = "msa", **changes: Any) -> Cell:
         settings = ()
     base = Cell(
         scope="layer", variant=variant, settings=settings, res_h=224, res_w=224, batch=64, dim=768, heads=12, stride=16,
-        device="cpu", precision="fp32", pass_="forward", kernel="eager", compiled=False, threads=2, allocator="pinned",
+        device="cpu", precision="fp32", pass_="forward", kernel="eager", threads=2, allocator="pinned",
     )  # fmt: skip
     return replace(base, **changes)
 

@@ -48,7 +48,8 @@ def test_the_variants_of_a_partner_come_in_their_order_of_preference() -> None:
         ({"precision": "tf32"}, True),
         ({"precision": "bf16"}, False),
         ({"kernel": "sdpa"}, False),
-        ({"compiled": True}, False),
+        ({"runtime": "compile"}, False),
+        ({"runtime": "openvino"}, False),
     ],
 )
 def test_the_papers_timed_the_eager_kernel_in_fp32_or_tf32(change: dict[str, Any], same: bool) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# int8: weights of projections and the input of each product are quantized; everything else is fp32.
+DTYPES = {
+    "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32,
+}  # fmt: skip
 _OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
     "alloc_failed", "bad_alloc", "cudaerrormemoryallocation", "unable to allocate",

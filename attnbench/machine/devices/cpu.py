@@ -140,6 +140,24 @@ def resident_growth(call: Callable[[], object]) -> int | None:
     return max(0, after["VmHWM"] - before["VmRSS"])
 
 
+def loaded_and_growth(load: Callable[[], object], call: Callable[[], object]) -> tuple[int, int] | None:
+    """Resident bytes that `load` leaves, and those by which the peak then grows over one call.
+
+    None where the system cannot measure it; both are called in any case.
+    """
+    with release_immediately() as exact:
+        before = linux.fields(_STATUS).get("VmRSS") if exact else None
+        load()
+        loaded = linux.fields(_STATUS).get("VmRSS")
+        known = before is not None and loaded is not None and _reset_peak()
+        result = call()
+        peak = linux.fields(_STATUS).get("VmHWM")
+        del result
+    if not known or before is None or loaded is None or peak is None:
+        return None
+    return max(0, loaded - before), max(0, peak - loaded)
+
+
 def allocator_peak(call: Callable[[], object]) -> int:
     """The peak, over one call, of the bytes that torch's CPU allocator has handed out and not yet freed."""
     with torch.autograd.profiler.profile(profile_memory=True) as trace:

@@ -77,6 +77,8 @@ KEY_OWNERS = {
     "results.record": "lines of records.jsonl",
     "results.run_facts": "run.json",
     "results.store": "lines of the journal",
+    "runtimes.compile": "the counters of torch's compiler",
+    "runtimes.openvino": "properties of OpenVINO and of its nodes",
     "selftest.sensitivity": "the records of its own probes, by name",
     "selftest.stored": "the JSON file of a self-test, which it writes",
     "studies.protocols": "its own settings of a procedure",

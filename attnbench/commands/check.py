@@ -14,6 +14,7 @@ from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
     from attnbench.conformance import Report
+    from attnbench.execution.workers import Workers
     from attnbench.registry import Registry
     from attnbench.registry.variant import Variant
 
@@ -25,6 +26,9 @@ _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>\w+))?(?P<settings>\[.*\])?")
 @click.option("--all", "every", is_flag=True, help="Every registered layer.")
 @click.option("--against", help="A mechanism that must take the same weights and give the same output.")
 @click.option("--no-compile", "eager", is_flag=True, help="Skip the checks that compile: seconds instead of a minute.")
+@click.option(
+    "--runtimes", "exports", is_flag=True, help="Also export to ONNX Runtime and OpenVINO: some seconds each."
+)
 @click.option("--dim", type=click.IntRange(1), help="Channels; by default the smallest width that works.")
 @click.option("--heads", type=click.IntRange(1), help="Attention heads; goes with --dim.")
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file that declares mechanisms.")
@@ -34,6 +38,7 @@ def command(
     every: bool,
     against: str | None,
     eager: bool,
+    exports: bool,
     dim: int | None,
     heads: int | None,
     plugins: tuple[str, ...],
@@ -68,16 +73,27 @@ def command(
     other = known.check(_variant(known, against)) if against else None
     torch.set_num_threads(1)  # more threads slow layers of this size down
     reports = []
-    for variant in variants:
-        backend = None if eager else "inductor"
-        subject = Subject(known, variant, backend=backend, against=other, dim=dim or 0, heads=heads or 0)
-        with contextlib.redirect_stdout(sys.stderr):  # what a mechanism prints is not a result
-            reports.append(examine(subject))
-        if not as_json:
-            _print(reports[-1])
+    with _workers((*plugins, *files)) if exports else contextlib.nullcontext() as workers:
+        for variant in variants:
+            backend = None if eager else "inductor"
+            subject = Subject(
+                known, variant, backend=backend, against=other, dim=dim or 0, heads=heads or 0, workers=workers
+            )
+            with contextlib.redirect_stdout(sys.stderr):  # what a mechanism prints is not a result
+                reports.append(examine(subject))
+            if not as_json:
+                _print(reports[-1])
     if as_json:
         click.echo(json.dumps({"schema": 1, "reports": [report.as_dict() for report in reports]}, indent=1))
     return 0 if all(report.passed for report in reports) else 1
+
+
+def _workers(plugins: tuple[str, ...]) -> Workers:
+    from attnbench.execution.workers import Workers
+    from attnbench.planning import protocol
+    from attnbench.planning.sweep import Sweep
+
+    return Workers(Sweep(plugins=tuple(dict.fromkeys(plugins))), protocol.get("quick"))
 
 
 def _variant(known: Registry, text: str) -> Variant:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from attnbench.conformance import behaviour, structure
+from attnbench.conformance import behaviour, exports, structure
 from attnbench.conformance.subject import CheckError, CheckResult, Note, Subject, attempt
 from attnbench.errors import AttnbenchError
 
@@ -29,8 +29,11 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "compiled": behaviour.compiled,
     "flex": behaviour.flex,
     "export": behaviour.export,
+    "onnxruntime": exports.onnxruntime,
+    "openvino": exports.openvino,
 }
 COMPILES = ("compiled", "flex")
+RUNTIMES = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def examine(subject: Subject, *, only: tuple[str, ...] = ()) -> Report:
 def _findings(subject: Subject, names: tuple[str, ...]) -> Iterator[CheckResult]:
     for name, check in CHECKS.items():
         asked = (name != "against" or subject.against) and (name not in COMPILES or subject.backend)
+        if name in RUNTIMES and subject.workers is None:
+            continue
         if name not in names or not asked:
             continue
         finding = _ask(name, check, subject)
@@ -80,4 +85,6 @@ def _ask(name: str, check: Callable[[Subject], str], subject: Subject) -> CheckR
             return CheckResult(name, "fail", str(error), error.remedy)
         except AttnbenchError as error:
             return CheckResult(name, "fail", str(error), "see the contract in docs/adding-a-mechanism.md")
-    return CheckResult(name, "note" if isinstance(said, Note) else "pass", str(said))
+    if isinstance(said, Note):
+        return CheckResult(name, "note", str(said), said.remedy)
+    return CheckResult(name, "pass", said)

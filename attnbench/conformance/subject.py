@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from attnbench.errors import AttnbenchError
 from attnbench.registry import Registry
 from attnbench.registry.declaration import Declaration, Size
 from attnbench.registry.variant import Variant
+
+if TYPE_CHECKING:
+    from attnbench.execution.workers import Workers
 
 Grid = tuple[int, int]
 Outcome = Literal["pass", "fail", "note"]
@@ -37,7 +40,9 @@ class CheckError(Exception):
 
 
 class Note(str):
-    """What a check reports without judging."""
+    """What a check reports without judging; `remedy` says what would change it."""
+
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ class CheckResult:
 
 @dataclass
 class Subject:
-    """A variant of a mechanism and the smallest width that it can be built with."""
+    """A variant of a mechanism and the smallest width that it can be built with.
+
+    `workers`: processes in which other runtimes run; None: they are not asked.
+    """
 
     registry: Registry
     variant: Variant
@@ -60,6 +68,7 @@ class Subject:
     against: Variant | None = None
     dim: int = 0
     heads: int = 0
+    workers: Workers | None = None
     _weights: dict[tuple[Size, str], dict[str, Tensor]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

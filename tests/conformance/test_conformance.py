@@ -10,15 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from attnbench import registry
+from attnbench import registry, runtimes
 from attnbench.commands import check, new
-from attnbench.conformance import CHECKS, COMPILES, examine
+from attnbench.conformance import CHECKS, COMPILES, RUNTIMES, examine
 from attnbench.conformance.influence import influence, peak_bytes
 from attnbench.conformance.subject import Subject
 from attnbench.errors import AttnbenchError
+from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
+from attnbench.results.events import Exported, Failure, Trial
 
-QUICK = tuple(name for name in CHECKS if name not in COMPILES)
+QUICK = tuple(name for name in CHECKS if name not in (*COMPILES, *RUNTIMES))
 LAWS = tuple(name for name in QUICK if name != "export")
 HEAD = """
 import torch
@@ -285,3 +287,60 @@ def test_check_refuses_in_a_sentence(tmp_path, words, message):
     places["file"] = file_of(tmp_path, "cut", "return x")
     with pytest.raises(AttnbenchError, match=message):
         check.command.main([w.format(**places) for w in words], standalone_mode=False)
+
+
+class Answers:
+    """Stands for the processes that export and try a layer."""
+
+    def __init__(self, exported: object, tried: object = None) -> None:
+        self.exported, self.tried = exported, tried
+        self.artifacts: dict[str, str] = {}
+
+    def export(self, cell: Cell) -> object:
+        self.cell = cell
+        return self.exported
+
+    def trial(self, cell: Cell) -> object:
+        assert self.artifacts == {cell.id: "a.onnx"}
+        return self.tried
+
+
+FILE = Exported(cell="", artifact="a.onnx", values={"export_s": 2.0})
+AGREES = Trial(cell="", values={"runtime_error": 2e-7}, words={"executed": "MatMul x2"})
+
+
+@pytest.mark.parametrize(
+    ("workers", "outcome", "reason", "remedy"),
+    [
+        (Answers(FILE, AGREES), "note", "error against eager 2e-07; exported in 2.0 s; ran MatMul x2", ""),
+        (
+            Answers(Failure(outcome="declined", reason="aten.x cannot be exported to ONNX")),
+            "note", "export: declined: aten.x cannot be exported to ONNX", "other operators",
+        ),
+        (Answers(FILE, Failure(outcome="failed", reason="an error of 3")), "fail", "an error of 3", "being traced"),
+        (Answers(Failure(outcome="timeout", reason="it hung")), "note", "export: timeout: it hung", "loops"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_a_runtime_makes_of_a_layer_is_a_row_with_the_remedy(
+    runtime, workers, outcome, reason, remedy, monkeypatch
+):
+    monkeypatch.setattr(runtimes.Runtime, "require", lambda self: None)
+    workers.artifacts.clear()
+    subject = Subject(registry.load(), parse_variant("hilo"), backend=None, workers=workers)
+    (found,) = examine(subject, only=(runtime,)).findings
+    assert (found.check, found.outcome, found.reason) == (runtime, outcome, reason)
+    assert remedy in found.remedy
+    assert (workers.cell.runtime, workers.cell.grid, workers.cell.batch) == (runtime, (4, 6), 1)
+
+
+def test_a_runtime_that_is_not_installed_is_a_row_with_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    subject = Subject(registry.load(), parse_variant("msa"), backend=None, workers=Answers(FILE))
+    (found,) = examine(subject, only=("openvino",)).findings
+    assert (found.outcome, "pip install 'attnbench[openvino]'" in found.reason) == ("note", True)
+
+
+def test_runtimes_are_asked_only_where_they_are_asked_for():
+    subject = Subject(registry.load(), parse_variant("msa"), backend=None)
+    assert examine(subject, only=RUNTIMES).findings == ()

@@ -123,11 +123,12 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     lines = [shared, f"{name}{threads}", resolution.sentence if resolution else ""]
     table = Table(title=Text("\n".join(filter(None, lines))), title_justify="left", box=None, pad_edge=False)
     letters = resolution.letters if resolution else {}
-    several_kernels = len({r.cell.execution for r in records}) > 1
+    varying = [word for word in ("kernel", "runtime") if len({getattr(r.cell, word) for r in records}) > 1]
     table.add_column("mechanism", no_wrap=True)
-    if several_kernels:
-        table.add_column("kernel", no_wrap=True)
+    for word in varying:
+        table.add_column(word, no_wrap=True)
     shown = [c for c in _COLUMNS if width >= c.min_width]
+    shown += [c for c in _ERRORS if any(c.text(r.values) for r in records)]
     for column in shown:
         table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
     if letters:
@@ -136,8 +137,7 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     for record in sorted(records, key=_order):
         v, cell = record.values, record.cell
         row = [Text(cell.variant, style=_STYLE[record.outcome])]
-        if several_kernels:
-            row.append(Text(cell.execution))
+        row += [Text(getattr(cell, word)) for word in varying]
         row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
         row += [Text(abbreviate(letters.get(cell.id, "")))] if letters else []
         note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
@@ -191,4 +191,9 @@ _COLUMNS = (
     _Column("vs reference", 0, lambda v: f"{v['ratio_to_reference']:.2f}x" if "ratio_to_reference" in v else "-"),
     _Column("", 60, _interval("ratio_low", "ratio_high")),
     _Column("peak memory", 90, lambda v: mebibytes(v.get("peak_memory_bytes"))),
+)
+# Shown where a record has them.
+_ERRORS = (
+    _Column("off eager", 0, lambda v: f"{v['runtime_error']:.0e}" if "runtime_error" in v else ""),
+    _Column("off float64", 0, lambda v: f"{v['error_rms']:.0e}" if "error_rms" in v else ""),
 )

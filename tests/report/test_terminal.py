@@ -14,7 +14,7 @@ import synthetic as made
 from rich.console import Console
 
 from attnbench.planning.sweep import Plan, Sweep
-from attnbench.report.terminal import abbreviate, print_results
+from attnbench.report.terminal import abbreviate, print_results, result_tables
 from attnbench.results.events import ArmTurn, Round
 from attnbench.results.record import Record
 from attnbench.results.store import Run, create_or_resume, open_run
@@ -53,6 +53,20 @@ def test_the_heading_names_the_machine_and_what_the_run_resolved(tmp_path: Path)
     head = shown(run).split("mechanism")[0]
     assert "Invented CPU (zen4-4842b9), 2 threads" in head
     assert head.count("are not distinguishable in this run") == 1
+
+
+def test_the_runtime_and_the_errors_have_columns_where_they_vary_or_are_known() -> None:
+    def header(*records: Record) -> list[str]:
+        (table,) = result_tables(records, 160)
+        return [str(column.header) for column in table.columns]
+
+    plain = made.measured(made.cell("msa"), 1.0)
+    other = made.measured(made.cell("msa", runtime="openvino"), 2.0)
+    assert not {"kernel", "runtime", "off eager", "off float64"} & set(header(plain))
+    assert "runtime" in header(plain, other)
+    assert "kernel" not in header(plain, other)
+    wrong = replace(other, values={**other.values, "runtime_error": 2e-7, "error_rms": 3e-3})
+    assert {"off eager", "off float64"} <= set(header(plain, wrong))
 
 
 def test_mechanisms_that_tie_share_a_letter(tmp_path: Path) -> None:

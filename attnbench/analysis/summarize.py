@@ -165,7 +165,7 @@ def _record(
     if cell.device != "cpu" and queued and median(queued) > LAUNCH_BOUND * values["latency_s"]:
         flags.append("launch_bound")
     peak = data.ceilings.peak_macs_per_s if data.ceilings else None
-    if peak and "macs" in values and cell.pass_ == "forward":
+    if peak and "macs" in values and cell.pass_ == "forward" and cell.precision != "int8":  # the ceilings are fp32's
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
         flags += ["above_roofline"] if values["roofline_share"] > 1 else []
     flags += ["resumed"] if data.resumed else []

@@ -109,7 +109,7 @@ def _trial(job: TrialJob, say: Say) -> None:
     try:
         known = registry.load(job.plugins)
         dtype = device.set_precision(cell.precision)
-        runtimes.get(cell.runtime).load()
+        runtimes.load(cell.runtime)
         guard = Guard()
         inputs = make_inputs(cell, device, dtype, job.seed, sets=1)
         expected = expected_output(cell, device, known, inputs, inference=job.inference, weights=job.weights)

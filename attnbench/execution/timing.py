@@ -65,7 +65,7 @@ class Timing:
         known = registry.load(self.job.plugins)
         self.device.set_precision(self.job.cells[0].precision)
         for runtime in dict.fromkeys(cell.runtime for cell in self.job.cells):
-            runtimes.get(runtime).load()
+            runtimes.load(runtime)
         self.guard = Guard()
         cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
         for cell in cells:

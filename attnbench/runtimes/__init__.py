@@ -162,6 +162,18 @@ def get(name: str) -> Runtime:
         raise AttnbenchError(f"runtime {name} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
+def load(name: str) -> Runtime:
+    """The runtime of this name, imported in this process with its variables set.
+
+    Raises:
+        AttnbenchError: as `get`; also whatever its import raises.
+    """
+    runtime = get(name)
+    set_environment(runtime)
+    runtime.load()
+    return runtime
+
+
 def environment() -> dict[str, str]:
     """The variables of all built-in runtimes, for a process that may import them: telemetry off, above all."""
     return {key: value for name in BUILTIN for key, value in get(name).environment.items()}

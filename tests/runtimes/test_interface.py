@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,7 +17,8 @@ from attnbench import AttnbenchError, Sweep, registry, runtimes
 from attnbench.commands.options import read_sweep
 from attnbench.execution.runner import make_plan
 from attnbench.planning.sweep import Cell, plan
-from attnbench.runtimes import Prepared, Runtime
+from attnbench.runtimes import Prepared, Runtime, _onnx, openvino
+from attnbench.runtimes.onnxruntime import counted
 
 OUTSIDE = ("aoti", "onnxruntime", "openvino")
 
@@ -125,3 +128,59 @@ def test_as_published_and_the_words_of_a_cell():
     assert replace(cell, runtime="compile").execution == "eager compiled"
     sdpa = replace(cell, kernel="sdpa", runtime="openvino")
     assert (sdpa.execution, sdpa.as_published, sdpa.compiled) == ("sdpa openvino", False, False)
+
+
+def test_loading_sets_the_variables_of_a_package_before_its_import(monkeypatch):
+    seen = []
+    own = Runtime(
+        name="mine",
+        prepare=lambda module, *_: Prepared(call=module),
+        environment={"MINE_TELEMETRY": "0"},
+        load=lambda: seen.append(os.environ.get("MINE_TELEMETRY")),
+    )
+    monkeypatch.setenv("MINE_TELEMETRY", "1")
+    monkeypatch.setattr(runtimes, "get", lambda name: own)
+    assert runtimes.load("mine") is own
+    assert seen == ["0"]
+
+
+def test_workers_start_with_the_telemetry_of_every_runtime_off():
+    assert runtimes.environment() == {"ORT_DISABLE_TELEMETRY": "1"}
+
+
+def caused(message: str, cause: BaseException) -> BaseException:
+    error = RuntimeError(message)
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (caused("Failed to decompose", ValueError("No ONNX function for aten.special_airy_ai.default")),
+         "aten.special_airy_ai.default"),
+        (caused("Failed", ValueError("Cannot view a tensor\nand more")), "ValueError: Cannot view a tensor"),
+        (RuntimeError(""), "RuntimeError: no message"),
+    ],
+)  # fmt: skip
+def test_the_operator_is_read_from_the_innermost_error_that_names_one(error, name):
+    assert _onnx.operator(error) == name
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        ("Check failed\nConversion failed for Mul-20\nArgument shapes are inconsistent.", "Mul"),
+        ("Check 'x' failed\nWhile validating node 'opset1::Reshape Reshape_7'", "opset1::Reshape"),
+        ("No conversion rule found for operations: aten._fft_c2r.default, aten._fft_r2c.default",
+         "aten._fft_c2r.default, aten._fft_r2c.default"),
+        ("something\nelse", "else"),
+    ],
+)  # fmt: skip
+def test_openvinos_message_gives_the_operator(message, name):
+    assert openvino.node(message) == name
+
+
+def test_the_most_frequent_operators_are_named():
+    assert counted(Counter({"MatMul": 4, "Add": 1})) == "MatMul x4, Add x1"
+    assert counted(Counter({str(n): 1 for n in range(10)})).endswith("7 x1 and 2 others")

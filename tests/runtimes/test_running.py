@@ -147,6 +147,20 @@ def test_a_file_that_left_the_cache_while_it_was_needed_is_a_failure_with_the_re
     assert "deleted from the cache" in record.reason
 
 
+def test_a_resumed_run_exports_again_what_the_cache_has_lost(tmp_path, monkeypatch):
+    axes = {"mechanism": ("msa",), "runtime": ("onnxruntime",)}
+    monkeypatch.setenv("ATTNBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    before = measured(tmp_path / "r", **axes)["msa", "onnxruntime"]
+    for file in (tmp_path / "cache" / "exports").iterdir():
+        file.unlink()
+    journal = (tmp_path / "r" / "samples.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "r" / "samples.jsonl").write_text("".join(line for line in journal if '"kind":"round"' not in line))
+    (tmp_path / "r" / "records.jsonl").write_text("")
+    after = measured(tmp_path / "r", **axes)["msa", "onnxruntime"]
+    assert (after.outcome, after.values["rounds"]) == ("ok", 2)
+    assert after.values["export_s"] == before.values["export_s"]  # of the trial, which was not taken again
+
+
 @pytest.mark.parametrize(
     ("precision", "runtime", "bound"),
     [

@@ -42,7 +42,7 @@ NO_TORCH = [
 ]  # fmt: skip
 
 # Names that are columns of data, wherever they are read: quantities and words of a record, conditions of a reading.
-COLUMN_NAMES = {*QUANTITIES, "device_name", "kernel_ran", "reference", "stopped", "count_notes"}
+COLUMN_NAMES = {*QUANTITIES, "device_name", "kernel_ran", "executed", "reference", "stopped", "count_notes"}
 CONDITION_NAMES = {
     "wall_s", "other_cpu_s", "load_1min", "sm_clock_mhz", "throttle_bits", "throttle_reasons", "other_gpu_processes",
     "steal_s", "own_cpu_s", "cpus",

@@ -91,13 +91,13 @@ class Cell:
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits, a hash of all fields."""
-        return _digest(self.identity())[:12]
+        return _digest(self.as_dict())[:12]
 
     @property
     def group(self) -> str:
         """Hash of the fields that comparable cells share: all but variant, settings, kernel and runtime."""
         shared = replace(self, variant="", settings=(), kernel="", runtime=runtimes.EAGER)
-        return _digest(shared.identity())[:12]
+        return _digest(shared.as_dict())[:12]
 
     @property
     def compiled(self) -> bool:
@@ -122,12 +122,11 @@ class Cell:
         return _digest(words)[:12]
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for a record."""
-        return {**asdict(self), "settings": dict(self.settings), "compiled": self.compiled}
+        """The fields as plain values, for a record and for hashes.
 
-    def identity(self) -> dict[str, Any]:
-        """What hashes are made of: without `runtime` where `compiled` says it, so that ids of older runs stay."""
-        values = self.as_dict()
+        Without `runtime` where `compiled` says it, so that the ids of older runs stay.
+        """
+        values = {**asdict(self), "settings": dict(self.settings), "compiled": self.compiled}
         if self.runtime in (runtimes.EAGER, runtimes.COMPILE):
             del values["runtime"]
         return values
@@ -239,7 +238,7 @@ class Plan:
     def hash(self) -> str:
         """Twelve hexadecimal digits, a hash of the cells and of every other field that affects the results."""
         s = self.sweep
-        cells = [c.identity() for c in self.cells]
+        cells = [c.as_dict() for c in self.cells]
         return _digest([cells, s.protocol, s.overrides, s.reference, s.measure, s.plugins, s.weights, s.seed])[:12]
 
     def groups(self) -> dict[str, list[Cell]]:

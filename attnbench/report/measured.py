@@ -14,6 +14,7 @@ from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.tables import Column, Table, Value
 from attnbench.results.flags import advice
 from attnbench.results.record import QUANTITIES
+from attnbench.runtimes import EAGER
 
 Resolutions = Mapping[tuple[str, str], ties.Resolution]
 
@@ -55,8 +56,11 @@ def kernel(point: Point) -> str:
     A layer that calls `flash` twice ran the same kernel as one that calls it once, so both stand under one heading.
     """
     asked = point.cell.execution
+    outside = (
+        "" if point.cell.runtime == EAGER else point.cell.runtime
+    )  # an exported layer has the runtime's name there
     ran = _CALLS.sub("", point.record.words.get("kernel_ran", "")) if point.record else ""
-    return f"{asked} ({ran})" if ran and ran not in (point.cell.kernel, point.cell.runtime, asked) else asked
+    return f"{asked} ({ran})" if ran and ran not in (point.cell.kernel, outside, asked) else asked
 
 
 def mechanism_of(variant: str) -> str:

@@ -193,7 +193,7 @@ class Record:
         """The export columns, then the others; None where a column does not apply."""
         c = self.cell
         flat: dict[str, Any] = {
-            **c.as_dict(), "mechanism": c.mechanism, "pass": c.pass_, "outcome": self.outcome,
+            **c.as_dict(), "mechanism": c.mechanism, "runtime": c.runtime, "pass": c.pass_, "outcome": self.outcome,
             "reason": self.reason, "flags": " ".join(self.flags), "protocol": self.protocol,
             "run_id": self.run_id, "cell_id": c.id, "group": c.group, **self.words, **self.values,
         }  # fmt: skip

@@ -92,7 +92,7 @@ def test_fp32_on_the_cpu_is_fp32_whatever_was_set_before(precision, dtype):
 def test_a_precision_that_the_cpu_lacks_is_refused():
     with pytest.raises(ValueError, match="precision=tf32, device=cpu"):
         cpu.Cpu().set_precision("tf32")
-    with pytest.raises(ValueError, match="fp32, tf32, bf16, fp16; got 'fp8'"):
+    with pytest.raises(ValueError, match="fp32, tf32, bf16, fp16, int8; got 'fp8'"):
         cpu.Cpu().set_precision("fp8")
 
 

@@ -96,7 +96,7 @@ def _trial(job: TrialJob, say: Say) -> None:
         device.synchronize()
         first_s = perf_counter() - first
         arm.check()
-        guard.check(arm, inputs)
+        guard.check(arm, thorough=True)
         start = perf_counter()
         turn = device.time_calls(arm, 1 if first_s > 1 else 2)
         call_s = min(turn.device_s)
@@ -105,7 +105,7 @@ def _trial(job: TrialJob, say: Say) -> None:
         forward_s = first_s + (perf_counter() - start)
         arm()
         arm.check()
-        guard.check(arm, inputs)
+        guard.check(arm, thorough=True)
     except (Exception, SystemExit) as error:
         failure = failure_of(error, device)
         say(guard.failure(failure, error) if guard else failure)

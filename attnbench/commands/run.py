@@ -36,8 +36,10 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
 
         return show_plan(sweep, as_json=as_json)
     from attnbench.execution.fork_server import ForkServer
+    from attnbench.execution.workers import needs_compiler
 
-    server = ForkServer(sweep.allocator[0])  # imports torch in its own process while this one imports it for the plan
+    # imports torch in its own process while this one imports it for the plan
+    server = ForkServer(sweep.allocator[0], imports_compiler=needs_compiler(sweep))
     try:
         return _measure(sweep, server, out, fresh, quiet, as_json)
     finally:

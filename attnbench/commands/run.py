@@ -71,7 +71,8 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
             errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
         errors.print(Text(headline(planned)), soft_wrap=True)
     numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    watcher = Silent() if quiet else Bar(Remaining(estimate_calls(planned, known), numbers, planned.cells), errors)
+    remaining = Remaining(estimate_calls(planned, known), numbers, planned.cells, planned.sweep.measure)
+    watcher = Silent() if quiet else Bar(remaining, errors)
     try:
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:

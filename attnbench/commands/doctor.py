@@ -135,6 +135,7 @@ def _lines(e: Environment) -> Iterator[tuple[str, str]]:
     yield "memory", f"{memory.total_bytes / 2**30:.1f} GiB{limit}"
     turbo = {True: "on", False: "off", None: "unknown"}[cpu.turbo]
     yield "clock", f"governor {cpu.governor or 'unknown'}, turbo {turbo}, SMT {cpu.smt or 'unknown'}"
+    yield "denormals", cpu.denormals or "unknown"
     yield "runs on", "a container" if e.container else "a virtual machine" if cpu.hypervisor else "bare metal"
     yield "python", e.python
     built = [f"CUDA {torch.cuda}" if torch.cuda else "no CUDA", f"oneDNN {torch.onednn or 'absent'}"]
@@ -165,7 +166,8 @@ def _numa(cpu: Cpu) -> str:
     if not count:
         return "unknown"
     nodes = "; ".join(f"node {number}: CPUs {cpus or 'none'}" for number, cpus in enumerate(cpu.numa_nodes))
-    return f"{count} node{'s' if count > 1 else ''} ({nodes})"
+    bound = f"; bound to CPUs {cpu.bound_cpus}, memory of nodes {cpu.bound_nodes}" if cpu.bound_nodes else ""
+    return f"{count} node{'s' if count > 1 else ''} ({nodes}){bound}"
 
 
 def _filled(values: Any) -> Iterator[str]:

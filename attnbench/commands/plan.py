@@ -36,10 +36,13 @@ def show_plan(sweep: Sweep, *, as_json: bool) -> int:
 
     planned, known = runner.make_plan(sweep)
     calls_s = estimate_calls(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
-    total = Remaining(calls_s, protocol.get(planned.sweep.protocol, planned.sweep.overrides), planned.cells).total_s
+    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
+    remaining = Remaining(calls_s, numbers, planned.cells, planned.sweep.measure)
+    total, (least, most) = remaining.total_s, remaining.range_s
     if as_json:
         cells = [{**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id)} for c in planned.cells]
-        text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1)}
+        text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1),
+                "estimated_range_s": [round(least, 1), round(most, 1)]}  # fmt: skip
         click.echo(json.dumps({**text, "problems": known.problems}))
         return 0
     console, errors = terminal.open_console(), Console(stderr=True)
@@ -48,7 +51,8 @@ def show_plan(sweep: Sweep, *, as_json: bool) -> int:
     console.print(Text(headline(planned)), soft_wrap=True)
     for table in terminal.plan_tables(planned):
         console.print(table)
-    console.print(f"about {duration(total)} (estimated from the mechanisms' formulas; the run updates it)")
+    span = "" if least == most else f"{duration(least)} to {duration(most)}, as precision needs rounds; "
+    console.print(f"about {duration(total)} ({span}estimated from the mechanisms' formulas; the run updates it)")
     return 0
 
 

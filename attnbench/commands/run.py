@@ -36,8 +36,10 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
 
         return show_plan(sweep, as_json=as_json)
     from attnbench.execution.fork_server import ForkServer
+    from attnbench.execution.workers import needs_compiler
 
-    server = ForkServer(sweep.allocator[0])  # imports torch in its own process while this one imports it for the plan
+    # imports torch in its own process while this one imports it for the plan
+    server = ForkServer(sweep.allocator[0], imports_compiler=needs_compiler(sweep))
     try:
         return _measure(sweep, server, out, fresh, quiet, as_json)
     finally:
@@ -69,7 +71,8 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
             errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
         errors.print(Text(headline(planned)), soft_wrap=True)
     numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    watcher = Silent() if quiet else Bar(Remaining(estimate_calls(planned, known), numbers, planned.cells), errors)
+    remaining = Remaining(estimate_calls(planned, known), numbers, planned.cells, planned.sweep.measure)
+    watcher = Silent() if quiet else Bar(remaining, errors)
     try:
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:

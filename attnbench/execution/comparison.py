@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
@@ -76,8 +77,11 @@ class Comparison:
         return self.spent_s > self.rule.budget_s and self.processes >= LEAST_PROCESSES
 
     def calls(self) -> dict[str, int]:
-        """Timed calls of a turn, by cell id."""
-        return {c.id: self.protocol.calls_in_turn(self.data.trials[c.id].call_s) for c in self.arms}
+        """Timed calls of a turn, by cell id: of the first process by the trial's time, then by the last round's."""
+        seconds = {c.id: self.data.trials[c.id].call_s for c in self.arms}
+        if self.data.rounds:
+            seconds |= {turn.cell: median(turn.calls_s) for turn in self.data.rounds[-1].turns}
+        return {c.id: self.protocol.calls_in_turn(seconds[c.id]) for c in self.arms}
 
     def patience_s(self) -> float:
         """Seconds of silence after which a timing process counts as hung: building, or a round, at its slowest."""

@@ -94,9 +94,15 @@ def allocator_environment(allocator: str) -> dict[str, str]:
 
 
 class ForkServer:
-    """A process that has imported torch and forks a fresh child for every job; one job at a time."""
+    """A process that has imported torch and forks a fresh child for every job; one job at a time.
 
-    def __init__(self, allocator: str = "pinned") -> None:
+    Args:
+        allocator: of the processes.
+        imports_compiler: import torch's compiler and the counters too, which counting and compiling need. It takes as
+            long as torch itself.
+    """
+
+    def __init__(self, allocator: str = "pinned", *, imports_compiler: bool = False) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         environment |= allocator_environment(allocator) | runtimes.environment()
         environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no compile workers beside a timed call
@@ -105,7 +111,7 @@ class ForkServer:
         self.status = StatusFile()
         events, self._children_end = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "attnbench.execution.worker", str(self._children_end)],
+            [sys.executable, "-m", "attnbench.execution.worker", str(self._children_end), *["all"] * imports_compiler],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -148,6 +154,11 @@ class ForkServer:
         os.close(self._events.descriptor)
         self._log.close()
         self.status.close()
+
+    def end(self) -> None:
+        """Kill the server, from any thread: whoever waits for its job meets a ServerEndedError."""
+        self.kill()
+        self._process.kill()
 
     def kill(self) -> None:
         """Kill the running child with all that it started."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
 from attnbench.measure.arm import Arm, ContractError
 from attnbench.registry.process_state import ProcessState
 from attnbench.results.events import Failure
@@ -27,8 +25,10 @@ class Guard:
         self.changed = False
         self.beyond_repair = ""
 
-    def check(self, arm: Arm | None = None, inputs: Sequence[Tensor] = ()) -> None:
+    def check(self, arm: Arm | None = None, *, thorough: bool = False) -> None:
         """Compare the process, and the arm's inputs with the originals, after its code ran; rewind random generators.
+
+        `thorough` compares every value of the inputs, and not torch's count of writes and a sample alone.
 
         Raises:
             ContractError: something differs. It is put back by `failure`.
@@ -37,7 +37,7 @@ class Guard:
         if changes:
             raise ContractError(_reason(changes))
         self._state.rewind_random()
-        if arm is not None and arm.changed_inputs(inputs):
+        if arm is not None and arm.changed_inputs(thorough=thorough):
             raise ContractError("forward must not write into its input; it changed the input's values; work on a copy")
 
     def failure(self, failure: Failure, error: BaseException) -> Failure:

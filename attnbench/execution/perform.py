@@ -8,13 +8,12 @@ What is seen is reported as events; the runner makes records of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from time import perf_counter  # bound before a plugin can replace it
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from attnbench import registry, runtimes
 from attnbench.analysis.machines import APART
@@ -26,7 +25,7 @@ from attnbench.execution.status_file import StatusFile
 from attnbench.execution.timing import Timing
 from attnbench.measure import breakdown, energy, error, memory
 from attnbench.measure.agreement import error_against, expected_output
-from attnbench.measure.arm import Arm, build_module, make_inputs, tensors_of
+from attnbench.measure.arm import Arm, InputSets, build_module, make_inputs, tensors_of
 from attnbench.measure.ceilings import measure_ceilings, product_rate
 from attnbench.measure.kernels import kernel_that_ran
 from attnbench.registry.variant import parse_variant
@@ -91,7 +90,7 @@ def _export(job: ExportJob, say: Say) -> None:
     try:
         known = registry.load(job.plugins)
         module = build_module(cell, device, known, inference=True, weights=job.weights)
-        (x,) = make_inputs(cell, device, device.set_precision(cell.precision), job.seed, sets=1)
+        (x,) = make_inputs(cell, device, device.set_precision(cell.precision), job.seed, sets=1).originals
         assert runtime.export is not None
         words = f"{cell.variant} {dict(cell.settings)} {cell.kernel} {cell.size}"
         made = artifacts.make(runtime.export, module, x, cell.precision, runtime.artifact, words)
@@ -120,7 +119,7 @@ def _trial(job: TrialJob, say: Say) -> None:
         arm.check()
         if expected:
             values["runtime_error"] = error_against(expected, tensors_of(arm.output), cell)
-        guard.check(arm, inputs)
+        guard.check(arm, thorough=True)
         start = perf_counter()
         turn = device.time_calls(arm, 1 if first_s > 1 else 2)
         call_s = min(turn.device_s)
@@ -129,7 +128,7 @@ def _trial(job: TrialJob, say: Say) -> None:
         forward_s = first_s + (perf_counter() - start)
         arm()
         arm.check()
-        guard.check(arm, inputs)
+        guard.check(arm, thorough=True)
         words = _runtime_words(arm)
     except (Exception, SystemExit) as error:
         failure = failure_of(error, device)
@@ -153,7 +152,7 @@ def _trial(job: TrialJob, say: Say) -> None:
     )
 
 
-def _first_call(arm: Arm, inputs: Sequence[Tensor], guard: Guard, say: Say) -> tuple[dict[str, float | int], float]:
+def _first_call(arm: Arm, inputs: InputSets, guard: Guard, say: Say) -> tuple[dict[str, float | int], float]:
     """Prepare the arm and call it once: its memory, where loading is a part of that, and the seconds of it."""
 
     def prepare() -> None:

@@ -21,6 +21,7 @@ from attnbench.analysis.summarize import GroupData
 from attnbench.errors import AttnbenchError
 from attnbench.execution import ceilings_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
+from attnbench.execution.counting import Counting
 from attnbench.execution.fork_server import ForkServer, allocator_environment
 from attnbench.execution.interrupts import Interrupted, Interrupts
 from attnbench.execution.progress import Silent, Watcher
@@ -114,6 +115,7 @@ class _Runner:
         self.known = replay(planned, writer.events)
         self.exports: dict[tuple[object, ...], Exported | Failure] = {}
         self.export_values: dict[str, Mapping[str, float | int]] = {}
+        self.counting = Counting(planned.sweep, numbers)
         self.forward_s = 0.0
 
     def go(self) -> None:
@@ -121,7 +123,7 @@ class _Runner:
         started = time.monotonic()
         with self.interrupts:
             try:
-                with self.workers:
+                with self.workers, self.counting:
                     self.watcher.begin(self.plan, self.writer.records)
                     self._record_what_is_decided()
                     for groups in self._batches():
@@ -156,11 +158,12 @@ class _Runner:
         comparisons = []
         for group, cells in groups:
             tried = [c for c in cells if c.id not in self.plan.declined]
-            self._count(tried)
+            self._begin_to_count(tried)
             if self.measure - {"params", "macs"}:
                 self._export(tried, self.known.groups[group])
                 self._try(tried, self.known.groups[group])
                 self._probe(tried, self.known.groups[group])
+            self._count(tried)
             if "latency" in self.measure:
                 comparison = self._comparison(group, tried)
                 comparisons += [comparison] if comparison else []
@@ -175,16 +178,21 @@ class _Runner:
                 else:
                     self._time(comparison)
 
+    def _uncounted(self, cells: Sequence[Cell]) -> list[Cell]:
+        wanted = {"params", "macs"} & self.measure
+        return [c for c in cells if wanted and c.count_key not in self.known.counts]
+
+    def _begin_to_count(self, cells: Sequence[Cell]) -> None:
+        """Count in the background, until `_count` asks for the results; nothing is timed meanwhile."""
+        self.counting.ask(self._uncounted(cells))
+
     def _count(self, cells: Sequence[Cell]) -> None:
-        if not {"params", "macs"} & self.measure:
-            return
-        for cell in cells:
-            if cell.count_key not in self.known.counts:
+        for cell in self._uncounted(cells):
+            if cell.count_key not in self.known.counts:  # two cells that count alike
                 self.watcher.stage(f"counting {cell.variant}")
-                count = self.workers.count(cell)
+                count = self.counting.count(cell, self.interrupts.raise_if_requested)
                 self.known.counts[cell.count_key] = count
                 self._log(count)
-                self.interrupts.raise_if_requested()
 
     def _export(self, cells: Sequence[Cell], data: GroupData) -> None:
         """The layers of runtimes that take a file; in every session anew, for the cache may have lost one."""
@@ -208,6 +216,7 @@ class _Runner:
         """A cell that did not survive its export or trial."""
         self.watcher.tried(cell, None)
         self._drop(Dropped(cell=cell.id, outcome=failure.outcome, reason=failure.reason), data)
+        self._count([cell])
         self._add_untimed(data, cell, failure.outcome, failure.reason)
 
     def _try(self, cells: Sequence[Cell], data: GroupData) -> None:

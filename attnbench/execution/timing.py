@@ -1,6 +1,6 @@
 """The timed rounds of a comparison group, inside a worker: build every arm, then turns in random order.
 
-Each arm works on copies of the inputs of its own and leaves nothing but its weights behind after a turn: an arm that
+Each arm works on inputs with the original values and leaves nothing but its weights behind after a turn: an arm that
 changed the state of the process, or its inputs, is dropped, and the round is taken again. What is seen is reported as
 events.
 """
@@ -14,8 +14,6 @@ from statistics import median
 from time import perf_counter  # bound before a plugin can replace it
 from typing import Any
 
-from torch import Tensor
-
 from attnbench import registry, runtimes
 from attnbench.execution.guard import Guard
 from attnbench.execution.jobs import TimingJob
@@ -24,7 +22,7 @@ from attnbench.execution.setup import failure_of, open_limited
 from attnbench.execution.status_file import StatusFile
 from attnbench.machine.counters import load_1min
 from attnbench.measure import latency
-from attnbench.measure.arm import Arm, make_inputs
+from attnbench.measure.arm import Arm, InputSets, make_inputs
 from attnbench.measure.canary import Canary
 from attnbench.measure.initialize import prepared_weights
 from attnbench.planning.sweep import Cell
@@ -43,7 +41,7 @@ class Timing:
         self.rng = random.Random(job.order_seed)
         self.device = open_limited(job.cells[0], job.memory_limit)
         self.arms: list[Arm] = []
-        self.inputs: list[Tensor] = []
+        self.inputs = InputSets(())
         self.forward_s = 0.0
         self.canary = Canary(self.device)
         self.last_canary_s = 0.0
@@ -76,7 +74,8 @@ class Timing:
                         cell, self.device, known, inference=self.job.inference, weights=self.job.weights,
                         artifact=self.job.artifacts.get(cell.id, ""),
                     )  # fmt: skip
-                self.inputs = self.inputs or make_inputs(cell, self.device, arm.dtype, self.job.seed)
+                if not self.inputs.originals:
+                    self.inputs = make_inputs(cell, self.device, arm.dtype, self.job.seed)
                 self.guard.check()
                 self.arms.append(arm)
             except (Exception, SystemExit) as error:
@@ -180,7 +179,7 @@ class Timing:
         return given, primer_s
 
     def _guarded(self, arm: Arm, work: Callable[[Arm], Any], *, check: bool = False) -> Any:
-        """Let an arm work on inputs of its own; on an error it is dropped and None returned."""
+        """Let an arm work on the restored inputs; on an error it is dropped and None returned."""
         self.status.announce(arm.cell.id)
         try:
             arm.feed(self.inputs)
@@ -188,7 +187,7 @@ class Timing:
             self.device.synchronize()
             if check:
                 arm.check()
-            self.guard.check(arm, self.inputs)
+            self.guard.check(arm, thorough=check)
             arm.leave()
             return answer
         except (Exception, SystemExit) as error:

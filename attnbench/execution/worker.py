@@ -1,9 +1,10 @@
 """The processes behind a fork server: one that has imported torch, and the children that it forks for each job.
 
-`python -m attnbench.execution.worker EVENTS` reads one JSON job a line on stdin, forks a child for it, and says on
-stdout which process it is and how it ended. The server runs no operator, so a fork is safe; its environment chooses the
-allocator. A child has a session of its own, its prints go to a log file, it reports on the descriptor EVENTS in signed
-lines, and it dies with the server. What a job does is in attnbench.execution.perform.
+`python -m attnbench.execution.worker EVENTS [all]` reads one JSON job a line on stdin, forks a child for it, and says
+on stdout which process it is and how it ended. The server runs no operator, so a fork is safe; its environment chooses
+the allocator; with `all` it imports torch's compiler too. A child has a session of its own, its prints go to a log
+file, it reports on the descriptor EVENTS in signed lines, and it dies with the server. What a job does is in
+attnbench.execution.perform.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ def main() -> None:
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     import attnbench.execution.perform  # with torch: children find it imported, which is the point of the server
     from attnbench import registry
-    from attnbench.measure import flops
 
     registry.load(entry_points=False)
-    flops.preload()
+    if "all" in sys.argv[2:]:
+        from attnbench.measure import flops
+
+        flops.preload()
 
     _say(control, {"pid": 0})
     buffer = b""

@@ -27,17 +27,27 @@ from attnbench.results.events import (
     Round,
     Trial,
 )
+from attnbench.runtimes import EAGER
 
 CEILINGS_S = 120.0
 RESTARTS = 5  # of fork servers in one run
 
 
+def needs_compiler(sweep: Sweep) -> bool:
+    """Whether cells of this sweep go through torch's compiler, or are exported, which needs the same modules."""
+    return set(sweep.runtime) != {EAGER} or "flex" in sweep.kernel
+
+
 class Workers:
     """The worker processes of a run, one fork server for each allocator, started when first needed."""
 
-    def __init__(self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None) -> None:
+    def __init__(
+        self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None, *, counts: bool = False
+    ) -> None:
         self._sweep, self._protocol = sweep, protocol
         self._servers = dict(servers or {})
+        self._imports_compiler = counts or needs_compiler(sweep)
+        self._closing = False
         self._timing = ""  # the allocator of the timing job that runs
         self._restarts = 0
         self._suspects: Counter[str] = Counter()  # fork servers killed while a cell's code ran
@@ -55,10 +65,16 @@ class Workers:
         for server in self._servers.values():
             server.close()
 
+    def end(self) -> None:
+        """Kill the fork servers, from any thread; a job that runs raises UnfinishedError where it is waited for."""
+        self._closing = True
+        for server in list(self._servers.values()):
+            server.end()
+
     def start(self, allocator: str) -> ForkServer:
         """The fork server for this allocator; a new one imports torch while the caller goes on."""
         if allocator not in self._servers:
-            self._servers[allocator] = ForkServer(allocator)
+            self._servers[allocator] = ForkServer(allocator, imports_compiler=self._imports_compiler)
         return self._servers[allocator]
 
     def request_stop(self) -> None:
@@ -208,6 +224,8 @@ class Workers:
 
     def _replace(self, allocator: str, error: ServerEndedError) -> str:
         """Let a fork server that ended go; the id of the cell whose code ran last. The next job starts another."""
+        if self._closing:
+            raise error
         ended = self._servers.pop(allocator)
         culprit = ended.status.cell()
         ended.close()

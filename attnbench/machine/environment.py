@@ -51,6 +51,8 @@ class Cpu:
         logical: hardware threads of the machine; `usable`: of this process; `usable_cores`: cores behind those.
         quota: CPUs of time that the control groups allow. `turbo`: the clock may rise above its nominal rate.
         smt: the state of hardware threading. `numa_nodes`: the CPUs of each node, such as `0-15`.
+        bound_cpus: what this process may run on, such as `0-7`. `bound_nodes`: where its memory may lie.
+        denormals: whether arithmetic keeps numbers below the least normal one (`kept`) or takes them for 0 (`flushed`).
     """
 
     model: str = ""
@@ -64,6 +66,9 @@ class Cpu:
     turbo: bool | None = None
     smt: str | None = None
     numa_nodes: tuple[str, ...] = ()
+    bound_cpus: str = ""
+    bound_nodes: str = ""
+    denormals: str = ""
     hypervisor: bool = False
 
 
@@ -291,6 +296,7 @@ def _versions() -> dict[str, str]:
 
 def _cpu(chip: Processor) -> Cpu:
     cpus = linux.affinity()
+    bound_cpus, bound_nodes = linux.bound_to()
     return Cpu(
         model=linux.cpu_model(),
         logical=os.cpu_count(),
@@ -303,8 +309,15 @@ def _cpu(chip: Processor) -> Cpu:
         turbo=linux.turbo(),
         smt=linux.text("/sys/devices/system/cpu/smt/control") or None,
         numa_nodes=linux.numa_nodes(),
+        bound_cpus=bound_cpus,
+        bound_nodes=bound_nodes,
+        denormals=_denormals(),
         hypervisor="hypervisor" in chip.flags,
     )
+
+
+def _denormals(least: float = 5e-324) -> str:
+    return "kept" if least * 1.0 else "flushed"
 
 
 def _memory() -> Memory:

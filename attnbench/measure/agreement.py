@@ -9,13 +9,13 @@ from torch import Tensor
 
 from attnbench import runtimes
 from attnbench.machine.devices import Device
-from attnbench.measure.arm import Arm, ContractError, tensors_of
+from attnbench.measure.arm import Arm, ContractError, InputSets, tensors_of
 from attnbench.planning.sweep import Cell
 from attnbench.registry import Registry
 
 
 def expected_output(
-    cell: Cell, device: Device, known: Registry, inputs: Sequence[Tensor], *, inference: bool, weights: str
+    cell: Cell, device: Device, known: Registry, inputs: InputSets, *, inference: bool, weights: str
 ) -> list[Tensor]:
     """What eager gives for the first of these inputs; empty where nothing is to be compared.
 
@@ -26,7 +26,7 @@ def expected_output(
     if eager == cell or cell.pass_ != "forward" or not inference or known[cell.mechanism].random:
         return []
     arm = Arm(eager, device, known, inference=True, weights=weights)
-    arm.feed(inputs[:1])
+    arm.feed(inputs)
     arm()
     device.synchronize()
     return [t.detach().clone() for t in tensors_of(arm.output)]

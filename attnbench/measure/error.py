@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.machine.devices import Device, open_device
-from attnbench.measure.arm import Arm, make_inputs, tensors_of
+from attnbench.measure.arm import Arm, InputSets, make_inputs, tensors_of
 from attnbench.planning.sweep import Cell
 from attnbench.registry import Registry
 from attnbench.registry.variant import Variant, parse_variant
@@ -50,7 +50,7 @@ def measure(
     # an exported layer takes its own batch: the same image in every place
     batch = cell.batch if artifact else 1
     one = replace(cell, batch=batch, pass_="forward")
-    (x,) = make_inputs(replace(one, batch=1), open_device("cpu"), torch.float32, seed, sets=1)
+    (x,) = make_inputs(replace(one, batch=1), open_device("cpu"), torch.float32, seed, sets=1).originals
     x = x.repeat(batch, *[1] * (x.dim() - 1))
     values: dict[str, float | int] = {}
     notes: list[str] = []
@@ -66,7 +66,7 @@ def measure(
         notes += [note] if note else []
     arm = Arm(one, device, known, inference=True, weights=weights, artifact=artifact)
     for name, scale in SCALES.items():
-        arm.feed([(x * scale).to(device.torch_device(), arm.dtype)])
+        arm.feed(InputSets([(x * scale).to(device.torch_device(), arm.dtype)]))
         arm()
         device.synchronize()
         error = relative_rms(tensors_of(arm.output), expected[name])

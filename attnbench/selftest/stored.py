@@ -127,7 +127,10 @@ def lines(data: Mapping[str, Any]) -> Iterator[str]:
         f"95 % interval {r['rate']['low']:.1%} to {r['rate']['high']:.1%}; nominal {100 * (1 - level):.3g} %)"
     )
     pairs = r["trials"] * (2 * r["trials"] - 1)
-    yield f"                 of all {pairs} pairs, which share arms, {r['rate_of_all_pairs']:.1%}"
+    every = r["rate_of_all_pairs"]
+    ends = f", 95 % interval {every['low']:.1%} to {every['high']:.1%}" if isinstance(every, Mapping) else ""
+    share = every["estimate"] if isinstance(every, Mapping) else every
+    yield f"                 of all {pairs} pairs, which share arms, {share:.1%}{ends}"
     yield (
         f"                 median half-width {_percent(r['half_width'])} between two arms, "
         f"{_percent(r['reference_half_width'])} against the reference"

@@ -289,16 +289,28 @@ def test_a_cpu_reading_gives_conditions():
 # CUDA, by fakes
 
 
+CLOCK_HZ = 1000
+
+
 class Stream:
     """A GPU that works on what was queued, beside a host that queues it: the fake of torch.cuda."""
 
     def __init__(self) -> None:
         self.host = self.free_at = 0.0
         self.synchronized = 0
+        self.ends: list[float] = []
+        self.depth = 10**9  # launches that the queue holds; a host that queues more waits
 
     def launch(self, device_s: float, host_s: float = 0.0) -> None:
         self.host += host_s
+        waiting = [end for end in self.ends if end > self.host]
+        if len(waiting) >= self.depth:
+            self.host = waiting[-self.depth]
         self.free_at = max(self.free_at, self.host) + device_s
+        self.ends = [*waiting, self.free_at]
+
+    def sleep(self, cycles: int) -> None:
+        self.launch(cycles / CLOCK_HZ)
 
     def synchronize(self, device: object = None) -> None:
         self.synchronized += 1
@@ -322,7 +334,8 @@ def make_event(stream: Stream) -> type:
 @pytest.fixture
 def stream(monkeypatch):
     found = Stream()
-    properties = SimpleNamespace(L2_cache_size=1000, uuid="11-22")
+    properties = SimpleNamespace(L2_cache_size=1000, uuid="11-22", clock_rate=CLOCK_HZ / 1000)
+    monkeypatch.setattr(torch.cuda, "_sleep", found.sleep)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
@@ -364,6 +377,31 @@ def test_work_that_was_queued_before_is_not_in_the_time(stream):
     turn = cuda.Cuda(0).time_calls(lambda: stream.launch(1.0), 2)
     assert turn.device_s == pytest.approx((1.0, 1.0))
     assert turn.host_s == pytest.approx(1.0)
+
+
+def test_a_full_launch_queue_is_not_taken_for_a_slow_host(stream):
+    stream.depth = 1000
+
+    def call() -> None:
+        for _ in range(600):
+            stream.launch(0.01, host_s=0.001)
+
+    turn = cuda.Cuda(0).time_calls(call, 10)
+    assert stream.host == pytest.approx(60, rel=0.01)
+    assert turn.queue_s == pytest.approx(0.6)  # the mean over the calls is 4.4 of 6 seconds, since the host had to wait
+
+
+def test_a_cold_call_of_many_small_kernels_does_not_measure_their_launches(stream, monkeypatch):
+    flush = SimpleNamespace(fill_=lambda value: stream.launch(0.005, host_s=0.001))
+    monkeypatch.setattr("attnbench.machine.devices.cuda.torch.empty", lambda size, **kwargs: flush)
+
+    def call() -> None:
+        for _ in range(20):
+            stream.launch(0.001, host_s=0.004)
+
+    turn = cuda.Cuda(0).time_calls(call, 3, cold=True)
+    assert turn.device_s == pytest.approx((0.02,) * 3)  # without the sleep, 0.08: the host's time
+    assert turn.queue_s == pytest.approx(0.08)
 
 
 def test_cold_calls_follow_a_flush_of_twice_the_l2_outside_their_time(stream, monkeypatch):
@@ -497,11 +535,20 @@ class Nvml:
         self.pids, self.bits, self.clock = pids, bits, clock
 
     def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802  NVML's own name
-        if uuid != "GPU-11-22":
+        handles = {"GPU-11-22": "handle", "MIG-55-66": "slice"}
+        if uuid not in handles:
             raise RuntimeError("Not Found")
+        return handles[uuid]
+
+    def nvmlDeviceIsMigDeviceHandle(self, handle):  # noqa: N802  NVML's own name
+        return handle == "slice"
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle):  # noqa: N802  NVML's own name
         return "handle"
 
     def nvmlDeviceGetClockInfo(self, handle, kind):  # noqa: N802  NVML's own name
+        if handle != "handle":
+            raise RuntimeError("Not Supported")
         return self.clock
 
     def nvmlDeviceGetTemperature(self, handle, kind):  # noqa: N802  NVML's own name
@@ -552,6 +599,50 @@ def test_throttle_bits_are_named_and_an_unknown_one_stays_unknown(bits, names):
     assert nvml.reasons(bits) == names
 
 
+def test_a_slice_of_a_gpu_is_found_and_its_clock_is_its_boards():
+    for uuid in ("55-66", "MIG-55-66"):
+        assert nvml.Gpu(Nvml(), uuid).state(frozenset())["sm_clock_mhz"] == 1980.0
+
+
+def test_the_older_name_of_the_throttle_reasons_serves_where_the_driver_lacks_the_newer():
+    class NewBindings(Nvml):
+        def nvmlDeviceGetCurrentClocksEventReasons(self, handle):  # noqa: N802  NVML's own name
+            raise RuntimeError("Function Not Found")
+
+    assert nvml.Gpu(NewBindings(bits=0x8), "11-22").state(frozenset())["throttle_bits"] == 8.0
+
+
+def test_bindings_that_take_bytes_alone_find_the_gpu_too():
+    class OldBindings(Nvml):
+        def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802  NVML's own name
+            if isinstance(uuid, str):
+                raise TypeError("bytes or integer address expected")
+            return super().nvmlDeviceGetHandleByUUID(uuid.decode())
+
+    assert nvml.Gpu(OldBindings(), "11-22").state(frozenset())["temperature_c"] == 61.0
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("silent_at", ["start", "end"])
+def test_a_turn_survives_that_nvml_answers_at_one_end_only(monkeypatch, silent_at):
+    class Half(Nvml):
+        silent = False
+
+        def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):  # noqa: N802  NVML's own name
+            if self.silent:
+                raise RuntimeError("GPU is lost")
+            return 0x8
+
+    fake = Half()
+    monkeypatch.setattr(nvml, "library", lambda: fake)
+    fake.silent = silent_at == "start"
+    reading = cuda.Cuda(0).start_reading()
+    fake.silent = silent_at == "end"
+    found = reading.finish()
+    assert found["throttle_reasons"] == "hardware_slowdown"
+    assert "throttle_bits" not in found
+
+
 def test_a_gpu_that_nvml_does_not_list_cannot_be_opened(monkeypatch):
     monkeypatch.setattr(nvml, "library", lambda: Nvml())
     assert nvml.open_gpu("11-22") is not None
@@ -582,3 +673,4 @@ def test_without_nvml_a_round_on_the_gpu_has_the_hosts_conditions(monkeypatch):
     assert "own_cpu_s" in found
     assert "throttle_reasons" not in found
     assert "sm_clock_mhz" not in found
+    assert found["nvml"]

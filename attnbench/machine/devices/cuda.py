@@ -16,6 +16,9 @@ from attnbench.machine.devices import _torch as shared
 
 _TENSOR_CORES = (8, 0)  # the first compute capability with TF32 and bf16
 _L2_BYTES = 128 << 20  # used where the driver gives none; no L2 cache so far is larger
+_CLOCK_KHZ = 2_000_000  # used where torch does not give the highest clock; a lower clock only sleeps longer
+_SLEEP = 1.5  # times what the host took to queue a call
+_LONGEST_SLEEP_S = 0.5  # a call that takes longer to queue is launch-bound whatever the GPU does before it
 _STICKY = (
     "illegal memory access", "device-side assert", "unspecified launch failure", "misaligned address",
     "illegal instruction", "invalid program counter", "hardware stack error", "invalid address space",
@@ -94,23 +97,27 @@ class Cuda:
         """Queue the calls back to back with events between them; read the events at the end.
 
         Hot: one event ends a call and begins the next. Cold: each call has its own pair of events after the flush,
-        and `host_s` is the queueing time, since the wall time includes the flushes.
+        and `host_s` is the queueing time, since the wall time includes the flushes. `queue_s` is the least over the
+        calls: once the launch queue of about a thousand kernels is full, the host waits for the GPU.
         """
         event: Any = torch.cuda.Event
         events = [event(enable_timing=True) for _ in range(2 * calls if cold else calls + 1)]
         if cold:
             return self._cold(call, calls, events)
         self.synchronize()
-        start = time.perf_counter()
+        queued = []
+        start = before = time.perf_counter()
         events[0].record()
         for after in events[1:]:
             call()
             after.record()
-        queued = time.perf_counter() - start
+            now = time.perf_counter()
+            queued.append(now - before)
+            before = now
         self.synchronize()
         host = time.perf_counter() - start
-        device_s = tuple(before.elapsed_time(after) / 1e3 for before, after in pairwise(events))
-        return Turn(device_s, host / calls, queue_s=queued / calls)
+        device_s = tuple(first.elapsed_time(last) / 1e3 for first, last in pairwise(events))
+        return Turn(device_s, host / calls, queue_s=min(queued))
 
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
         """Measure the peaks of the caching allocator over one call, in bytes."""
@@ -162,26 +169,46 @@ class Cuda:
         return str(getattr(torch.cuda.get_device_properties(self._device), "uuid", ""))
 
     def _cold(self, call: Callable[[], object], calls: int, events: list[Any]) -> Turn:
+        """Before each call the GPU sleeps for as long as the host needs to queue the flush and the call.
+
+        Without the sleep the flush ends before a small call is queued, and its events measure the host's launches.
+        """
         if self._flush is None:
             l2 = getattr(torch.cuda.get_device_properties(self._device), "L2_cache_size", 0) or _L2_BYTES
             self._flush = torch.empty(2 * l2, dtype=torch.uint8, device=self._device)
-        self.synchronize()
-        queued = 0.0
+        longest, taken = self._queue_once(call), []
         for before, after in zip(events[::2], events[1::2], strict=True):
+            self._sleep(_SLEEP * longest)
             self._flush.fill_(1)
             before.record()
             start = time.perf_counter()
             call()
-            queued += time.perf_counter() - start
+            taken.append(time.perf_counter() - start)
             after.record()
+            longest = max(longest, taken[-1])
         self.synchronize()
         pairs = zip(events[::2], events[1::2], strict=True)
         device_s = tuple(before.elapsed_time(after) / 1e3 for before, after in pairs)
-        return Turn(device_s, queued / calls, queue_s=queued / calls)
+        return Turn(device_s, sum(taken) / calls, queue_s=min(taken))
+
+    def _queue_once(self, call: Callable[[], object]) -> float:
+        """Host seconds to queue one call on an idle GPU."""
+        self.synchronize()
+        start = time.perf_counter()
+        call()
+        queued = time.perf_counter() - start
+        self.synchronize()
+        return queued
+
+    def _sleep(self, seconds: float) -> None:
+        """Queue a kernel that does nothing for at least so long, at most `_LONGEST_SLEEP_S`."""
+        properties = torch.cuda.get_device_properties(self._device)
+        hertz = 1e3 * (getattr(properties, "clock_rate", 0) or _CLOCK_KHZ)
+        torch.cuda._sleep(int(hertz * min(seconds, _LONGEST_SLEEP_S)))
 
 
 class GpuReading:
-    """The counters of the host and the state of the GPU over one round, which begins when this is made."""
+    """The counters of the host and the state of the GPU over one turn, which begins when this is made."""
 
     def __init__(self, gpu: nvml.Gpu | None) -> None:
         self._gpu = gpu
@@ -190,13 +217,17 @@ class GpuReading:
         self._host = counters.HostReading()
 
     def finish(self) -> Mapping[str, float | str]:
-        """End the round; return its conditions. Of throttling and other processes, the worse of both ends counts."""
+        """End the turn; return its conditions. Of throttling and other processes, the worse of both ends counts.
+
+        Where NVML gives nothing, the condition `nvml` is the reason.
+        """
         conditions = dict(self._host.finish())
         end = self._gpu.state(self._own) if self._gpu else {}
-        conditions |= end
-        bits = int(self._start.get("throttle_bits", 0)) | int(end.get("throttle_bits", 0))
+        conditions |= {name: value for name, value in end.items() if name != "throttle_bits"}
+        if not self._start and not end:
+            conditions["nvml"] = nvml.why_not() or "NVML does not list this GPU, or gives nothing of it"
         if "throttle_bits" in self._start or "throttle_bits" in end:
-            del conditions["throttle_bits"]
+            bits = int(self._start.get("throttle_bits", 0)) | int(end.get("throttle_bits", 0))
             conditions["throttle_reasons"] = " ".join(nvml.reasons(bits))
         others = [float(s["other_gpu_processes"]) for s in (self._start, end) if "other_gpu_processes" in s]
         if others:

@@ -74,4 +74,5 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float | N
 def _compiled_flex() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    # one graph for one shape: without `fullgraph`, Dynamo runs the ninth shape unfused and says nothing
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)

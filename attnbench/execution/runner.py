@@ -223,6 +223,7 @@ class _Runner:
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
+        self.watcher.stage(f"building {len(arms)} arms at {arms[0].conditions()}", arms[0])
         separate = self.protocol.schedule == "separate"
         for event in (self.workers.separate_rounds if separate else self.workers.rounds)(
             arms,

@@ -72,13 +72,16 @@ class Timing:
                 with prepared_weights():
                     arm = Arm(cell, self.device, known, inference=self.job.inference, weights=self.job.weights)
                 self.inputs = self.inputs or make_inputs(cell, self.device, arm.dtype, self.job.seed)
+                self.device.synchronize()  # an error of this arm's kernels must not be the next arm's
                 self.guard.check()
                 self.arms.append(arm)
+                self.say(Progress(stage=f"built {cell.variant}"))
             except (Exception, SystemExit) as error:
                 self._drop(cell, error)
         for arm in list(self.arms):
-            if self.job.prime_calls or arm.cell.compiled:
+            if self.job.prime_calls or arm.cell.compiles:
                 self.forward_s += self._guarded(arm, self._first_call) or 0.0
+                self.say(Progress(stage=f"called {arm.cell.variant}"))  # the patience is for one arm's compilation
         self.say(Progress(stage="built"))
 
     def _rounds_arm_by_arm(self) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attnbench.machine.devices import Device
+from attnbench.measure import compiler
 from attnbench.planning.sweep import Cell
 from attnbench.registry import Registry
 from attnbench.registry.variant import parse_variant
@@ -24,6 +25,8 @@ class Arm:
     """A layer with its inputs; calling it is one forward pass, for `train` a backward pass too."""
 
     def __init__(self, cell: Cell, device: Device, known: Registry, *, inference: bool, weights: str) -> None:
+        if cell.compiles:
+            compiler.prepare()
         self.cell, self.device = cell, device
         self.inference = inference and cell.pass_ == "forward"
         self.dtype = device.set_precision(cell.precision)
@@ -36,7 +39,7 @@ class Arm:
         module = module.to(device.torch_device(), self.dtype)
         module.train(not self.inference)
         self.module = module
-        self._run: Callable[[Tensor], Any] = torch.compile(module, dynamic=False) if cell.compiled else module
+        self._run: Callable[[Tensor], Any] = compiler.compiled(module) if cell.compiled else module
         self._next = 0
         self._inputs: list[Tensor] = []
         self._gradient: Any = None

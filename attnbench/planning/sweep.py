@@ -87,6 +87,11 @@ class Cell:
         return Size(dim=self.dim, heads=self.heads, grid=self.grid, stride=self.stride, settings=dict(self.settings))
 
     @property
+    def compiles(self) -> bool:
+        """Whether its first call compiles: by torch.compile, or the flex kernel, which is always compiled."""
+        return self.compiled or self.kernel == "flex"
+
+    @property
     def id(self) -> str:
         """Twelve hexadecimal digits, a hash of all fields."""
         return _digest(self.as_dict())[:12]

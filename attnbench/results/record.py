@@ -70,7 +70,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "allocator_peak_bytes": Quantity("B", "allocator's peak", "the same by the allocator's own trace", "memory"),
     "peak_reserved_bytes": Quantity("B", "peak reserved", "what the caching allocator held at most (CUDA)", "memory"),
     "peak_memory_bytes": Quantity("B", "peak memory", "weights + input + peak growth of one call", "memory"),
-    "compile_s": Quantity("s", "compile time", "the first call of a compiled layer, compilation included"),
+    "compile_s": Quantity("s", "compile time", "the first call of a compiled layer or of flex, compilation included"),
     "roofline_share": Quantity("", "share of roofline", "MACs per second / the greatest measured ceiling for them"),
     "projection_share": Quantity("", "projections", "share of operators' time in linears and 1x1 convs", "breakdown"),
     "core_share": Quantity("", "core", "share of operators' time in all the others", "breakdown"),

@@ -55,7 +55,7 @@ def test_another_process_on_the_gpu_flags_from_its_first_round_on():
 
 
 def test_a_gpu_of_which_nothing_was_read_is_flagged_and_its_turns_are_not_disturbed():
-    assert flags([{"nvml": "nvidia-ml-py is not installed"}] * 3) == (("gpu_unread",), 0)
+    assert judge([{"nvml": "nvidia-ml-py is not installed"}] * 3) == (("gpu_unread",), 0)
 
 
 def test_an_unknown_throttle_reason_is_unknown_and_not_good():

@@ -55,7 +55,8 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
     known = registry.load(sweep.plugins)
     if numbers.batch and not sweep.batch:
         sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
-    return plan(sweep, known, threads=environment.default_threads()), known
+    refused = {(d, p): why for d in sweep.device for p in sweep.precision if (why := open_device(d).refuses(p))}
+    return plan(sweep, known, threads=environment.default_threads(), refused=refused), known
 
 
 def default_folder(planned: Plan) -> Path:

@@ -43,21 +43,43 @@ class Arm:
         self._next = 0
         self._inputs: list[Tensor] = []
         self._gradient: Any = None
+        self._replay: Callable[[], object] | None = None
         self.output: Any = None
 
     def feed(self, inputs: Sequence[Tensor]) -> None:
-        """Give the input sets that calls use in turn; the arm works on copies of its own."""
-        train = self.cell.pass_ == "train"
-        self._inputs = [x.detach().clone().requires_grad_(train) for x in inputs]
-        self._next = 0
+        """Give the input sets that calls use in turn; the arm works on copies of its own, on its device.
+
+        A graph has fixed addresses, so it works on the first set alone.
+        """
+        train, place = self.cell.pass_ == "train", self.device.torch_device()
+        sets = inputs[:1] if self.cell.graphs else inputs
+        self._inputs = [x.detach().to(place, copy=True).requires_grad_(train) for x in sets]
+        self._next, self._replay = 0, None
 
     def changed_inputs(self, inputs: Sequence[Tensor]) -> bool:
         """Whether a call has written into the arm's copies of these inputs."""
-        pairs = zip(self._inputs, inputs, strict=True)
-        return not all(torch.equal(mine.detach(), original) for mine, original in pairs)
+        pairs = zip(self._inputs, inputs[: len(self._inputs)], strict=True)
+        return not all(torch.equal(mine.detach(), original.to(mine.device)) for mine, original in pairs)
 
     def __call__(self) -> None:
-        """One forward pass; for `train`, forward and backward with a fixed random gradient."""
+        """One forward pass; for `train`, forward and backward with a fixed random gradient. Graphs are replayed."""
+        self.prepare()
+        if self._replay is None:
+            self.call()
+        else:
+            self._replay()
+
+    def prepare(self) -> None:
+        """Capture the call, if it is to be replayed and has not been captured since `feed` or `forget`.
+
+        Raises:
+            CaptureError: it cannot be captured.
+        """
+        if self.cell.graphs and self._replay is None:
+            self._replay = self.device.capture(self.call)
+
+    def call(self) -> None:
+        """One pass as the layer runs it, never replayed."""
         x = self._inputs[self._next]
         self._next = (self._next + 1) % len(self._inputs)
         if self.inference:
@@ -76,8 +98,11 @@ class Arm:
         self.output = [t.detach() for t in tensors]
 
     def forget(self) -> None:
-        """Let the last call's output and gradients go, so that the next call's peak holds all that it makes."""
-        self.output = None
+        """Let the last call's output and gradients go, so that the next call's peak holds all that it makes.
+
+        A graph goes too, with the memory that it keeps for a call.
+        """
+        self.output = self._replay = None
         self.module.zero_grad(set_to_none=True)
         for x in self._inputs:
             x.grad = None
@@ -130,11 +155,16 @@ class Arm:
 
 
 def make_inputs(cell: Cell, device: Device, dtype: torch.dtype, seed: int, sets: int = INPUT_SETS) -> list[Tensor]:
-    """Random normal inputs, seeded: [B,H,W,C] for a layer, [B,3,h,w] for a model."""
+    """Random normal inputs, seeded: [B,H,W,C] for a layer, [B,3,h,w] for a model; in the memory of the host.
+
+    So a GPU holds the copies of the arm whose turn it is and no others. Pages that the system cannot move are copied
+    to a GPU several times as fast.
+    """
     generator = torch.Generator().manual_seed(seed)
     shape = (cell.batch, *cell.grid, cell.dim) if cell.scope == "layer" else (cell.batch, 3, cell.res_h, cell.res_w)
     made = (torch.randn(shape, generator=generator) for _ in range(sets))
-    return [x.to(device.torch_device(), dtype) for x in made]
+    on_host = [x.to(dtype) for x in made]
+    return [x.pin_memory() for x in on_host] if device.torch_device().type == "cuda" else on_host
 
 
 def tensors_of(output: Any) -> list[Tensor]:

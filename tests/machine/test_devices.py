@@ -492,6 +492,108 @@ def test_an_old_gpu_refuses_what_it_lacks(precision, monkeypatch):
     assert cuda.Cuda(0).set_precision("fp16") == torch.float16
 
 
+@pytest.mark.usefixtures("stream")
+def test_what_a_gpu_refuses_is_known_without_switching_anything(monkeypatch):
+    device = cuda.Cuda(0)
+    assert [device.refuses(p) for p in ("fp32", "tf32", "bf16", "fp16")] == [""] * 4
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert [bool(device.refuses(p)) for p in ("fp32", "tf32", "bf16", "fp16")] == [False, True, True, False]
+    assert [bool(cpu.Cpu().refuses(p)) for p in ("fp32", "tf32", "bf16", "fp16")] == [False, True, False, False]
+
+
+class Graphs:
+    """The fake of what torch.cuda offers for capturing: streams by name, and what happened, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[str] = []
+        self.on = "main"
+        self.refusal = ""
+        own = self
+
+        class Side:
+            def __init__(self, device: object = None, name: str = "side") -> None:
+                self.name = name
+
+            def wait_stream(self, other: Side) -> None:
+                own.log.append(f"{self.name} waits for {other.name}")
+
+        class On:
+            def __init__(self, stream: Side) -> None:
+                self.stream = stream
+
+            def __enter__(self) -> None:
+                self.before, own.on = own.on, self.stream.name
+
+            def __exit__(self, *_: object) -> None:
+                own.on = self.before
+
+        class Capture:
+            def __init__(self, graph: object, stream: Side) -> None:
+                self.stream = stream
+
+            def __enter__(self) -> None:
+                own.on = f"graph on {self.stream.name}"
+
+            def __exit__(self, *_: object) -> None:
+                if own.refusal:  # as torch does: its end fails too, and its stream stays the current one
+                    raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+                own.on = "main"
+
+        class Graph:
+            def replay(self) -> None:
+                own.log.append("replay")
+
+        main = Side(name="main")
+        monkeypatch.setattr(torch.cuda, "Stream", Side)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+        monkeypatch.setattr(torch.cuda, "stream", On)
+        monkeypatch.setattr(torch.cuda, "graph", Capture)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(own, "on", stream.name))
+
+    def call(self) -> None:
+        self.log.append(f"call: {self.on}")
+        if self.refusal and self.on.startswith("graph"):
+            raise RuntimeError(self.refusal)
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_call_is_warmed_up_on_a_side_stream_and_captured_once(monkeypatch):
+    graphs = Graphs(monkeypatch)
+    replay = cuda.Cuda(0).capture(graphs.call)
+    assert graphs.log == [
+        "side waits for main", *["call: side"] * 3, "main waits for side", "call: graph on side",
+    ]  # fmt: skip
+    replay()
+    assert graphs.log[-1] == "replay"
+    assert graphs.on == "main"
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_call_that_cannot_be_captured_is_refused_with_the_reason_and_leaves_the_stream(monkeypatch):
+    graphs = Graphs(monkeypatch)
+    graphs.refusal = "CUDA error: operation not permitted when stream is capturing"
+    with pytest.raises(devices.CaptureError, match=r"nothing waits for the GPU .* captured: .*; use --graphs no"):
+        cuda.Cuda(0).capture(graphs.call)
+    assert graphs.on == "main"
+
+
+@pytest.mark.usefixtures("stream")
+def test_an_error_before_the_capture_is_the_layers_own(monkeypatch):
+    Graphs(monkeypatch)
+
+    def broken() -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        cuda.Cuda(0).capture(broken)
+
+
+def test_the_cpu_has_no_graphs():
+    with pytest.raises(devices.CaptureError, match="CUDA graphs need a CUDA device; got graphs=yes, device=cpu"):
+        cpu.Cpu().capture(lambda: None)
+
+
 @pytest.mark.parametrize(
     "words",
     ["CUDA error: an illegal memory access was encountered", "CUDA error: device-side assert triggered"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -11,11 +12,12 @@ import torch
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine import counters, linux, nvml
-from attnbench.machine.devices import Device, Reading, Turn
+from attnbench.machine.devices import CaptureError, Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
 
 _TENSOR_CORES = (8, 0)  # the first compute capability with TF32 and bf16
 _L2_BYTES = 128 << 20  # used where the driver gives none; no L2 cache so far is larger
+_WARM_UPS = 3  # calls before a capture
 _CLOCK_KHZ = 2_000_000  # used where torch does not give the highest clock; a lower clock only sleeps longer
 _SLEEP = 1.5  # times what the host took to queue a call
 _LONGEST_SLEEP_S = 0.5  # a call that takes longer to queue is launch-bound whatever the GPU does before it
@@ -71,17 +73,25 @@ class Cuda:
         torch.cuda.set_device(self._device)
         return self._device
 
+    def refuses(self, precision: str) -> str:
+        """A sentence for tf32 and bf16 on a GPU without units for them."""
+        if precision not in ("tf32", "bf16"):
+            return ""
+        if torch.version.hip:
+            words = f"tf32 is a mode of NVIDIA's matrix units; got precision=tf32, device={self.title()}"
+            return words if precision == "tf32" else ""
+        major, minor = torch.cuda.get_device_capability(self._device)
+        if (major, minor) >= _TENSOR_CORES:
+            return ""
+        return (
+            f"{precision} needs compute capability 8.0; got precision={precision}, {self.title()} with {major}.{minor}"
+        )
+
     def set_precision(self, precision: str) -> torch.dtype:
         """Switch TF32 on for tf32 only, for products and convolutions alike; raises ValueError if unsupported."""
         dtype = shared.dtype_of(precision)
-        capability = torch.cuda.get_device_capability(self._device)
-        if precision == "tf32" and torch.version.hip:
-            raise ValueError(f"tf32 is a mode of NVIDIA's matrix units; got precision=tf32, device={self.title()}")
-        if precision in ("tf32", "bf16") and not torch.version.hip and capability < _TENSOR_CORES:
-            raise ValueError(
-                f"{precision} needs compute capability 8.0; got precision={precision}, "
-                f"{self.title()} with {capability[0]}.{capability[1]}"
-            )
+        if why := self.refuses(precision):
+            raise ValueError(why)
         shared.switch_tf32(precision == "tf32")
         return dtype
 
@@ -119,6 +129,36 @@ class Cuda:
         device_s = tuple(first.elapsed_time(last) / 1e3 for first, last in pairwise(events))
         return Turn(device_s, host / calls, queue_s=min(queued))
 
+    def capture(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Capture one call, after warm-up calls on a side stream, as PyTorch's notes on CUDA graphs prescribe.
+
+        The graph keeps a memory pool of its own, of the size of the call's peak, until it is let go.
+        """
+        stream: Any = torch.cuda.current_stream(self._device)
+        new_stream: Any = torch.cuda.Stream
+        side = new_stream(self._device)
+        side.wait_stream(stream)
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UPS):
+                    call()
+            stream.wait_stream(side)
+            self.synchronize()
+            graph: Any = torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.graph(graph, stream=side):
+                    call()
+            except RuntimeError as error:
+                first = (str(error).splitlines() or [type(error).__name__])[0]
+                raise CaptureError(
+                    "a CUDA graph holds a call in which nothing waits for the GPU or depends on its values; this call "
+                    f"cannot be captured: {first}; use --graphs no"
+                ) from error
+        finally:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own behind
+        replay: Callable[[], object] = graph.replay
+        return replay
+
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
         """Measure the peaks of the caching allocator over one call, in bytes."""
         shared.warm_up(call, forget)
@@ -136,6 +176,11 @@ class Cuda:
     def memory_notes(self) -> tuple[str, ...]:
         """A note on what the measured growth does not include."""
         return (_WORKSPACE,)
+
+    def release_memory(self) -> None:
+        """Collect Python's cycles and empty the caching allocator."""
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def free_bytes(self) -> int:
         """Bytes that are free on the GPU or unused in the caching allocator."""
@@ -204,7 +249,8 @@ class Cuda:
         """Queue a kernel that does nothing for at least so long, at most `_LONGEST_SLEEP_S`."""
         properties = torch.cuda.get_device_properties(self._device)
         hertz = 1e3 * (getattr(properties, "clock_rate", 0) or _CLOCK_KHZ)
-        torch.cuda._sleep(int(hertz * min(seconds, _LONGEST_SLEEP_S)))
+        sleep: Any = torch.cuda._sleep
+        sleep(int(hertz * min(seconds, _LONGEST_SLEEP_S)))
 
 
 class GpuReading:

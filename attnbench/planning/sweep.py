@@ -131,8 +131,8 @@ class Cell:
         return " ".join([self.kernel, *["compiled"] * self.compiled, *["graphs"] * self.graphs])
 
     @property
-    def plain(self) -> bool:
-        """Whether it is executed as the papers did: the eager kernel, not compiled, no graph."""
+    def as_published(self) -> bool:
+        """Whether it runs as the papers timed it: the eager kernel, not compiled, no graph; whatever the precision."""
         return self.execution == "eager"
 
 

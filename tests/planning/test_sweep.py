@@ -181,3 +181,12 @@ def test_a_cell_without_graphs_keeps_the_id_that_it_had_before_there_were_graphs
     assert Cell.from_dict(graph.as_dict()) == graph
     assert graph.id != cell.id
     assert graph.group == cell.group
+
+
+def test_a_run_asks_the_device_what_it_refuses(monkeypatch):
+    from attnbench.execution.runner import make_plan
+    from attnbench.machine.devices.cpu import Cpu
+
+    monkeypatch.setattr(Cpu, "refuses", lambda self, precision: "no units for it" if precision == "bf16" else "")
+    planned, _ = make_plan(Sweep(mechanism=("msa",), precision=("fp32", "bf16")))
+    assert [planned.declined.get(c.id, "") for c in planned.cells] == ["", "no units for it"]

@@ -44,7 +44,7 @@ NO_TORCH = [
 COLUMN_NAMES = {*QUANTITIES, "device_name", "kernel_ran", "reference", "stopped", "count_notes"}
 CONDITION_NAMES = {
     "wall_s", "other_cpu_s", "load_1min", "sm_clock_mhz", "throttle_bits", "throttle_reasons", "other_gpu_processes",
-    "steal_s", "own_cpu_s", "cpus",
+    "steal_s", "own_cpu_s", "cpus", "nvml",
 }  # fmt: skip
 # Modules that read a mapping by literal keys because they own the data that they parse.
 KEY_OWNERS = {

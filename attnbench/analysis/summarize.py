@@ -47,8 +47,8 @@ def rule_of(protocol: Protocol, arms: int) -> Rule:
 
 
 def reference_of(cells: Sequence[Cell], reference: str) -> Cell | None:
-    """The arm that ratios refer to: the reference variant with the plan's first kernel, not compiled if it can be."""
-    return min((c for c in cells if c.variant == reference), key=lambda c: c.compiled, default=None)
+    """The arm that ratios refer to: the reference with the first kernel, neither compiled nor a graph if it can be."""
+    return min((c for c in cells if c.variant == reference), key=lambda c: (c.compiled, c.graphs), default=None)
 
 
 def log_ratios(rounds: Iterable[Round], arm: str, reference: str) -> list[list[float]]:
@@ -82,11 +82,7 @@ def arm_contrasts(data: GroupData, cells: Sequence[Cell], reference: Cell | None
 def half_widths(data: GroupData, cells: Sequence[Cell], reference: Cell | None, level: float) -> dict[str, float]:
     """Relative half-width of each arm's ratio (without a reference: of its speed), by name."""
     found = arm_contrasts(data, cells, reference)
-    return {
-        f"{c.variant} ({c.kernel}{' compiled' if c.compiled else ''})": found[c.id].interval(level).half_width
-        for c in cells
-        if c.id in found
-    }
+    return {f"{c.variant} ({c.execution})": found[c.id].interval(level).half_width for c in cells if c.id in found}
 
 
 def summarize(
@@ -97,7 +93,20 @@ def summarize(
     alive = [c for c in cells if c.id not in data.dropped]
     against = arm_contrasts(data, alive, reference) if reference else {}
     records = [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
-    return flag_wide(records)
+    return with_launch_shares(flag_wide(records))
+
+
+def with_launch_shares(records: Sequence[Record]) -> list[Record]:
+    """The records, those of graphs with `launch_share` where the same cell was timed without a graph beside it."""
+    times = {r.cell.id: r.values["latency_s"] for r in records if "latency_s" in r.values}
+    found = []
+    for record in records:
+        launched = times.get(replace(record.cell, graphs=False).id)
+        if record.cell.graphs and record.cell.id in times and launched:
+            share = 1 - times[record.cell.id] / launched
+            record = replace(record, values={**record.values, "launch_share": share})
+        found.append(record)
+    return found
 
 
 def flag_wide(records: Sequence[Record]) -> list[Record]:

@@ -51,8 +51,8 @@ def resolutions(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(sizes)
 
 
-def yes_no(text: str) -> tuple[bool, ...]:
-    """Read `no,yes` as (False, True).
+def yes_no(name: str, text: str) -> tuple[bool, ...]:
+    """Read `no,yes` as (False, True); `name` is for the message.
 
     Raises:
         AttnbenchError: an item is not a yes or a no.
@@ -61,7 +61,7 @@ def yes_no(text: str) -> tuple[bool, ...]:
     switches = []
     for item in split_list(text):
         if item.lower() not in values:
-            raise AttnbenchError(f"compile must be no or yes; got {item!r}")
+            raise AttnbenchError(f"{name} must be no or yes; got {item!r}")
         switches.append(values[item.lower()])
     return tuple(switches)
 
@@ -92,7 +92,8 @@ _READ: dict[str, Callable[[str], Any]] = {
     "precision": words,
     "pass": words,
     "kernel": words,
-    "compile": yes_no,
+    "compile": lambda t: yes_no("compile", t),
+    "graphs": lambda t: yes_no("graphs", t),
     "threads": lambda t: whole_numbers("threads", t),
     "allocator": words,
     "measure": words,
@@ -122,8 +123,9 @@ _OPTIONS = (
     click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
     click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
     click.option("--compile", "compile_", metavar="LIST", help="no, yes: torch.compile. [no]"),
+    click.option("--graphs", metavar="LIST", help="no, yes: capture each call as a CUDA graph and replay it. [no]"),
     click.option("--threads", metavar="LIST", help="CPU threads. [one for each physical core]"),
-    click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
+    click.option("--allocator", metavar="LIST", help=f"Of the CPU: {', '.join(ALLOCATORS)}. [pinned]"),
     click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
     click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
     click.option("--measure", metavar="LIST", help=f"{', '.join((*MEASURES, *PROBES))}. [{','.join(MEASURES)}]"),

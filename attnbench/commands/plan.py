@@ -83,6 +83,7 @@ def headline(planned: Plan) -> str:
         f"pass {each(c.pass_ for c in cells)}",
         f"kernel {each(c.kernel for c in cells)}",
         f"compile {each('yes' if c.compiled else 'no' for c in cells)}",
+        *([f"graphs {each('yes' if c.graphs else 'no' for c in cells)}"] if any(c.graphs for c in cells) else []),
         f"threads {each(c.threads for c in cells)}",
         f"allocator {each(c.allocator for c in cells)}",
         f"protocol {s.protocol}",

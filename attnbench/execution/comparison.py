@@ -84,7 +84,10 @@ class Comparison:
         return {c.id: self.protocol.calls_in_turn(seconds[c.id]) for c in self.arms}
 
     def patience_s(self) -> float:
-        """Seconds of silence after which a timing process counts as hung: building, or a round, at its slowest."""
+        """Seconds of silence after which a timing process counts as hung: building an arm, or a round, at its slowest.
+
+        A process breaks its silence when an arm is built or has compiled; the sum covers what all share.
+        """
         p, calls = self.protocol, self.calls()
         each = {c.id: self.data.trials[c.id].call_s for c in self.arms}
         once = math.fsum(max(p.prime_s, p.prime_calls * s) + calls[i] * s for i, s in each.items())

@@ -111,7 +111,7 @@ def _trial(job: TrialJob, say: Say) -> None:
         say(guard.failure(failure, error) if guard else failure)
         return
     values["params"] = sum(p.numel() for p in arm.module.parameters() if p.requires_grad)
-    if cell.compiled:
+    if cell.compiles:
         values["compile_s"] = first_s
     say(
         Trial(

@@ -56,7 +56,8 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
     known = registry.load(sweep.plugins)
     if numbers.batch and not sweep.batch:
         sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
-    return plan(sweep, known, threads=environment.default_threads()), known
+    refused = {(d, p): why for d in sweep.device for p in sweep.precision if (why := open_device(d).refuses(p))}
+    return plan(sweep, known, threads=environment.default_threads(), refused=refused), known
 
 
 def default_folder(planned: Plan) -> Path:
@@ -232,6 +233,7 @@ class _Runner:
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
+        self.watcher.stage(f"building {len(arms)} arms at {arms[0].conditions()}", arms[0])
         separate = self.protocol.schedule == "separate"
         for event in (self.workers.separate_rounds if separate else self.workers.rounds)(
             arms,

@@ -17,6 +17,7 @@ from attnbench.planning.sweep import Cell, Sweep
 from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Probe, Progress, Round, Trial
 
 CEILINGS_S = 120.0
+COMPILING = 5.0  # times the usual patience, for a cell whose first call compiles
 RESTARTS = 5  # of fork servers in one run
 
 
@@ -84,7 +85,8 @@ class Workers:
             cell=cell, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
             inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
         )  # fmt: skip
-        events = list(self._events(cell, job, self._protocol.timeout_s))
+        patience_s = self._protocol.timeout_s * (COMPILING if cell.compiles else 1)
+        events = list(self._events(cell, job, patience_s))
         answers = [e for e in events if isinstance(e, Trial | Failure)]
         return answers[0] if answers else Failure(outcome="crashed", reason="its process gave no result")
 
@@ -95,7 +97,8 @@ class Workers:
             inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
         )  # fmt: skip
         why = "its process gave no result"
-        for event in self._events(cell, job, self._protocol.timeout_s):
+        patience_s = self._protocol.timeout_s * (COMPILING if cell.compiles else 1)
+        for event in self._events(cell, job, patience_s):
             if isinstance(event, Probe):
                 return event
             if isinstance(event, Failure):
@@ -179,7 +182,7 @@ class Workers:
                 for event in self.start(cell.allocator).do(job, patience_s=patience_s):
                     if isinstance(event, End):
                         if not done and not failed:
-                            yield self._ended(event)
+                            yield _ended(event, patience_s)
                     elif isinstance(event, Done):
                         done = True
                     elif not isinstance(event, Progress):
@@ -211,10 +214,10 @@ class Workers:
             ) from error
         return culprit
 
-    def _ended(self, end: End) -> Failure:
-        if end.timed_out:
-            limit = self._protocol.timeout_s
-            return Failure(outcome="timeout", reason=f"it gave nothing for {limit:g} s and was killed")
-        if end.code == -signal.SIGKILL and end.oom_killed:
-            return Failure(outcome="oom", reason="the system killed its process for want of memory")
-        return Failure(outcome="crashed", reason=end.describe())
+
+def _ended(end: End, patience_s: float) -> Failure:
+    if end.timed_out:
+        return Failure(outcome="timeout", reason=f"it gave nothing for {patience_s:.4g} s and was killed")
+    if end.code == -signal.SIGKILL and end.oom_killed:
+        return Failure(outcome="oom", reason="the system killed its process for want of memory")
+    return Failure(outcome="crashed", reason=end.describe())

@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from attnbench.errors import AttnbenchError
@@ -69,6 +70,7 @@ class Cell:
     compiled: bool
     threads: int
     allocator: str
+    graphs: bool = False
 
     @property
     def mechanism(self) -> str:
@@ -87,14 +89,19 @@ class Cell:
         return Size(dim=self.dim, heads=self.heads, grid=self.grid, stride=self.stride, settings=dict(self.settings))
 
     @property
+    def compiles(self) -> bool:
+        """Whether its first call compiles: by torch.compile, or the flex kernel, which is always compiled."""
+        return self.compiled or self.kernel == "flex"
+
+    @property
     def id(self) -> str:
         """Twelve hexadecimal digits, a hash of all fields."""
         return _digest(self.as_dict())[:12]
 
     @property
     def group(self) -> str:
-        """Hash of the fields that comparable cells share: all but variant, settings, kernel and compilation."""
-        shared = replace(self, variant="", settings=(), kernel="", compiled=False)
+        """Hash of the fields that comparable cells share: all but variant, settings, kernel, compilation and graphs."""
+        shared = replace(self, variant="", settings=(), kernel="", compiled=False, graphs=False)
         return _digest(shared.as_dict())[:12]
 
     @property
@@ -104,8 +111,9 @@ class Cell:
         return _digest(words)[:12]
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for a record."""
-        return {**asdict(self), "settings": dict(self.settings)}
+        """The fields as plain values, for a record; `graphs` only where it is true: older cells keep their id."""
+        values = {**asdict(self), "settings": dict(self.settings)}
+        return values if self.graphs else {name: value for name, value in values.items() if name != "graphs"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Cell:
@@ -115,8 +123,17 @@ class Cell:
     def conditions(self) -> str:
         """The main axes except the variant, as text: `224x224 batch 8 cpu fp32 forward eager`."""
         words = [f"{self.res_h}x{self.res_w}", f"batch {self.batch}", self.device, self.precision, self.pass_]
-        words += [self.kernel, "compiled"] if self.compiled else [self.kernel]
-        return " ".join(words)
+        return " ".join([*words, self.execution])
+
+    @property
+    def execution(self) -> str:
+        """How the layer is executed: its kernel, and `compiled` and `graphs` where they hold."""
+        return " ".join([self.kernel, *["compiled"] * self.compiled, *["graphs"] * self.graphs])
+
+    @property
+    def as_published(self) -> bool:
+        """Whether it runs as the papers timed it: the eager kernel, not compiled, no graph; whatever the precision."""
+        return self.execution == "eager"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +145,9 @@ class Sweep:
         backbone: variants of classifiers; `task`: variants of detectors and segmenters.
         res: (height, width) in pixels. `batch`: images per batch; empty: 64 on a GPU, 8 on a CPU.
         settings: ("hilo.alpha", (0.0, 0.5)) sweeps one setting of one mechanism.
+        graphs: whether a captured CUDA graph is replayed, beside or instead of separate launches.
         threads: CPU threads; empty: one for each physical core that this process may use.
+        allocator: of the host's memory; of a GPU's cells only the first value is measured.
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
         measure: any of `MEASURES` and `PROBES`.
     """
@@ -146,6 +165,7 @@ class Sweep:
     pass_: tuple[str, ...] = ("forward",)
     kernel: tuple[str, ...] = ("eager",)
     compile: tuple[bool, ...] = (False,)
+    graphs: tuple[bool, ...] = (False,)
     threads: tuple[int, ...] = ()
     allocator: tuple[str, ...] = ("pinned",)
     settings: tuple[tuple[str, tuple[Setting, ...]], ...] = ()
@@ -158,7 +178,9 @@ class Sweep:
     overrides: tuple[tuple[str, Any], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "compile", "allocator"):
+        for name in (
+            "res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "compile", "graphs", "allocator",
+        ):  # fmt: skip
             if not getattr(self, name):
                 raise AttnbenchError(f"an axis needs at least one value; got none for {name.rstrip('_')}")
         for name in ("batch", "dim", "heads", "stride", "threads"):
@@ -222,13 +244,20 @@ class Plan:
         return groups
 
 
-def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
+def plan(
+    sweep: Sweep,
+    registry: Mechanisms,
+    *,
+    threads: int = 1,
+    refused: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> Plan:
     """Make the cells of a sweep and find those that are declined.
 
     Args:
         sweep: the request.
         registry: the known mechanisms and models.
         threads: the value for an empty `sweep.threads`.
+        refused: by device and precision, why the device does not support it.
 
     Raises:
         AttnbenchError: a mechanism or setting is unknown, or every cell is declined.
@@ -245,12 +274,17 @@ def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
         if scope in scopes and reference not in variants:
             variants.insert(0, reference)
             notes.append(f"{reference} was added as the reference; to omit it, use --reference none")
+    on_gpus = [device for device in sweep.device if not device.startswith("cpu")]
+    if on_gpus and len(sweep.allocator) > 1:
+        notes.append(
+            f"the host's allocator does not act on a GPU; {', '.join(on_gpus)}: {sweep.allocator[0]} is measured alone"
+        )
     for variant, cell in _product(sweep, registry, variants, threads):
         key = replace(cell, variant=cell.mechanism).id  # two spellings of the same settings are one cell
         if key in cells:
             continue
         cells[key] = cell
-        reason = _reason(registry, variant, cell)
+        reason = refused.get((cell.device, cell.precision)) or _reason(registry, variant, cell)
         if reason:
             declined[cell.id] = reason
     if cells and len(declined) == len(cells):
@@ -294,9 +328,13 @@ def _product(
     for device, precision, pass_, (height, width), threads_, allocator in itertools.product(
         sweep.device, sweep.precision, sweep.pass_, sweep.res, sweep.threads or (threads,), sweep.allocator
     ):
+        if not device.startswith("cpu") and allocator != sweep.allocator[0]:
+            continue
         batches = sweep.batch or (8 if device.startswith("cpu") else 64,)
         for batch, stride, dim, heads in itertools.product(batches, sweep.stride, sweep.dim, sweep.heads):
-            for variant, kernel, compiled in itertools.product(variants, sweep.kernel, sweep.compile):
+            for variant, kernel, compiled, graphs in itertools.product(
+                variants, sweep.kernel, sweep.compile, sweep.graphs
+            ):
                 scope = registry[variant.name].scope
                 shape = (dim, heads, stride) if scope == "layer" else (0, 0, 0)
                 grid = (height // (shape[2] or 1), width // (shape[2] or 1))
@@ -307,7 +345,7 @@ def _product(
                         scope=scope, variant=str(variant), settings=tuple(size.settings.items()),
                         res_h=height, res_w=width, batch=batch, dim=shape[0], heads=shape[1], stride=shape[2],
                         device=device, precision=precision, pass_=pass_, kernel=kernel, compiled=compiled,
-                        threads=threads_, allocator=allocator,
+                        threads=threads_, allocator=allocator, graphs=graphs,
                     ),
                 )  # fmt: skip
 
@@ -315,6 +353,8 @@ def _product(
 def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
     if cell.precision == "tf32" and cell.device.startswith("cpu"):
         return "tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu"
+    if cell.graphs and cell.device.startswith("cpu"):
+        return "CUDA graphs need a CUDA device; got graphs=yes, device=cpu"
     if cell.kernel == "flex" and cell.pass_ == "train" and cell.device.startswith("cpu"):
         return "flex_attention has no backward pass on the CPU; got kernel=flex, pass=train, device=cpu"
     if cell.kernel == "flex" and cell.device.startswith("cpu") and (version := _torch_version()) < (2, 6):

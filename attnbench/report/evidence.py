@@ -219,7 +219,7 @@ def _order(point: Point) -> tuple[Any, ...]:
     return (
         ("layer", "backbone", "task").index(c.scope) if c.scope in ("layer", "backbone", "task") else 3,
         point.machine, c.device, c.precision, c.pass_, c.dim, c.heads, c.stride, c.res_h, c.res_w, c.batch,
-        c.threads, c.allocator, c.variant, c.kernel, c.compiled, point.run_id,
+        c.threads, c.allocator, c.variant, c.kernel, c.compiled, c.graphs, point.run_id,
     )  # fmt: skip
 
 

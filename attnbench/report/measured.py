@@ -54,7 +54,7 @@ def kernel(point: Point) -> str:
 
     A layer that calls `flash` twice ran the same kernel as one that calls it once, so both stand under one heading.
     """
-    asked = point.cell.kernel + (" compiled" if point.cell.compiled else "")
+    asked = point.cell.execution
     ran = _CALLS.sub("", point.record.words.get("kernel_ran", "")) if point.record else ""
     return f"{asked} ({ran})" if ran and ran not in (point.cell.kernel, asked) else asked
 

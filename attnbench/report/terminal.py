@@ -123,11 +123,12 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     lines = [shared, f"{name}{threads}", resolution.sentence if resolution else ""]
     table = Table(title=Text("\n".join(filter(None, lines))), title_justify="left", box=None, pad_edge=False)
     letters = resolution.letters if resolution else {}
-    several_kernels = len({(r.cell.kernel, r.cell.compiled) for r in records}) > 1
+    several_kernels = len({r.cell.execution for r in records}) > 1
     table.add_column("mechanism", no_wrap=True)
     if several_kernels:
         table.add_column("kernel", no_wrap=True)
     shown = [c for c in _COLUMNS if width >= c.min_width]
+    shown += [_LAUNCH] if any("launch_share" in r.values for r in records) else []
     for column in shown:
         table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
     if letters:
@@ -137,7 +138,7 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
         v, cell = record.values, record.cell
         row = [Text(cell.variant, style=_STYLE[record.outcome])]
         if several_kernels:
-            row.append(Text(cell.kernel + (" compiled" if cell.compiled else "")))
+            row.append(Text(cell.execution))
         row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
         row += [Text(abbreviate(letters.get(cell.id, "")))] if letters else []
         note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
@@ -192,3 +193,4 @@ _COLUMNS = (
     _Column("", 60, _interval("ratio_low", "ratio_high")),
     _Column("peak memory", 90, lambda v: mebibytes(v.get("peak_memory_bytes"))),
 )
+_LAUNCH = _Column("launch", 0, lambda v: f"{v['launch_share']:.0%}" if "launch_share" in v else "-")

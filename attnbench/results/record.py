@@ -70,7 +70,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     "allocator_peak_bytes": Quantity("B", "allocator's peak", "the same by the allocator's own trace", "memory"),
     "peak_reserved_bytes": Quantity("B", "peak reserved", "what the caching allocator held at most (CUDA)", "memory"),
     "peak_memory_bytes": Quantity("B", "peak memory", "weights + input + peak growth of one call", "memory"),
-    "compile_s": Quantity("s", "compile time", "the first call of a compiled layer, compilation included"),
+    "launch_share": Quantity("", "launch share", "of a graph: 1 - its time / the time of the same cell without it"),
+    "compile_s": Quantity("s", "compile time", "the first call of a compiled layer or of flex, compilation included"),
     "roofline_share": Quantity("", "share of roofline", "MACs per second / the greatest measured ceiling for them"),
     "projection_share": Quantity("", "projections", "share of operators' time in linears and 1x1 convs", "breakdown"),
     "core_share": Quantity("", "core", "share of operators' time in all the others", "breakdown"),
@@ -107,6 +108,7 @@ COLUMN_MEANINGS: Mapping[str, tuple[str, str]] = {
     "kernel": ("", "the attention kernel asked for: `eager`, `sdpa` or `flex`"),
     "kernel_ran": ("", "what was executed, with calls: `eager`, or the operators that PyTorch chose: `sdpa:flash x1`"),
     "compiled": ("", "whether the layer went through torch.compile"),
+    "graphs": ("", "whether the call was captured as a CUDA graph and its replay was timed"),
     "threads": ("", "CPU threads of the process that was timed"),
     "protocol": ("", "`quick`, `standard`, `rigorous` or `paper`"),
     "outcome": ("", "one of the outcomes below"),
@@ -143,7 +145,7 @@ MORE_COLUMNS = (
     "projection_share", "core_share", "host_share", "least_bytes", "intensity_macs_per_byte", "top_operators",
     "breakdown_notes", "error_rms", "error_rms_x8", "error_rms_x64", "distance_to_msa", "error_notes",
     "energy_j_per_image", "energy_gross_j_per_image", "active_power_w", "idle_power_w", "energy_source",
-    "energy_notes",
+    "energy_notes", "graphs", "launch_share",
 )  # fmt: skip
 
 
@@ -184,7 +186,7 @@ class Record:
         """The export columns, then the others; None where a column does not apply."""
         c = self.cell
         flat: dict[str, Any] = {
-            **c.as_dict(), "mechanism": c.mechanism, "pass": c.pass_, "outcome": self.outcome,
+            **c.as_dict(), "graphs": c.graphs, "mechanism": c.mechanism, "pass": c.pass_, "outcome": self.outcome,
             "reason": self.reason, "flags": " ".join(self.flags), "protocol": self.protocol,
             "run_id": self.run_id, "cell_id": c.id, "group": c.group, **self.words, **self.values,
         }  # fmt: skip

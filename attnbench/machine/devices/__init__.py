@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 
+class CaptureError(AttnbenchError):
+    """A call cannot be captured as a graph; the text is the reason."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """The times of one turn, all in seconds.
@@ -53,6 +57,9 @@ class Device(Protocol):
     def torch_device(self) -> torch.device:
         """The device to create tensors on."""
 
+    def refuses(self, precision: str) -> str:
+        """Why the device does not support the precision, in words; empty if it does. Nothing is switched."""
+
     def set_precision(self, precision: str) -> torch.dtype:
         """Switch TF32 on or off for matrix products and convolutions; return the dtype to compute in.
 
@@ -69,6 +76,13 @@ class Device(Protocol):
     def time_calls(self, call: Callable[[], object], calls: int, *, cold: bool = False) -> Turn:
         """Time `calls` calls, one after the other; `cold` flushes the caches before each call, untimed."""
 
+    def capture(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Record what a call queues as a graph; what is returned queues all of it at once, with the same tensors.
+
+        Raises:
+            CaptureError: the device has no graphs, or this call cannot be recorded.
+        """
+
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
         """Measure the peak of one call above the memory in use before it, in bytes by quantity.
 
@@ -78,6 +92,9 @@ class Device(Protocol):
 
     def memory_notes(self) -> tuple[str, ...]:
         """Remarks on the last result of `measure_memory`, for the record."""
+
+    def release_memory(self) -> None:
+        """Give back what nothing holds any more but an allocator's cache or Python's cycles keep."""
 
     def free_bytes(self) -> int:
         """Bytes that a call can still allocate."""

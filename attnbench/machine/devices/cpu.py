@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine import counters, linux
-from attnbench.machine.devices import Device, Reading, Turn
+from attnbench.machine.devices import CaptureError, Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
 from attnbench.machine.devices._glibc import release_immediately
 
@@ -55,10 +56,14 @@ class Cpu:
         """The device to create tensors on."""
         return torch.device("cpu")
 
+    def refuses(self, precision: str) -> str:
+        """A sentence for tf32."""
+        return "tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu" if precision == "tf32" else ""
+
     def set_precision(self, precision: str) -> torch.dtype:
         """Compute fp32 in full precision; bf16 and fp16 select the dtype only. tf32 raises a ValueError."""
-        if precision == "tf32":
-            raise ValueError("tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu")
+        if why := self.refuses(precision):
+            raise ValueError(why)
         dtype = shared.dtype_of(precision)
         shared.switch_tf32(False)
         shared.require_fp32_on_cpu()
@@ -84,6 +89,10 @@ class Cpu:
         host_s = sum(device_s) / calls
         return Turn(tuple(device_s), host_s, queue_s=host_s)
 
+    def capture(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Raise a CaptureError: only a GPU queues work that could be recorded."""
+        raise CaptureError("CUDA graphs need a CUDA device; got graphs=yes, device=cpu; use --graphs no")
+
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
         """Measure the growth of the resident peak over one call, and the allocator's peak over another, in bytes."""
         shared.warm_up(call, forget)
@@ -97,6 +106,10 @@ class Cpu:
     def memory_notes(self) -> tuple[str, ...]:
         """A note if the resident peak could not be measured."""
         return self._notes
+
+    def release_memory(self) -> None:
+        """Collect Python's cycles; malloc keeps no tensors."""
+        gc.collect()
 
     def free_bytes(self) -> int:
         """Bytes that the system has available, within the limits of the control groups."""

@@ -49,7 +49,7 @@ class Registry:
         if name in self.declarations:
             return self.declarations[name]
         near = difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4) if inputs.is_name(name) else ()
-        hint = f"nearest: {', '.join(near)}" if near else "see `attnbench list`"
+        hint = "; ".join([f"nearest: {', '.join(near)}" if near else "see `attnbench list`", *self.problems[:3]])
         raise AttnbenchError(f"no mechanism is registered under this name; got {brief(name)}; {hint}")
 
     def __iter__(self) -> Iterator[Declaration]:

@@ -125,9 +125,9 @@ def test_half_precision_weights_are_taken(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x80\x02.", b"\x80\x02X\xff", b"\x80\x02]q\x00(K\x01K\x02e.", b"\x80\x02}q\x00X\x05\x00\x00\x00modelK\x01s.", b"\x80\x02h\x05.",
-     b"\x80\x02(.", b"\x80\x02u.", b"\x80\x02R.", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02",
-     b"K\x01.", b"PK\x05\x06" + b"\x00" * 18],
+    [b"\x80\x02.", b"\x80\x02X\xff", b"\x80\x02]q\x00(K\x01K\x02e.", b"\x80\x02h\x05.", b"\x80\x02(.", b"\x80\x02u.",
+     b"\x80\x02}q\x00X\x05\x00\x00\x00modelK\x01s.", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02",
+     b"\x80\x02R.", b"K\x01.", b"PK\x05\x06" + b"\x00" * 18],
 )  # fmt: skip
 def test_a_pickle_that_is_none_is_refused_with_a_sentence(content, tmp_path):
     (tmp_path / "weights.pth").write_bytes(content)

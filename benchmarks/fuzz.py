@@ -159,6 +159,8 @@ def warm_up(folder: Path) -> None:
     small_run(folder / RUN)
     for words in (["plan", "-m", "msa"], ["recommend", "--res", "224"], ["export", RUN], ["show", "msa"]):
         run_command(words, folder)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY_BYTES, resource.RLIM_INFINITY))  # beyond: a MemoryError
 
 
 class Late(BaseException):

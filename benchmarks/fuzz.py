@@ -35,7 +35,7 @@ TIME_S, START_S, MEMORY_BYTES = 10.0, 120.0, 1 << 30
 BATCH = 100
 DOORS = ("options", "sweep", "plugin", "other", "checkpoint")
 REPORT_S = 60.0  # `report` draws its figures: tens of seconds on a busy machine
-RUN = "reports/runs/small"  # a healthy run, where the commands look for one
+RUN = str(Path("reports", "runs", "small"))  # a healthy run, where the commands look for one
 READING = ("show", "export", "export-json", "compare", "compare-arms", "claims", "recommend")
 
 

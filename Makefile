@@ -2,9 +2,11 @@
 PYTHON ?= python3
 PYTHON_OLDEST ?= python3.11
 BIN := .venv/bin
+INPUTS ?= 10000
+FOLDERS ?= 1000
 RUNS := $(wildcard reports/runs/*)
 
-.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed selftest clean
+.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed fuzz selftest clean
 
 install: .venv/.installed
 
@@ -57,6 +59,10 @@ overhead: install
 # Every mechanism's kernels against each other, with the tool itself; writes docs/speed.md.
 speed: install
 	$(BIN)/python benchmarks/speed.py
+
+# 10,000 wrong and nearly right inputs, and damaged run folders, through the command line; about an hour.
+fuzz: install
+	nice $(BIN)/python benchmarks/fuzz.py --inputs $(INPUTS) --folders $(FOLDERS)
 
 selftest: install
 	$(BIN)/attnbench selftest

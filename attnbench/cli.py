@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -17,6 +18,9 @@ import click
 
 from attnbench import __version__
 from attnbench.errors import AttnbenchError, UnfinishedError
+from attnbench.inputs import printable
+
+_LONGEST_LINE, _MOST_LINES = 4000, 100  # of a message
 
 COMMANDS = {
     "run": "Measure a sweep and store it as a run folder.",
@@ -91,10 +95,12 @@ def _run() -> Any:
     try:
         code = group.main(prog_name="attnbench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        _say(said.getvalue())
         code = error.exit_code
     except AttnbenchError as error:
-        click.echo(f"attnbench: {error}", err=True)
+        _say(f"attnbench: {error}")
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
@@ -104,6 +110,12 @@ def _run() -> Any:
             raise
         code = 0
     return code
+
+
+def _say(message: str) -> None:
+    """Write a message to stderr: what was typed may hold anything, so each line is bounded and printable."""
+    for line in message.splitlines()[:_MOST_LINES]:
+        click.echo(printable(line, _LONGEST_LINE), err=True)
 
 
 def _open_standard_streams() -> None:

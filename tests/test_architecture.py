@@ -18,6 +18,7 @@ PACKAGE_DIR = Path(attnbench.__file__).parent
 # each other.
 LAYERS = [
     ["errors"],
+    ["inputs"],
     ["registry", "machine"],
     ["planning"],
     ["measure"],
@@ -34,10 +35,10 @@ HEIGHT = {folder: height for height, folders in enumerate(LAYERS) for folder in 
 NO_TORCH = [
     "analysis.compare", "analysis.machines", "analysis.statistics", "analysis.stopping", "analysis.summarize", "cli",
     "commands.options", "errors", "execution.fork_server", "execution.progress", "execution.runner",
-    "machine.disturbances", "machine.environment", "machine.fingerprint", "planning.duration", "planning.protocol",
-    "planning.sweep", "published.suites", "registry.declaration", "registry.variant", "report.claims",
-    "report.recommend", "report.terminal", "report.write", "results.flags", "results.record", "results.run_facts",
-    "results.store", "studies.images", "studies.spectrum",
+    "inputs", "machine.disturbances", "machine.environment", "machine.fingerprint", "planning.duration",
+    "planning.protocol", "planning.sweep", "published.suites", "registry.declaration", "registry.variant",
+    "report.claims", "report.recommend", "report.terminal", "report.write", "results.flags", "results.record",
+    "results.run_facts", "results.store", "studies.images", "studies.spectrum",
 ]  # fmt: skip
 
 # Names that are columns of data, wherever they are read: quantities and words of a record, conditions of a reading.

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+from attnbench import inputs
+from attnbench.commands.parameters import path_of
+
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="[RUN...]", type=path_of("RUN"))
 @click.option(
     "--verdict", type=click.Choice(["reproduced", "contradicted", "undecided", "not applicable"]),
     help="Show only the claims with this verdict.",
@@ -36,9 +39,9 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     if only and only not in known:
         import difflib
 
-        near = difflib.get_close_matches(only, known, n=3)
+        near = difflib.get_close_matches(only[: inputs.LONGEST_NAME], known, n=3)
         nearest = ", ".join(near) or "none; `attnbench claims` lists all"
-        raise AttnbenchError(f"--claim must be the id of a claim; got {only!r}; nearest: {nearest}")
+        raise AttnbenchError(f"--claim must be the id of a claim; got {inputs.brief(only)}; nearest: {nearest}")
     evidence = gather(runs or stored())
     for line in evidence.apart:
         click.echo(f"warning: {line}", err=True)

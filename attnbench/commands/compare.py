@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from attnbench import inputs
+from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare")
-@click.argument("runs", nargs=-1, required=True, metavar="A [B]")
+@click.argument("runs", nargs=-1, required=True, metavar="A [B]", type=path_of("RUN"))
 @click.option("--arms", metavar="X,Y,...", help="Compare arms of run A: Y and the others against X.")
 @click.option("--by", type=click.Choice(["time", "ratio"]), help="Compare times, or ratios to the reference. [time]")
 @click.option("--margin", default="3%", show_default=True, help="A difference inside this margin counts as equivalent.")
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(
-    runs: tuple[str, ...], arms: str | None, by: str | None, margin: str, level: str, allow_cross_machine: bool,
+    runs: tuple[Path, ...], arms: str | None, by: str | None, margin: str, level: str, allow_cross_machine: bool,
     fail_on: tuple[str, ...], as_json: bool,
 ) -> int:  # fmt: skip
     """Compare run B with run A, or arms of run A with each other: faster, slower, equivalent or undecided.
@@ -85,10 +88,7 @@ def _print(result: Comparison) -> None:
 def _fraction(name: str, text: str) -> float:
     """Read `3%` or `0.03`: a fraction between 0 and 1, both excluded."""
     number, percent, rest = text.strip().partition("%")
-    try:
-        value = float(number) / (100 if percent else 1)
-    except ValueError:
-        value = -1.0
+    value = (inputs.parse_number(number.strip()) or 0.0) / (100 if percent else 1)
     if rest or not 0 < value < 1:
-        raise AttnbenchError(f"{name} must lie between 0 and 1, as 0.03 or 3%; got {text!r}")
+        raise AttnbenchError(f"{name} must lie between 0 and 1, as 0.03 or 3%; got {inputs.brief(text)}")
     return value

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
+from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
 
 @click.command("export")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=path_of("RUN"))
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False), help="The file to write. [stdout]")
-def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
+@click.option("--out", type=path_of("--out"), help="The file to write. [stdout]")
+def command(runs: tuple[Path, ...], form: str, out: Path | None) -> int:
     """Write the records of RUN..., one row per cell; docs/records.md explains the columns."""
     from attnbench.analysis.machines import label_machines, machine_of
     from attnbench.results.store import load, open_run
@@ -33,7 +34,7 @@ def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
             return 0
         text = table.to_csv(index=False) if form == "csv" else table.to_json(orient="records", indent=1) + "\n"
         if out:
-            Path(out).write_text(text)
+            out.write_text(text)
         else:
             sys.stdout.write(text)
     except OSError as error:

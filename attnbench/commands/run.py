@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnbench.commands import options
+from attnbench.commands.parameters import path_of
+from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
     from attnbench.execution.fork_server import ForkServer
@@ -18,18 +21,20 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @options.sweep_options
-@click.option("--out", type=click.Path(), help="The run folder. [runs/PROTOCOL-PLAN]")
+@click.option("--out", type=path_of("--out"), help="The run folder. [runs/PROTOCOL-PLAN]")
 @click.option("--fresh", is_flag=True, help="Measure again even if the run is complete; the old folder is kept.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; measure nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Print no progress and no table.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines to stdout.")
-def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: bool, **given: Any) -> int:
+def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: bool, **given: Any) -> int:
     """Measure a sweep and store it as a run folder.
 
     Every planned cell gets a record. If a run is interrupted, the same command resumes it.
     Exit codes: 0 done; 2 usage error; 3 some cells failed; 4 the run could not be finished; 130 interrupted, with
     everything saved.
     """
+    if fresh and out is not None and _holds_the_working_directory(out):
+        raise AttnbenchError(f"--fresh renames the old folder; {out} holds the working directory; run it from outside")
     sweep = options.read_sweep(given)  # before torch is imported, so that usage errors appear immediately
     if dry_run:
         from attnbench.commands.plan import show_plan
@@ -46,7 +51,12 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
         server.close()
 
 
-def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, quiet: bool, as_json: bool) -> int:
+def _holds_the_working_directory(folder: Path) -> bool:
+    here = Path(os.path.realpath("."))
+    return Path(os.path.realpath(folder)) in (here, *here.parents)
+
+
+def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, quiet: bool, as_json: bool) -> int:
     import json
 
     from rich.console import Console
@@ -62,7 +72,7 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
 
     errors = Console(stderr=True)
     planned, known = runner.make_plan(sweep)
-    folder = Path(out) if out else runner.default_folder(planned)
+    folder = out or runner.default_folder(planned)
     if fresh:
         store.set_aside(folder)
     again = shlex.join(["attnbench", *sys.argv[1:]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from pathlib import Path
 
@@ -11,13 +12,12 @@ import click
 
 @click.command("show")
 @click.argument("name")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
+@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
 def command(name: str, plugins: tuple[str, ...]) -> int:
     """Describe the run in folder NAME, the self-test in file NAME.json, or the mechanism or model NAME."""
-    path = Path(name)
-    if path.suffix == ".json" and path.is_file():
-        return _show_selftest(path)
-    return _show_run(path) if path.is_dir() else _show_mechanism(name, plugins)
+    if name.endswith(".json") and os.path.isfile(name):
+        return _show_selftest(Path(name))
+    return _show_run(Path(name)) if os.path.isdir(name) else _show_mechanism(name, plugins)
 
 
 def _show_selftest(path: Path) -> int:

@@ -9,12 +9,16 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from attnbench import inputs
 from attnbench.errors import AttnbenchError
+from attnbench.inputs import brief
 from attnbench.registry.declaration import Declaration, Scope, Setting, Size
 from attnbench.registry.variant import Variant, parse_variant
 
@@ -24,6 +28,10 @@ KERNELS = ("eager", "sdpa", "flex")
 ALLOCATORS = ("pinned", "system", "tcmalloc", "jemalloc")
 MEASURES = ("params", "macs", "memory", "latency")
 PROBES = ("breakdown", "error", "energy")  # each a pass of its own beside them, only where it is asked for
+MOST_CELLS = 10_000  # of one plan: a cell takes a second or more to measure
+MOST_THREADS = 4096
+_AXES = ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "compile", "graphs", "allocator")
+_DEVICE = re.compile(r"[a-z]{1,16}(:[0-9]{1,3})?")
 
 
 class Mechanisms(Protocol):
@@ -178,17 +186,25 @@ class Sweep:
     overrides: tuple[tuple[str, Any], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in (
-            "res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "compile", "graphs", "allocator",
-        ):  # fmt: skip
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("reference", "protocol", "weights"):
+                if not isinstance(value, str):
+                    raise AttnbenchError(f"{f.name} must be text; got {brief(value)}")
+            elif f.name != "seed" and not isinstance(value, tuple):
+                raise AttnbenchError(f"{f.name.rstrip('_')} must be a tuple of values; got {brief(value)}")
+        for name in _AXES:
             if not getattr(self, name):
                 raise AttnbenchError(f"an axis needs at least one value; got none for {name.rstrip('_')}")
         for name in ("batch", "dim", "heads", "stride", "threads"):
             for value in getattr(self, name):
-                _whole(name, value)
-        for height, width in self.res:
-            _whole("resolution", height)
-            _whole("resolution", width)
+                inputs.whole(name, value, most=MOST_THREADS if name == "threads" else inputs.MOST)
+        for size in self.res:
+            if not isinstance(size, tuple) or len(size) != 2:
+                raise AttnbenchError(f"a resolution must be (height, width) in pixels; got {brief(size)}")
+            for side in size:
+                inputs.whole("resolution", side)
+        inputs.whole("seed", self.seed, least=0, most=inputs.MOST_SEED)
         for name, known in (
             ("precision", PRECISIONS),
             ("pass_", PASSES),
@@ -197,14 +213,23 @@ class Sweep:
             ("measure", (*MEASURES, *PROBES)),
         ):
             for value in getattr(self, name):
-                if value not in known:
-                    raise AttnbenchError(f"{name.rstrip('_')} must be one of {', '.join(known)}; got {value!r}")
+                inputs.one_of(name.rstrip("_"), value, known)
+        for value in self.compile:
+            if not isinstance(value, bool):
+                raise AttnbenchError(f"compile must be True or False; got {brief(value)}")
         for device in self.device:
-            kind, colon, index = device.partition(":")
-            if not kind.isalpha() or (colon and not index.isdigit()):
-                raise AttnbenchError(f"device must be cpu, cuda or cuda:INDEX; got {device!r}")
-        layers = bool(self.mechanism) or not (self.backbone or self.task)
-        if layers:
+            if not isinstance(device, str) or not _DEVICE.fullmatch(device):
+                raise AttnbenchError(f"device must be cpu, cuda or cuda:INDEX; got {brief(device)}")
+        for swept in self.settings:
+            named = isinstance(swept, tuple) and len(swept) == 2 and isinstance(swept[0], str)
+            if not named or not isinstance(swept[1], tuple):
+                raise AttnbenchError(f"settings must hold pairs such as ('hilo.alpha', (0.0, 0.5)); got {brief(swept)}")
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        axes = (*_AXES, "batch", "threads", "mechanism", "backbone", "task")
+        _check_count(math.prod(len(getattr(self, name)) or 1 for name in axes))
+        if self.mechanism or not (self.backbone or self.task):
             for dim, heads in itertools.product(self.dim, self.heads):
                 if dim % heads:
                     raise AttnbenchError(f"heads must divide dim; got heads={heads}, dim={dim}")
@@ -266,6 +291,8 @@ def plan(
     declined: dict[str, str] = {}
     notes: list[str] = []
     variants = _variants(sweep, registry)
+    axes = (*_AXES, "batch", "threads")
+    _check_count(math.prod((len(variants), *(len(getattr(sweep, name)) or 1 for name in axes))))
     reference = parse_variant(sweep.reference) if sweep.reference != "none" else None
     if reference is not None:
         reference = registry.check(reference)
@@ -307,13 +334,18 @@ def _variants(sweep: Sweep, registry: Mechanisms) -> list[Variant]:
             variants.append(variant)
     if not (sweep.mechanism or sweep.backbone or sweep.task):
         variants = [Variant(name) for name in registry.names("layer")]
+    swept: set[str] = set()
     for key, values in sweep.settings:
         name, dot, setting = key.partition(".")
         if not dot or not values:
-            raise AttnbenchError(f"a swept setting must have the form mechanism.setting=value,...; got {key!r}")
+            raise AttnbenchError(f"a swept setting must have the form mechanism.setting=value,...; got {brief(key)}")
+        if key in swept:
+            raise AttnbenchError(f"a setting may be swept once; got {brief(key)} twice; give its values in one list")
+        swept.add(key)
         registry[name]
         if name not in {v.name for v in variants}:
             raise AttnbenchError(f"--set {key} needs {name} in the sweep; add it with --mechanism")
+        _check_count(len(variants) + (len(values) - 1) * sum(v.name == name for v in variants))
         variants = [
             each
             for v in variants
@@ -363,7 +395,10 @@ def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
     reason = registry.declines(variant, cell.size)
     if reason:
         return reason
-    offered = registry.kernels(variant, cell.size)
+    try:
+        offered = registry.kernels(variant, cell.size)
+    except ValueError as error:  # a plugin whose answer differs from the one before
+        return str(error)
     if cell.kernel not in offered:
         return f"{variant} runs with kernel {' or '.join(offered)}; got kernel={cell.kernel}"
     return None
@@ -374,9 +409,9 @@ def _torch_version() -> tuple[int, ...]:
     return tuple(int(part) for part in importlib.metadata.version("torch").split(".")[:2])
 
 
-def _whole(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise AttnbenchError(f"{name} must be a whole number of at least 1; got {value!r}")
+def _check_count(cells: int) -> None:
+    if cells > MOST_CELLS:
+        raise AttnbenchError(f"a plan has at most {MOST_CELLS} cells; got {cells}; measure in several runs")
 
 
 def _near(pixels: int, stride: int) -> int:

@@ -21,18 +21,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from attnbench import inputs
 from attnbench.errors import AttnbenchError
-from attnbench.registry.declaration import (
-    BUILT_FROM,
-    KERNELS,
-    Declaration,
-    ReadsKernel,
-    Scope,
-    Setting,
-    Size,
-    drain,
-    parameters,
-)
+from attnbench.inputs import brief, describe_error
+from attnbench.registry.declaration import BUILT_FROM, KERNELS, Declaration, ReadsKernel, Scope, Setting, Size, drain
+from attnbench.registry.declared import check_setting, parameters
 from attnbench.registry.variant import Variant, parse_variant
 
 if TYPE_CHECKING:
@@ -55,9 +48,9 @@ class Registry:
     def __getitem__(self, name: str) -> Declaration:
         if name in self.declarations:
             return self.declarations[name]
-        near = difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4)
-        hint = f"nearest: {', '.join(near)}" if near else "see `attnbench list`"
-        raise AttnbenchError(f"no mechanism is registered under this name; got {name!r}; {hint}")
+        near = difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4) if inputs.is_name(name) else ()
+        hint = "; ".join([f"nearest: {', '.join(near)}" if near else "see `attnbench list`", *self.problems[:3]])
+        raise AttnbenchError(f"no mechanism is registered under this name; got {brief(name)}; {hint}")
 
     def __iter__(self) -> Iterator[Declaration]:
         return iter(self.declarations.values())
@@ -92,12 +85,13 @@ class Registry:
         checked: dict[str, Setting] = {}
         for key, value in variant.settings:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+                near = difflib.get_close_matches(key, known, n=1) if inputs.is_name(key) else ()
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise AttnbenchError(
-                    f"{variant.name} has no setting {key!r}; it has: {', '.join(known) or 'none'}{hint}"
+                    f"{variant.name} has no setting {brief(key)}; it has: {', '.join(known) or 'none'}{hint}"
                 )
             default = declaration.defaults.get(key, known[key].default)
+            check_setting(f"{variant.name}.{key}", value)
             checked[key] = _typed(variant.name, key, value, default)
         return Variant(variant.name, tuple(checked.items()))
 
@@ -126,30 +120,41 @@ class Registry:
         declaration = self[variant.name]
         asked = "refuses" if declaration.refuses else "declines"
         try:
-            reason: object = declaration.refusal(size)
-            asked = "kernels_at"
-            if not reason:
-                self.kernels(variant, size)
+            with _contained():
+                reason: object = declaration.refusal(size) or ""
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's code: SystemExit and GeneratorExit too
-            return f"its {asked}() raised {type(error).__name__}: {error}"
-        if reason and not isinstance(reason, str):
+            return f"its {asked}() raised {describe_error(error)}"
+        if not isinstance(reason, str):
             return f"refuses() and declines() must return text or None; got {type(reason).__name__} of {variant.name}"
-        return str(reason) if reason else None
+        if reason:
+            return inputs.printable(reason) or f"its {asked}() gives a reason that cannot be printed"
+        try:
+            self.kernels(variant, size)
+        except ValueError as error:
+            return str(error)
+        return None
 
     def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
         """What it can run with at this size, with these settings.
 
         Raises:
-            ValueError: the mechanism's `kernels_at` gives something else than names of kernels; raises what it raises.
+            ValueError: the mechanism's `kernels_at` raises, or gives something else than names of kernels.
         """
         declaration = self[variant.name]
         if declaration.kernels_at is None:
             return declaration.kernels
-        offered: object = declaration.kernels_at(size)
-        if not isinstance(offered, tuple | list) or not offered or not set(offered) <= set(KERNELS):
-            raise ValueError(f"it must return some of {', '.join(KERNELS)}; got {_brief(offered)}")
+        try:
+            with _contained():
+                offered: object = declaration.kernels_at(size)
+                named = isinstance(offered, tuple | list) and offered and all(k in KERNELS for k in offered)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's code: SystemExit and GeneratorExit too
+            raise ValueError(f"its kernels_at() raised {describe_error(error)}") from error
+        if not named or not isinstance(offered, tuple | list):
+            raise ValueError(f"its kernels_at() must return some of {', '.join(KERNELS)}; got {brief(offered)}")
         return tuple(offered)
 
     def macs(self, name: str, size: Size) -> int | None:
@@ -162,16 +167,17 @@ class Registry:
         if formula is None:
             return None
         try:
-            given: object = formula(size)
+            with _contained():
+                given: object = formula(size)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's formula, or a model around a layer without one
-            raise ValueError(f"its formula raised {type(error).__name__}: {error}") from error
+            raise ValueError(f"its formula raised {describe_error(error)}") from error
         if isinstance(given, numbers.Integral):
             given = int(given)
         if isinstance(given, int | float) and 0 <= given < _MOST_MACS:  # neither NaN nor infinite
             return int(given)
-        raise ValueError(f"its formula must give a whole number from 0 to 2**63 - 1; got {_brief(given)}")
+        raise ValueError(f"its formula must give a whole number from 0 to 2**63 - 1; got {brief(given)}")
 
     def build(self, variant: Variant, size: Size, *, kernel: str = "eager") -> nn.Module:
         """Build the module of `variant` for `size`; it maps [B,H,W,C] to [B,H,W,C] whatever its own layout.
@@ -192,14 +198,6 @@ class Registry:
         layer = declaration.build(**{name: value for name, value in size.arguments.items() if name in takes})
         _use_kernel(layer, kernel, declaration)
         return adapt(layer, declaration.layout)
-
-
-def _brief(value: object) -> str:
-    """A value for a message; an integer of thousands of digits has no text and is described."""
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _use_kernel(layer: nn.Module, kernel: str, declaration: Declaration) -> None:
@@ -235,9 +233,7 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
             origin = entry.dist.name if entry.dist else "?"
             _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load())
     for path in plugins:
-        file = Path(path)
-        if not file.is_file():
-            raise AttnbenchError(f"a plugin is a Python file; got {path!r}, which is not there")
+        file = inputs.regular_file("a plugin", path, kind="a Python file")
         _take(registry, f"plugin {path}", lambda f=file: import_file(f))
     return registry
 
@@ -268,7 +264,7 @@ def _take(registry: Registry, what: str, importer: Any) -> None:
             raise
         except BaseException as error:  # a plugin's code may raise anything, SystemExit and GeneratorExit too
             drain()
-            registry.problems.append(f"{what} was left out: {type(error).__name__}: {error}")
+            registry.problems.append(f"{what} was left out: {describe_error(error)}")
             return
         finally:
             _changed[what] = _put_back(before)
@@ -291,11 +287,11 @@ def _put_back(before: ProcessState) -> str:
 
 @contextlib.contextmanager
 def _no_exit() -> Iterator[None]:
-    """Make `os._exit` an exception in this process, so that an import cannot end a command with exit code 0."""
+    """Make `os._exit` an exception in this process, so that a plugin cannot end a command with exit code 0."""
     real, here = os._exit, os.getpid()
 
     def refused(status: int) -> NoReturn:
-        if os.getpid() != here:  # a child that the import forked
+        if os.getpid() != here:  # a child that the plugin forked
             real(status)
         raise SystemExit(f"it called os._exit({status!r})")
 
@@ -306,13 +302,33 @@ def _no_exit() -> Iterator[None]:
         os._exit = real
 
 
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """Around a call of a plugin's function: no exit, and the working directory stays, where a relative --out lands."""
+    folder = _folder()
+    with _no_exit():
+        try:
+            yield
+        finally:
+            if folder and _folder() != folder:
+                with contextlib.suppress(OSError):
+                    os.chdir(folder)
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return ""
+
+
 def import_file(path: Path) -> Any:
     """Import a Python file under a name of its own and return the module."""
     path = path.resolve()
     name = f"attnbench_plugin_{path.stem}_{abs(hash(str(path))):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise AttnbenchError(f"a plugin is a Python file; got {path.name!r}")
+        raise AttnbenchError(f"a plugin is a Python file; got {brief(path.name)}; name it NAME.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -332,7 +348,7 @@ def _typed(name: str, key: str, value: Setting, default: Any) -> Setting:
     if type(value) is not kind:
         words = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
         raise AttnbenchError(
-            f"{name}.{key} must be {words.get(kind, kind.__name__)}; got {value!r} (default {default!r})"
+            f"{name}.{key} must be {words.get(kind, kind.__name__)}; got {brief(value)} (default {brief(default)})"
         )
     return value
 

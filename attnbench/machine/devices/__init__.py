@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from attnbench.errors import AttnbenchError
+from attnbench.inputs import brief
 
 if TYPE_CHECKING:
     import torch
@@ -126,9 +127,9 @@ def open_device(name: str) -> Device:
         AttnbenchError: the kind is unknown, or the device is absent.
     """
     kind, colon, index = name.partition(":")
-    if kind not in kinds() or (colon and not index.isdecimal()):
+    if kind not in kinds() or (colon and not (index.isascii() and index.isdecimal() and len(index) <= 3)):
         raise AttnbenchError(
-            f"device must be {' or '.join(kinds())}, with :INDEX where there are several; got {name!r}"
+            f"device must be {' or '.join(kinds())}, with :INDEX where there are several; got {brief(name)}"
         )
     device: Device = _module(kind).open_device(int(index) if colon else None)
     return device

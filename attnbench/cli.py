@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from typing import Any
 
 import click
 
-from attnbench import __version__
+from attnbench import __version__, inert
 from attnbench.errors import AttnbenchError, UnfinishedError
 
 COMMANDS = {
@@ -91,10 +92,13 @@ def _run() -> Any:
     try:
         code = group.main(prog_name="attnbench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(inert.terminal(said.getvalue(), lines=True), err=True, nl=False)
         code = error.exit_code
     except AttnbenchError as error:
-        click.echo(f"attnbench: {error}", err=True)
+        words = inert.terminal(str(error), lines=True).replace("\n", "\n  ")  # shows what belongs to the message
+        click.echo(f"attnbench: {words}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
@@ -116,6 +120,9 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal's encoding lacks is no error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_output(error: OSError) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from attnbench import inert
+
 
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path(path_type=Path))
@@ -46,8 +48,8 @@ def command(
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
     )  # fmt: skip
     evidence = gather(runs or stored())
-    for line in evidence.apart:
-        click.echo(f"warning: {line}", err=True)
+    for line in evidence.problems:
+        click.echo(f"warning: {inert.terminal(line)}", err=True)
     for answer in recommend.recommend(evidence, question):
         for line in recommend.words(answer):
-            click.echo(line)
+            click.echo(inert.terminal(line))

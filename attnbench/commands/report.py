@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from attnbench import inert
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
@@ -20,5 +22,5 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
     from attnbench.report import write
 
     written = write(runs, out)
-    click.echo(str(written[0]))
+    click.echo(inert.terminal(str(written[0])))
     click.echo(f"wrote {len(written) - 1} more files with tables and figures", err=True)

@@ -48,8 +48,8 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
     import json
 
     from rich.console import Console
-    from rich.text import Text
 
+    from attnbench import inert
     from attnbench.commands.plan import estimate_calls, headline
     from attnbench.execution import runner
     from attnbench.execution.progress import Bar, Silent
@@ -66,18 +66,19 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
     again = shlex.join(["attnbench", *sys.argv[1:]])
     if not quiet:
         for problem in known.problems:
-            errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
-        errors.print(Text(headline(planned)), soft_wrap=True)
+            errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
+        errors.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
     numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
     watcher = Silent() if quiet else Bar(Remaining(estimate_calls(planned, known), numbers, planned.cells), errors)
     try:
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:
         done = len(store.open_run(folder).records)
-        errors.print(
-            Text(f"interrupted; {done} of {len(planned.cells)} records are in {folder}; resume with:\n  {again}"),
-            soft_wrap=True,
-        )
+        for line in (
+            f"interrupted; {done} of {len(planned.cells)} records are in {folder}; resume with:",
+            f"  {again}",
+        ):
+            errors.print(terminal.inert_text(line), soft_wrap=True)
         return 130
     finished = store.open_run(folder)
     if as_json:
@@ -85,6 +86,6 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
             click.echo(json.dumps(record.as_dict()))
     elif not quiet:
         terminal.print_results(finished, terminal.open_console())
-        click.echo(f"run folder: {folder}")
+        click.echo(f"run folder: {inert.terminal(str(folder))}")
     failed = [r for r in finished.records if r.outcome not in ("ok", "declined", "oom")]
     return 3 if failed else 0

@@ -157,7 +157,7 @@ def open_plain(path: Path) -> Iterator[BinaryIO | None]:
             yield None
             return
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             kind = next((name for is_kind, name in _KINDS if is_kind(status.st_mode)), "")
             if kind or status.st_size > FILE_BYTES:
@@ -166,7 +166,10 @@ def open_plain(path: Path) -> Iterator[BinaryIO | None]:
                     f"{path} must be a plain file of at most {FILE_BYTES} bytes; it is {what}; "
                     "put the file of the run in its place, or name another folder"
                 )
-            yield file
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                yield file
+        finally:
+            os.close(descriptor)
 
 
 _KINDS = (

@@ -213,6 +213,16 @@ def from_dict(data: Mapping[str, Any]) -> Record:
         raise AttnbenchError(str(error)) from error
 
 
+def storable(record: Record) -> Record:
+    """The record, or where `from_dict` would refuse it (a time of 0, say) a failed one that says why."""
+    try:
+        from_dict(record.as_dict())
+    except AttnbenchError as error:
+        reason = f"its figures cannot be stored: {error}"[:LONGEST_NAME]
+        return replace(record, outcome="failed", reason=reason, values={}, words={})
+    return record
+
+
 def check_cell(cell: Cell, where: str = "cell") -> None:
     """Refuse a cell that no plan can hold.
 

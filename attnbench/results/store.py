@@ -24,7 +24,7 @@ from attnbench.planning.sweep import Cell, Plan
 from attnbench.results.events import Ceilings, Event, Round, from_line, to_line
 from attnbench.results.journal import Journal, disk_errors, read_json, read_lines
 from attnbench.results.lines import encode
-from attnbench.results.record import SCHEMA, Record, from_dict
+from attnbench.results.record import SCHEMA, Record, from_dict, storable
 from attnbench.results.run_facts import RunFacts, read_facts
 
 if TYPE_CHECKING:
@@ -128,13 +128,14 @@ class Writer:
         return _first_of_each_cell(records)
 
     def add(self, record: Record) -> None:
-        """Store the record of one cell, once.
+        """Store the record of one cell, once; one that could not be read again becomes a failure that says so.
 
         Raises:
             ValueError: the cell has a record already.
         """
         if record.cell.id in self.done:
             raise ValueError(f"a cell has one record; got a second for {record.cell.variant}")
+        record = storable(record)
         self._records.append(record.as_dict())
         self.done.add(record.cell.id)
         self.records.append(record)

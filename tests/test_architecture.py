@@ -70,7 +70,6 @@ KEY_OWNERS = {
     "published.suites": "the options of a suite, which it declares",
     "registry.defaults": "defaults.json, which the registry writes",
     "report.papers_figures": "columns of the papers' CSV files, and settings of mechanisms",
-    "report.spectrum_figure": "spectrum.json, which studies.spectrum writes",
     "results.events": "lines of the journal",
     "results.record": "lines of records.jsonl",
     "results.run_facts": "run.json",

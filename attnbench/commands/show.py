@@ -39,6 +39,8 @@ def _show_run(folder: Path) -> int:
     facts = run.facts
     console.print(inert_text(f"run {run.id} of {facts.created}, plan {facts.planned.hash}"), soft_wrap=True)
     console.print(inert_text(f"on {facts.machine}, made by: {facts.command}"), soft_wrap=True)
+    for problem in run.problems:
+        console.print(inert_text(problem, "yellow"), soft_wrap=True)
     print_results(run, console)
     if run.missing:
         remedy = "rerun the command above to resume"

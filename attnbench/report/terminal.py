@@ -71,8 +71,6 @@ def print_results(run: Run, console: Console) -> None:
     disturbed = flags.advice([r.flags for r in records if "throughput_img_per_s" in r.values])
     if disturbed:
         console.print(Text(disturbed, style="yellow"), soft_wrap=True)
-    for problem in run.problems:
-        console.print(inert_text(problem, "yellow"), soft_wrap=True)
 
 
 def count_outcomes(records: Iterable[Record]) -> str:

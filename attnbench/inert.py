@@ -56,12 +56,18 @@ def html(text: str) -> str:
     return _html.escape(plain(text), quote=True)
 
 
-def markdown(text: str) -> str:
-    """For GitHub's Markdown, a table's cell included: no markup, no HTML, no link behind other words."""
+def markdown(text: str, *, block: bool = False) -> str:
+    """For GitHub's Markdown, a table's cell included: no markup, no HTML, no link behind other words.
+
+    Args:
+        text: any text.
+        block: it begins a paragraph or an item, where a list, a heading or the definition of a link could begin.
+    """
     text = plain(text).replace("\\", "\\\\")
     for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), *((c, f"\\{c}") for c in "|`*$")):
         text = text.replace(raw, safe)
-    return _BLOCK.sub(r"\1\\", text.replace("](", "]\\("))
+    text = text.replace("](", "]\\(")
+    return _BLOCK.sub(r"\1\\", text) if block else text
 
 
 def spreadsheet(text: str) -> str:

@@ -94,7 +94,11 @@ def test_a_field_keeps_its_place_in_a_row_of_csv():
     ],
 )
 def test_markdown_is_shown_as_it_is_written(text, shown):
-    assert inert.markdown(text) == shown
+    assert inert.markdown(text, block=True) == shown
+
+
+def test_what_begins_a_block_of_markdown_begins_none_in_a_cell():
+    assert inert.markdown("+ HiLo") == "+ HiLo"
 
 
 def test_html_closes_neither_an_attribute_nor_an_element():

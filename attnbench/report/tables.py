@@ -94,7 +94,7 @@ def cell_text(value: Value, column: Column) -> str:
 
 def markdown(table: Table) -> str:
     """GitHub's Markdown; every text is escaped."""
-    lines = [f"## {inert.markdown(table.title)}", "", inert.markdown(table.caption), ""]
+    lines = [f"## {inert.markdown(table.title)}", "", inert.markdown(table.caption, block=True), ""]
     if table.rows:
         lines.append("| " + " | ".join(inert.markdown(_headed(c)) for c in table.columns) + " |")
         lines.append("|" + "|".join("---:" if table.numeric(i) else "---" for i in range(len(table.columns))) + "|")
@@ -103,7 +103,7 @@ def markdown(table: Table) -> str:
             lines.append("| " + " | ".join(cells) + " |")
     else:
         lines.append("No rows.")
-    lines += ["", *(f"- {inert.markdown(note)}" for note in table.notes)] if table.notes else []
+    lines += ["", *(f"- {inert.markdown(note, block=True)}" for note in table.notes)] if table.notes else []
     return "\n".join(lines).rstrip() + "\n"
 
 

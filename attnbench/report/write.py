@@ -124,7 +124,7 @@ def _gallery(drawn: Sequence[Chart], path: Path) -> Path:
             "",
             f"![{inert.markdown(chart.title)}]({chart.name}.png)",
             "",
-            f"{inert.markdown(chart.caption)} ({formats})",
+            f"{inert.markdown(chart.caption, block=True)} ({formats})",
             "",
         ]
     path.write_text("\n".join(lines), encoding="utf-8")

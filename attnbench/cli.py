@@ -100,7 +100,7 @@ def _run() -> Any:
         _say(said.getvalue())
         code = error.exit_code
     except AttnbenchError as error:
-        _say(f"attnbench: {error}")
+        _say(f"attnbench: {error}", indent="  ")  # shows what belongs to the message
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
@@ -112,10 +112,13 @@ def _run() -> Any:
     return code
 
 
-def _say(message: str) -> None:
-    """Write a message to stderr: what was typed may hold anything, so each line is bounded and printable."""
-    for line in message.splitlines()[:_MOST_LINES]:
-        click.echo(printable(line, _LONGEST_LINE), err=True)
+def _say(message: str, indent: str = "") -> None:
+    """Write a message to stderr: what was typed may hold anything, so each line is bounded and printable.
+
+    `indent` stands before all lines but the first.
+    """
+    for number, line in enumerate(message.splitlines()[:_MOST_LINES]):
+        click.echo(f"{indent if number else ''}{printable(line, _LONGEST_LINE)}", err=True)
 
 
 def _open_standard_streams() -> None:
@@ -128,6 +131,9 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal's encoding lacks is no error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_output(error: OSError) -> None:

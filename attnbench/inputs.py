@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from attnbench import inert
 from attnbench.errors import AttnbenchError
 
 MOST = 1_000_000  # of what is typed as a whole number: pixels, images, channels, calls
@@ -49,11 +49,9 @@ def brief(value: object, longest: int = _SHOWN) -> str:
 def printable(text: str, longest: int = LONGEST_REASON) -> str:
     """Text of a plugin or a file for messages, records and tables: one line, bounded, and valid Unicode.
 
-    Control characters, lone surrogates and marks that reorder the line are written as escapes.
+    Control characters, lone surrogates and marks that reorder the line are written as escapes (`attnbench.inert`).
     """
-    cut = text[: longest + 1]
-    line = " ".join(cut.split())
-    safe = "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in line)
+    safe = inert.plain(" ".join(text[: longest + 1].split()))
     return f"{safe[: longest - 3]}..." if len(safe) > longest or len(text) > longest else safe
 
 

@@ -17,7 +17,7 @@ PACKAGE_DIR = Path(attnbench.__file__).parent
 # From the ground up: a module imports from its own folder and from lower layers. Two folders of one layer do not see
 # each other.
 LAYERS = [
-    ["errors"],
+    ["errors", "inert"],
     ["inputs"],
     ["registry", "machine"],
     ["planning"],
@@ -71,8 +71,6 @@ KEY_OWNERS = {
     "published.suites": "the options of a suite, which it declares",
     "registry.defaults": "defaults.json, which the registry writes",
     "report.papers_figures": "columns of the papers' CSV files, and settings of mechanisms",
-    "report.spectrum_figure": "spectrum.json, which studies.spectrum writes",
-    "report.tables": "its table of LaTeX characters",
     "results.events": "lines of the journal",
     "results.record": "lines of records.jsonl",
     "results.run_facts": "run.json",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attnbench import inputs
+from attnbench import inert, inputs
 from attnbench.commands.parameters import whole_number
 from attnbench.errors import AttnbenchError
 
@@ -65,7 +65,7 @@ def command(
     for problem in known.problems:
         if any(path in problem for path in (*files, *plugins)):
             raise AttnbenchError(problem)
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"warning: {inert.terminal(problem)}", err=True)
     variants = [parse_variant(name) for name in known.names("layer")] if every else [_variant(known, n) for n in names]
     other = known.check(_variant(known, against)) if against else None
     torch.set_num_threads(1)  # more threads slow layers of this size down
@@ -114,15 +114,15 @@ def _print(report: Report) -> None:
     from rich.text import Text
 
     style = {"pass": "green", "fail": "bold red", "note": "dim"}
-    title = f"{report.mechanism}  dim {report.dim}, {report.heads} heads"
+    title = Text(inert.terminal(f"{report.mechanism}  dim {report.dim}, {report.heads} heads"))
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("why, and what to do", overflow="fold")
     for f in report.findings:
-        words = Text(f.reason)
+        words = Text(inert.terminal(f.reason, lines=True))
         if f.remedy:
-            words.append(f"\n-> {f.remedy}", style="yellow")
+            words.append(f"\n-> {inert.terminal(f.remedy, lines=True)}", style="yellow")
         table.add_row(f.check, Text(f.outcome, style=style[f.outcome]), words)
     console = Console()
     console.print(table)

@@ -65,10 +65,11 @@ def _print(result: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from attnbench.report.terminal import open_console
+    from attnbench import inert
+    from attnbench.report.terminal import inert_text, open_console
 
     console = open_console()
-    table = Table(title=result.title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(inert.terminal(result.title)), title_justify="left", box=None, pad_edge=False)
     for heading in ("variant", "against", "conditions", "speed ratio", f"{result.level:.0%} interval", "p", "verdict"):
         table.add_column(heading, overflow="fold")
     table.add_column("notes", overflow="fold")
@@ -77,12 +78,13 @@ def _print(result: Comparison) -> None:
         ratio = f"{row.estimate:.3f}x" if row.estimate == row.estimate else "-"
         interval = f"{row.low:.3f} to {row.high:.3f}" if row.high < float("inf") else "-"
         words = (row.variant, row.against, row.conditions, ratio, interval, f"{row.p:.2g}")
-        table.add_row(*map(Text, words), Text(row.verdict, style=styles[row.verdict]), Text(row.reason or row.basis))
+        verdict = Text(row.verdict, style=styles[row.verdict])
+        table.add_row(*map(inert_text, words), verdict, inert_text(row.reason or row.basis))
     console.print(table)
     what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[result.by]
     method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {len(result.rows)} rows"
     for note in (f"{what}; {method}", *result.notes):
-        console.print(Text(note, style="dim"), soft_wrap=True)
+        console.print(inert_text(note, "dim"), soft_wrap=True)
 
 
 def _fraction(name: str, text: str) -> float:

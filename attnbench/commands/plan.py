@@ -26,7 +26,6 @@ def command(as_json: bool, **given: Any) -> int:
 def show_plan(sweep: Sweep, *, as_json: bool) -> int:
     """Print the plan of `sweep` as tables or as JSON; returns the exit code 0."""
     from rich.console import Console
-    from rich.text import Text
 
     from attnbench.execution import runner
     from attnbench.execution.progress import duration
@@ -47,8 +46,8 @@ def show_plan(sweep: Sweep, *, as_json: bool) -> int:
         return 0
     console, errors = terminal.open_console(), Console(stderr=True)
     for problem in known.problems:
-        errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
-    console.print(Text(headline(planned)), soft_wrap=True)
+        errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
+    console.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
     for table in terminal.plan_tables(planned):
         console.print(table)
     span = "" if least == most else f"{duration(least)} to {duration(most)}, as precision needs rounds; "

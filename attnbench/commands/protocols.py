@@ -105,10 +105,9 @@ def _request(given: Mapping[str, Any]) -> Any:
 
 def _print(data: Mapping[str, Any]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from attnbench.report.tables import cell_text
-    from attnbench.report.terminal import open_console
+    from attnbench.report.terminal import inert_text, open_console
     from attnbench.studies.protocols_tables import conclusion, tables
 
     console = open_console()
@@ -119,9 +118,9 @@ def _print(data: Mapping[str, Any]) -> None:
             shown.add_column(column.title, overflow="fold", justify="right" if source.numeric(place) else "left")
         for row in source.rows:
             texts = (cell_text(value, column) for value, column in zip(row, source.columns, strict=True))
-            shown.add_row(*map(Text, texts))
+            shown.add_row(*map(inert_text, texts))
         console.print(shown)
         for note in (source.caption, *source.notes):
-            console.print(Text(note, style="dim"), soft_wrap=True)
+            console.print(inert_text(note, "dim"), soft_wrap=True)
         console.print()
-    console.print(Text(conclusion(data)), soft_wrap=True)
+    console.print(inert_text(conclusion(data)), soft_wrap=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from attnbench import inputs
+from attnbench import inert, inputs
 from attnbench.commands.parameters import path_of, whole_number
 
 
@@ -49,8 +49,8 @@ def command(
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
     )  # fmt: skip
     evidence = gather(runs or stored())
-    for line in evidence.apart:
-        click.echo(f"warning: {line}", err=True)
+    for line in evidence.problems:
+        click.echo(f"warning: {inert.terminal(line)}", err=True)
     for answer in recommend.recommend(evidence, question):
         for line in recommend.words(answer):
-            click.echo(line)
+            click.echo(inert.terminal(line))

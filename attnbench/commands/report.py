@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from attnbench import inert
 from attnbench.commands.parameters import path_of
 
 
@@ -20,5 +21,5 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
     from attnbench.report import write
 
     written = write(runs, out)
-    click.echo(str(written[0]))
+    click.echo(inert.terminal(str(written[0])))
     click.echo(f"wrote {len(written) - 1} more files with tables and figures", err=True)

@@ -60,8 +60,8 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
     import json
 
     from rich.console import Console
-    from rich.text import Text
 
+    from attnbench import inert
     from attnbench.commands.plan import estimate_calls, headline
     from attnbench.execution import runner
     from attnbench.execution.progress import Bar, Silent
@@ -78,8 +78,8 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
     again = shlex.join(["attnbench", *sys.argv[1:]])
     if not quiet:
         for problem in known.problems:
-            errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
-        errors.print(Text(headline(planned)), soft_wrap=True)
+            errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
+        errors.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
     numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
     remaining = Remaining(estimate_calls(planned, known), numbers, planned.cells, planned.sweep.measure)
     watcher = Silent() if quiet else Bar(remaining, errors)
@@ -87,10 +87,11 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:
         done = len(store.open_run(folder).records)
-        errors.print(
-            Text(f"interrupted; {done} of {len(planned.cells)} records are in {folder}; resume with:\n  {again}"),
-            soft_wrap=True,
-        )
+        for line in (
+            f"interrupted; {done} of {len(planned.cells)} records are in {folder}; resume with:",
+            f"  {again}",
+        ):
+            errors.print(terminal.inert_text(line), soft_wrap=True)
         return 130
     finished = store.open_run(folder)
     if as_json:
@@ -98,6 +99,6 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
             click.echo(json.dumps(record.as_dict()))
     elif not quiet:
         terminal.print_results(finished, terminal.open_console())
-        click.echo(f"run folder: {folder}")
+        click.echo(f"run folder: {inert.terminal(str(folder))}")
     failed = [r for r in finished.records if r.outcome not in ("ok", "declined", "oom")]
     return 3 if failed else 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from attnbench import inputs
+from attnbench import inert, inputs
 from attnbench.commands.parameters import path_of, whole_number
 from attnbench.errors import AttnbenchError
 
@@ -51,8 +51,8 @@ def command(
     if len(sizes) != 1:
         raise AttnbenchError(f"--res must be one resolution; got {inputs.brief(res)}; run the command once for each")
     for problem in registry.load(plugins).problems:
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"warning: {inert.terminal(problem)}", err=True)
     data = spectrum.measure(backbone, resolution=sizes[0], weights=weights, images=images, layer=layer, seed=seed)
     for path in spectrum.write(data, out):
-        click.echo(path)
-    click.echo(data["caption"], err=True)
+        click.echo(inert.terminal(str(path)))
+    click.echo(inert.terminal(data["caption"]), err=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from attnbench import inert
 from attnbench.planning.duration import Remaining
 from attnbench.planning.sweep import Cell, Plan
 from attnbench.results.record import Record
@@ -91,7 +92,7 @@ class Bar(Watcher):
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(inert.terminal(text)), soft_wrap=True)
 
     def end(self) -> None:
         """Take the line away."""
@@ -117,7 +118,7 @@ class Bar(Watcher):
         text.append(f" {self.done}/{self.cells} cells")
         if self.trouble:
             text.append(f", {self.trouble} in trouble", style="red")
-        return text.append(f", {duration(left)} left").append(f"  {self.what}", style="dim")
+        return text.append(f", {duration(left)} left").append(f"  {inert.terminal(self.what)}", style="dim")
 
 
 def duration(seconds: float) -> str:

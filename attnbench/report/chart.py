@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import re
 import textwrap
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench import inert
 from attnbench.report.style import GRID, INK, METADATA, PALETTE, look, new
 
 if TYPE_CHECKING:
@@ -227,9 +227,24 @@ class Chart:
         """Settle where the panels stand, once: labels need it, and the formats need not find it again."""
         if self._placed:
             return
+        self._make_inert()
         self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
         self._placed = True
+
+    def _make_inert(self) -> None:
+        """Make every text that was drawn, names at ticks included, one that no format reads as more than text."""
+        from matplotlib.text import Text
+        from matplotlib.ticker import FixedFormatter
+
+        for axes in self.figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                formatter = axis.get_major_formatter()
+                if isinstance(formatter, FixedFormatter):
+                    formatter.seq = [inert.plain(text) for text in formatter.seq]
+        for text in self.figure.findobj(Text):
+            if isinstance(text, Text) and not text.get_text().isprintable():
+                text.set_text(inert.plain(text.get_text(), lines=True))
 
     def empty(self, axes: Axes, why: str) -> None:
         """Say in the panel why nothing is drawn."""
@@ -242,6 +257,7 @@ class Chart:
         """Write NAME.pdf, NAME.svg and NAME.png."""
         paths = []
         self._place()
+        self._make_inert()  # labels too, which stand where `_place` has put the panels
         for kind in KINDS:
             held = io.BytesIO()
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])
@@ -259,9 +275,9 @@ class Chart:
 
         def title(found: re.Match[str]) -> str:
             mechanism, tip = self.tips[found[1]]
-            words = html.escape(tip or mechanism, quote=True)
+            words = inert.html(tip or mechanism)
             return (
-                f'<g id="{found[1]}" class="mark" data-mechanism="{html.escape(mechanism, quote=True)}" '
+                f'<g id="{found[1]}" class="mark" data-mechanism="{inert.html(mechanism)}" '
                 f'data-tip="{words}"><title>{words}</title>'
             )
 
@@ -280,7 +296,7 @@ class Chart:
             svg = re.sub(re.escape(color), f"var(--c{place})", svg, flags=re.IGNORECASE)
         svg = re.sub(r"fill: #ffffff", "fill: none", svg)
         width = int(self.figure.get_figwidth() * 105)
-        label = html.escape(f"{self.title}. {self.caption}", quote=True)
+        label = inert.html(f"{self.title}. {self.caption}")
         svg = re.sub(
             r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
             rf'<svg viewBox="\1" role="img" style="max-width: {width}px; min-width: {min(width, 640)}px" '

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attnbench import inert
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Estimate
 from attnbench.report.style import INK, PALETTE
@@ -38,6 +39,7 @@ def render(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
+        finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else inert.plain(value),
     )
     environment.globals.update(text=cell_text, sort_key=sort_key, heading_groups=heading_groups)
     drawn = [

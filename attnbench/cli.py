@@ -91,13 +91,16 @@ def _run() -> Any:
     try:
         code = group.main(prog_name="attnbench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         code = error.exit_code
     except AttnbenchError as error:
-        click.echo(f"attnbench: {error}", err=True)
+        with contextlib.suppress(OSError):
+            click.echo(f"attnbench: {error}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        with contextlib.suppress(OSError):
+            click.echo("interrupted", err=True)
         code = 130
     except SystemExit as end:  # click makes one of a pipe that the reader of our output has closed
         if not isinstance(end.__context__, BrokenPipeError):

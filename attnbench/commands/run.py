@@ -47,18 +47,17 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
 def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, quiet: bool, as_json: bool) -> int:
     import json
 
-    from rich.console import Console
     from rich.text import Text
 
     from attnbench.commands.plan import estimate_calls, headline
     from attnbench.execution import runner
-    from attnbench.execution.progress import Bar, Silent
+    from attnbench.execution.progress import Bar, Silent, stderr_console
     from attnbench.planning import protocol
     from attnbench.planning.duration import Remaining
     from attnbench.report import terminal
     from attnbench.results import store
 
-    errors = Console(stderr=True)
+    errors = stderr_console()
     planned, known = runner.make_plan(sweep)
     folder = Path(out) if out else runner.default_folder(planned)
     if fresh:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attnbench.errors import AttnbenchError
+from attnbench.errors import AttnbenchError, UnfinishedError
+
+# No fault of the request: with room, or on another disk, the same command resumes.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Journal:
@@ -35,14 +39,14 @@ class Journal:
         """Write one line at once; when this returns (with `sync`) it is on the disk.
 
         Raises:
-            AttnbenchError: the disk refused it. Nothing of it stays, or a torn last line, which the next append or the
+            UnfinishedError: the disk refused it. Nothing of it stays, or a torn last line, which the next append or the
                 next `open` removes.
             ValueError: the journal is not open, or the line holds a value that JSON has not.
         """
         if self._file < 0:
             raise ValueError("a journal is opened before it is written")
         data = (json.dumps(line, separators=(",", ":"), allow_nan=False, default=str) + "\n").encode()
-        with disk_errors(self.path):
+        with disk_errors(self.path, UnfinishedError):
             if self._torn:
                 os.ftruncate(self._file, self._whole)
             self._torn = True
@@ -100,16 +104,16 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 class disk_errors:  # noqa: N801  used as a function
-    """Turn an error of the disk into a sentence."""
+    """Turn an error of the disk into a sentence: a `kind`, or an `UnfinishedError` where no request is at fault."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, kind: type[AttnbenchError] = AttnbenchError) -> None:
+        self.path, self.kind = path, kind
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise AttnbenchError(
+            raise (UnfinishedError if error.errno in _OF_THE_DISK else self.kind)(
                 f"{self.path} cannot be read or written: {error.strerror or error}; "
                 "make room or choose another --out; what was written before is kept"
             ) from error

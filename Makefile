@@ -4,7 +4,7 @@ PYTHON_OLDEST ?= python3.11
 BIN := .venv/bin
 RUNS := $(wildcard reports/runs/*)
 
-.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed selftest clean
+.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed faults selftest clean
 
 install: .venv/.installed
 
@@ -57,6 +57,10 @@ overhead: install
 # Every mechanism's kernels against each other, with the tool itself; writes docs/speed.md.
 speed: install
 	$(BIN)/python benchmarks/speed.py
+
+# Faults injected into real runs until each has finished; writes docs/reliability.md. An hour on two cores.
+faults: install
+	$(BIN)/python benchmarks/faults.py --count 300 --seed 0 --jobs 2 --out docs/reliability.md
 
 selftest: install
 	$(BIN)/attnbench selftest

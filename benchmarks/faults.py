@@ -19,6 +19,7 @@ import fcntl
 import fnmatch
 import itertools
 import json
+import math
 import os
 import pty
 import random
@@ -93,13 +94,17 @@ class Campaign:
     tallies: dict[str, Tally] = field(default_factory=dict)
     details: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    runs: int = 0
+    sessions: int = 0
 
     def add(self, kind: str, what: str, number: int = 1, detail: str = "") -> None:
         """Count something of this kind."""
         with self.lock:
             tally = self.tallies.setdefault(kind, Tally())
             setattr(tally, what, getattr(tally, what) + number)
-            if what != "injected":
+            if what == "injected" and number and kind != IN_PROCESS:
+                print(f"{time.strftime('%H:%M:%S')} {number} x {kind}", file=sys.stderr, flush=True)
+            elif what != "injected":
                 self.details.append(f"{kind}: {what}: {detail}")
                 print(self.details[-1], file=sys.stderr, flush=True)
 
@@ -116,6 +121,8 @@ class Run:
     def __init__(self, campaign: Campaign, base: Path, request: Sequence[str], outcomes: str = "ok") -> None:
         self.campaign, self.base, self.request = campaign, base, list(request)
         base.mkdir(parents=True)
+        with campaign.lock:
+            campaign.runs += 1
         self.folder = base / "r"
         self.outcomes = set(outcomes.split())  # that its records may have
         self.kind = ""
@@ -238,6 +245,8 @@ class Session:
             self.process = subprocess.Popen(command, cwd=run.base, env=environ, start_new_session=True, **given)
         self.code: int | None = None
         self.sent = 0
+        with run.campaign.lock:
+            run.campaign.sessions += 1
 
     def __enter__(self) -> Session:
         return self
@@ -337,8 +346,8 @@ def signals(target: str, number: signal.Signals, *, resumed: bool = False) -> In
     def inject(run: Run, rng: random.Random) -> int:
         hits, survives = 0, resumed or target == "worker" or (target == "server" and number != signal.SIGSTOP)
         with run.start() as session:
-            for _ in range(rng.randint(2, 5) if survives else 1):
-                if not session.wait_for_instant(rng) or not session.send(target, number):
+            for again in range(rng.randint(3, 8) if survives else 1):
+                if not session.wait_for_instant(rng, 1.5 if again else 10) or not session.send(target, number):
                     break
                 hits += run.hit()
                 if resumed:
@@ -679,11 +688,11 @@ def memory_limit(run: Run, rng: random.Random) -> int:
 
 def address_space(run: Run, rng: random.Random) -> int:
     """A limit on the memory of every process (`ulimit -v`); the next session has none."""
-    limit = rng.randrange(1200, 5000) << 20
+    limit = rng.randrange(900, 3000) << 20
     with run.start(
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     ) as session:
-        session.end(4, 2, 1, -signal.SIGABRT, -signal.SIGSEGV)
+        session.end(4)
     return run.hit()
 
 
@@ -800,7 +809,7 @@ def fill(made: journal.Journal, lines: Sequence[dict[str, Any]]) -> int:
     """Append these lines until one is refused; how many were not."""
     for number, line in enumerate(lines):
         try:
-            made.append(line)
+            made.append(line, sync=False)
         except AttnbenchError:
             return number
     return len(lines)
@@ -886,7 +895,7 @@ def inject(run: Run, name: str, kind: Kind, rng: random.Random) -> int:
     return kind.inject(run, rng)
 
 
-def deck(campaign: Campaign, names: Sequence[str], count: int) -> Callable[[], str]:
+def deck(campaign: Campaign, names: Sequence[str], count: int, until: float) -> Callable[[], str]:
     """What gives the next kind, every kind once and then by its share, until enough faults were injected."""
     rng, known, waiting, lock = (
         random.Random(campaign.seed),
@@ -897,7 +906,7 @@ def deck(campaign: Campaign, names: Sequence[str], count: int) -> Callable[[], s
 
     def next_kind() -> str:
         with lock:
-            if campaign.injected >= count:
+            if campaign.injected >= count or time.monotonic() > until:
                 return ""
             while not waiting:
                 waiting.extend(n for n in rng.sample(names, len(names)) if rng.random() < known[n].share)
@@ -994,6 +1003,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default="*", help="patterns of names, separated by commas; --list shows the names")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no fault is injected any more")
     parser.add_argument("--out", help="write the page here")
     parser.add_argument("--list", action="store_true", help="print the names of the kinds")
     given = parser.parse_args()
@@ -1001,7 +1011,7 @@ def main() -> None:
         print("\n".join([*kinds(), IN_PROCESS]))
         return
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the runs would inherit that it is ignored
-    campaign = run_campaign(given.seed, given.count, given.kinds.split(","), given.jobs)
+    campaign = run_campaign(given.seed, given.count, given.kinds.split(","), given.jobs, given.minutes)
     print(table(campaign))
     if given.out:
         words = [f"--{n} {getattr(given, n)}" for n in ("count", "seed", "jobs")]
@@ -1009,8 +1019,8 @@ def main() -> None:
     sys.exit(1 if any(tally.bad for tally in campaign.tallies.values()) else 0)
 
 
-def run_campaign(seed: int, count: int, patterns: Sequence[str], jobs: int = 1) -> Campaign:
-    """Inject so many faults of these kinds."""
+def run_campaign(seed: int, count: int, patterns: Sequence[str], jobs: int = 1, minutes: float = math.inf) -> Campaign:
+    """Inject so many faults of these kinds, or those that come about in so many minutes."""
     campaign = Campaign(seed)
     names = [n for n in kinds() if any(fnmatch.fnmatch(n, p) for p in patterns)]
     why = cannot_mount() if any(n.startswith("disk of") or n == "folder read-only" for n in names) else ""
@@ -1024,7 +1034,7 @@ def run_campaign(seed: int, count: int, patterns: Sequence[str], jobs: int = 1) 
     if any(fnmatch.fnmatch(IN_PROCESS, p) for p in patterns):
         every_byte(campaign, folder)
     if names:
-        following = deck(campaign, names, count + campaign.injected)
+        following = deck(campaign, names, count + campaign.injected, time.monotonic() + 60 * minutes)
         with ThreadPoolExecutor(jobs) as pool:
             for job in [pool.submit(work, campaign, folder, number, following) for number in range(jobs)]:
                 job.result()
@@ -1042,11 +1052,53 @@ def page(campaign: Campaign, words: str) -> str:
         date=time.strftime("%Y-%m-%d"), machine=made.machine_label, torch=environment.torch_version(), words=words,
         real=sum(t.injected for n, t in campaign.tallies.items() if n != IN_PROCESS),
         alone=campaign.tallies.get(IN_PROCESS, Tally()).injected, table=table(campaign),
-        problems="\n".join(f"- {d}" for d in campaign.details) or "None.",
+        problems="".join(f"\n\n- {d}" for d in campaign.details) or "nothing.", runs=campaign.runs,
+        sessions=campaign.sessions, grace=GRACE_S, starts=STARTS,
     )  # fmt: skip
 
 
-PAGE = ""
+PAGE = """# Faults
+
+Made by `make faults` ({date}, {machine}, torch {torch}): `python benchmarks/faults.py {words}`.
+
+{real} faults were injected at random instants into {runs} real runs (`attnbench run` on small layers, {sessions} starts
+of the command), and {alone} into the journal alone, in one process: a refusal at every byte with each of four errors, and a torn
+end at every byte. After each session of a run the folder is compared with what it held before, and the same command is
+started again, until it has finished the run; then the records are compared with the plan.
+
+- **injected**: faults that came about. A signal may hit a run that is starting, trying, timing or ending.
+- **lost**, **doubled**, **changed**: records, or events of the journal, that were on the disk before the fault.
+- **wrong end**: an exit code that is not documented (or is not the signal's), a traceback, or a record whose outcome or
+  reason the fault does not explain.
+- **left running**: processes of the run that lived {grace:g} s after it.
+- **not finished**: the same command did not end by itself, or did not finish the run in {starts} starts without
+  a fault.
+
+{table}
+What was not as it should be: {problems}
+
+## What the rows mean
+
+| rows | fault |
+| --- | --- |
+| a signal *of the worker*, *server*, *runner*, *group* | sent to the process of a job, to its fork server, to the command itself, or to the process group of command and server. A stopped runner or group is killed after a while |
+| *disk refuses* | the system refuses to write after a random number of bytes of records and journal; RLIMIT_FSIZE: a limit on the size of every file |
+| *disk of ... KiB* | a run in a file system of that size, enlarged afterwards |
+| *folder* | deleted or renamed during the run (and renamed back), or read-only when the command starts. What a deleted folder held is measured again |
+| *wall clock set* | `time.time` and `datetime` jump by up to 30 years, in every process |
+| *memory* | a `--memory-limit` of some KiB; a limit on the address space of every process |
+| *hostile layers* | plugins that raise, exit, hang, allocate without end, kill their process, forge messages, or change what layers share; `msa` and `sra` beside them must be whole |
+| *programs left behind* | a layer starts programs in sessions of their own, and worker, server or runner is killed |
+| *stream* | a standard stream that is closed or full from the start, or whose reader or terminal goes away |
+| *records*, *journal* | between two sessions the end of the file is torn, or random bytes, zero bytes, a copied or an alien line are added, a line is damaged, or the file is deleted. A line that the command refuses with its number is deleted, as its message says |
+
+## What is not covered
+
+The kernel's out-of-memory killer is represented by SIGKILL, a power cut by torn ends and zero bytes; a disk that loses
+bytes which it acknowledged is not represented. SIGKILL of the runner and its fork server at the same instant leaves
+nobody to end a program that a layer had started in a session of its own. A line that was changed into another valid
+one is not noticed: lines carry no checksums.
+"""  # noqa: E501
 
 if __name__ == "__main__":
     main()

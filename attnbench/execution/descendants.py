@@ -51,7 +51,10 @@ def end_marked(mark: str) -> None:
     """Kill the processes whose environment has this mark, which their fork server, killed itself, could not end."""
     wanted = f"{MARK}={mark}".encode()
     for _ in range(_GENERATIONS):
-        left = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if wanted in _environment(folder)]
+        try:
+            left = [int(name) for name in os.listdir("/proc") if name.isdigit() and wanted in _environment(name)]
+        except OSError:  # there is no such folder, or no memory to read it
+            return
         if not left:
             return
         for pid in left:
@@ -76,9 +79,9 @@ def _name_and_state(pid: int) -> tuple[str, str]:
     return name, rest.split()[0]
 
 
-def _environment(folder: Path) -> list[bytes]:
+def _environment(pid: str) -> list[bytes]:
     """The environment of a process of ours; none for another's, and for one that has ended."""
     try:
-        return (folder / "environ").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return []

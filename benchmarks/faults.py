@@ -61,6 +61,7 @@ SHARED = (
 SMALL = ("-m", "msa,sra", "--res", "32", *SIZE, *PATIENCE)
 SESSIONS = 12  # of a run with faults; the next one has none
 STARTS = 3  # of the command without a fault, within which it must finish
+REFUSALS = 8  # of a damaged line, each of which is deleted
 LONGEST_S = 240.0  # of a session that should end by itself
 GRACE_S = 20.0  # until the processes of a run that was killed have ended
 DOCUMENTED = frozenset({0, 2, 3, 4, 130})
@@ -303,6 +304,12 @@ class Session:
             if (not grow and time.monotonic() - start >= seconds) or time.monotonic() - start > 60:
                 break
             time.sleep(0.005)
+        return self.process.poll() is None
+
+    def wait_for_growth(self, size: int) -> bool:
+        """Until the journal is larger than that; False if the command ended before."""
+        while self.process.poll() is None and size_of(self.run.folder / store.SAMPLES) <= size:
+            time.sleep(0.02)
         return self.process.poll() is None
 
     def end(self, *allowed: int, seconds: float = LONGEST_S) -> int:
@@ -612,10 +619,10 @@ def between_sessions(name: str, damage: Damage) -> Inject:
         now = run.read()
         for part, before in run.lines.items():
             run.lines[part] = Counter({line: now[part][line] for line in before if now[part][line]})
-        hit = run.hit()
-        for _ in range(STARTS):
+        hit, size = run.hit(), size_of(run.folder / store.SAMPLES)
+        for _ in range(REFUSALS):
             with run.start() as session:
-                if session.wait_for_instant(rng, 12) and rng.random() < 0.7:
+                if session.wait_for_growth(size) and rng.random() < 0.7:  # it has read both files
                     session.send("group", signal.SIGKILL)
                 refused = re.search(r"line (\d+) of (\S+?\.jsonl)", session.said()) if session.end(2) == 2 else None
             if not refused:

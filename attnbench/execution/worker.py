@@ -30,23 +30,23 @@ LOG_LIMIT = 1 << 30  # bytes that a child may write into any file; its log is em
 
 def main() -> None:
     """Serve jobs until stdin ends; whatever ends the server, but SIGKILL, ends what it has started."""
-    server, code = os.getpid(), 1
+    server = os.getpid()
+
+    def end(code: int) -> None:
+        if os.getpid() == server:  # and not a child that was forked just now
+            end_children()
+        os._exit(code)  # not by an exception, which would be reported wherever the signal came
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    for number in _ENDING:
+        signal.signal(number, lambda *_: end(1))
     _on_parents_death(signal.SIGCONT)  # a server that is stopped would not see that stdin ends
     adopt_orphans()
     try:
-        for number in _ENDING:
-            signal.signal(number, lambda *_: sys.exit())
         _serve(int(sys.argv[1]))
-        code = 0
     except BrokenPipeError:  # the parent is gone
-        pass
-    finally:
-        if os.getpid() == server:
-            for number in _ENDING:
-                signal.signal(number, signal.SIG_IGN)
-            end_children()
-            os._exit(code)
+        end(1)
+    end(0)
 
 
 def _serve(events: int) -> None:

@@ -1021,7 +1021,8 @@ def main() -> None:
     campaign = run_campaign(given.seed, given.count, given.kinds.split(","), given.jobs, given.minutes)
     print(table(campaign))
     if given.out:
-        words = [f"--{n} {getattr(given, n)}" for n in ("count", "seed", "jobs")]
+        names = ("count", "seed", "jobs", *(("minutes",) if given.minutes < math.inf else ()))
+        words = [f"--{name} {getattr(given, name)}" for name in names]
         Path(given.out).write_text(page(campaign, " ".join([*words, f"--kinds '{given.kinds}'"])))
     sys.exit(1 if any(tally.bad for tally in campaign.tallies.values()) else 0)
 

@@ -6,7 +6,7 @@ INPUTS ?= 10000
 FOLDERS ?= 1000
 RUNS := $(wildcard reports/runs/*)
 
-.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed fuzz selftest clean
+.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed fuzz faults selftest clean
 
 install: .venv/.installed
 
@@ -63,6 +63,10 @@ speed: install
 # 10,000 wrong and nearly right inputs, and damaged run folders, through the command line; about an hour.
 fuzz: install
 	nice $(BIN)/python benchmarks/fuzz.py --inputs $(INPUTS) --folders $(FOLDERS)
+
+# Faults injected into real runs until each has finished; writes docs/reliability.md. An hour on two cores.
+faults: install
+	$(BIN)/python benchmarks/faults.py --count 300 --seed 0 --jobs 2 --out docs/reliability.md
 
 selftest: install
 	$(BIN)/attnbench selftest

@@ -103,7 +103,8 @@ def _run() -> Any:
         _say(f"attnbench: {error}", indent="  ")  # shows what belongs to the message
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        with contextlib.suppress(OSError):
+            click.echo("interrupted", err=True)
         code = 130
     except SystemExit as end:  # click makes one of a pipe that the reader of our output has closed
         if not isinstance(end.__context__, BrokenPipeError):
@@ -117,8 +118,9 @@ def _say(message: str, indent: str = "") -> None:
 
     `indent` stands before all lines but the first.
     """
-    for number, line in enumerate(message.splitlines()[:_MOST_LINES]):
-        click.echo(f"{indent if number else ''}{printable(line, _LONGEST_LINE)}", err=True)
+    with contextlib.suppress(OSError):  # stderr is full, or nobody reads it
+        for number, line in enumerate(message.splitlines()[:_MOST_LINES]):
+            click.echo(f"{indent if number else ''}{printable(line, _LONGEST_LINE)}", err=True)
 
 
 def _open_standard_streams() -> None:

@@ -59,18 +59,16 @@ def _holds_the_working_directory(folder: Path) -> bool:
 def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, quiet: bool, as_json: bool) -> int:
     import json
 
-    from rich.console import Console
-
     from attnbench import inert
     from attnbench.commands.plan import estimate_calls, headline
     from attnbench.execution import runner
-    from attnbench.execution.progress import Bar, Silent
+    from attnbench.execution.progress import Bar, Silent, stderr_console
     from attnbench.planning import protocol
     from attnbench.planning.duration import Remaining
     from attnbench.report import terminal
     from attnbench.results import store
 
-    errors = Console(stderr=True)
+    errors = stderr_console()
     planned, known = runner.make_plan(sweep)
     folder = out or runner.default_folder(planned)
     if fresh:

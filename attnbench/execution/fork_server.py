@@ -25,6 +25,7 @@ from types import TracebackType
 
 from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.execution import jobs, wire
+from attnbench.execution.descendants import MARK, end_marked
 from attnbench.execution.status_file import StatusFile
 from attnbench.results.events import Event, from_line
 
@@ -104,6 +105,7 @@ class ForkServer:
     def __init__(self, allocator: str = "pinned", *, imports_compiler: bool = False) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         environment |= allocator_environment(allocator)
+        self._mark = environment[MARK] = secrets.token_hex(8)
         environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no compile workers beside a timed call
         # without a name, so that nothing is left behind however we end; the children inherit it
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
@@ -147,6 +149,8 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.returncode:  # it could not end what it had started
+            end_marked(self._mark)
         if self._process.stdout:
             self._process.stdout.close()
         os.close(self._children_end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from attnbench.execution.descendants import end_children, living_children
 from attnbench.measure.arm import Arm, ContractError
 from attnbench.registry.process_state import ProcessState
 from attnbench.results.events import Failure
@@ -33,7 +34,7 @@ class Guard:
         Raises:
             ContractError: something differs. It is put back by `failure`.
         """
-        changes = self._state.changes()
+        changes = self._changes()
         if changes:
             raise ContractError(_reason(changes))
         self._state.rewind_random()
@@ -42,12 +43,18 @@ class Guard:
 
     def failure(self, failure: Failure, error: BaseException) -> Failure:
         """Put back what an arm that failed has changed; its failure, with what it changed in the reason."""
-        changes = self._state.changes()
+        changes = self._changes()
         self.changed = bool(changes)
+        end_children()
         self.beyond_repair = ", ".join(self._state.put_back())
         if not changes or isinstance(error, ContractError):
             return failure
         return replace(failure, reason=f"{failure.reason}; {_reason(changes)}")
+
+    def _changes(self) -> list[str]:
+        """What differs in the process, in words, and the programs that it has started and not waited for."""
+        programs = living_children()
+        return self._state.changes() + ([f"programs left running: {', '.join(programs)}"] if programs else [])
 
 
 def _reason(changes: Sequence[str]) -> str:

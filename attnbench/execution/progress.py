@@ -1,12 +1,15 @@
-"""What a run tells while it goes on: a bar with the time left on a terminal, plain lines elsewhere, or nothing.
+"""What a run reports while it goes on: a bar with the time left on a terminal, plain lines elsewhere, or nothing.
 
 Everything goes to stderr. Nothing is drawn by a thread of its own: a redraw beside a timed call would disturb it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Sequence
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +19,30 @@ from attnbench import inert
 from attnbench.planning.duration import Remaining
 from attnbench.planning.sweep import Cell, Plan
 from attnbench.results.record import Record
+
+
+class _BestEffort:
+    """A text stream that drops what cannot be written: a full disk or a closed terminal is no reason to end a run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+def stderr_console() -> Console:
+    """A console on stderr that drops what stderr does not take."""
+    return Console(file=_BestEffort(sys.stderr))  # type: ignore[arg-type]
 
 
 class Watcher:
@@ -51,7 +78,7 @@ class Bar(Watcher):
     """A line with a bar, the count of records, what is being done and the time left."""
 
     def __init__(self, remaining: Remaining, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or stderr_console()
         self.remaining = remaining
         self.live: Live | None = None
         self.what, self.cells, self.done, self.trouble = "", 0, 0, 0

@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from attnbench.errors import AttnbenchError
+from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.results.lines import parse
 
 LINE_BYTES = 1 << 24  # the longest line; a round of 1,000 arms has 1 MB
 FILE_BYTES = 1 << 31  # the largest file of lines, and of run.json
+# No fault of the request: with room, or on another disk, the same command resumes.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Journal:
@@ -66,14 +68,14 @@ class Journal:
         """Write one line at once; when this returns (with `sync`) it is on the disk.
 
         Raises:
-            AttnbenchError: the disk refused it. Nothing of it stays, or a torn last line, which the next append or the
+            UnfinishedError: the disk refused it. Nothing of it stays, or a torn last line, which the next append or the
                 next `open` removes.
             ValueError: the journal is not open, or the line holds a value that JSON has not.
         """
         if self._file < 0:
             raise ValueError("a journal is opened before it is written")
         data = (json.dumps(line, separators=(",", ":"), allow_nan=False, default=str) + "\n").encode()
-        with disk_errors(self.path):
+        with disk_errors(self.path, kind=UnfinishedError):
             if self._torn:
                 os.ftruncate(self._file, self._whole)
             self._torn = True
@@ -182,15 +184,20 @@ _KINDS = (
 
 
 class disk_errors:  # noqa: N801  used as a function
-    """Turn an error of the disk into a sentence, with the remedy."""
+    """Turn an error of the disk into a sentence: of `kind`, or `UnfinishedError` where the disk is full or broken."""
 
-    def __init__(self, path: Path, remedy: str = "make room or choose another --out; what was written is kept") -> None:
-        self.path, self.remedy = path, remedy
+    def __init__(
+        self,
+        path: Path,
+        remedy: str = "make room or choose another --out; what was written is kept",
+        kind: type[AttnbenchError] = AttnbenchError,
+    ) -> None:
+        self.path, self.remedy, self.kind = path, remedy, kind
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise AttnbenchError(
+            raise (UnfinishedError if error.errno in _OF_THE_DISK else self.kind)(
                 f"{self.path} cannot be read or written: {error.strerror or error}; {self.remedy}"
             ) from error

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,8 +94,9 @@ class Killer(Silent):
             os.kill(child, signal.SIGKILL)
 
 
-def children() -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+def children(of: int | None = None) -> list[int]:
+    of = of or os.getpid()
+    return [int(pid) for pid in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
 
 
 def test_a_fork_server_that_is_killed_is_replaced(tmp_path):
@@ -144,10 +147,52 @@ def test_an_import_that_ends_the_process_is_a_problem_and_no_silent_end(statemen
     assert "cells" in done.stdout
 
 
-def test_a_grandchild_with_a_session_of_its_own_does_not_outlive_its_job(tmp_path):
-    note = tmp_path / "pid"
+def forking_plugin(folder: Path, *, then: str = "return self.line(x)") -> tuple[Path, Path]:
+    """A plugin whose layer starts a program in a session of its own, and the file that gets the program's number."""
+    note = folder / "pid"
     body = "import subprocess; p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
-    body += f"        open({str(note)!r}, 'w').write(str(p.pid)); del p; return self.line(x)"
-    plugin = write_plugin(tmp_path / "forks.py", {"forks": body})
-    run(Sweep(mechanism=("msa", "forks"), plugins=(str(plugin),), **FAST), tmp_path / "r")
-    assert not Path(f"/proc/{note.read_text()}").exists()
+    body += f"        open({str(note)!r}, 'w').write(str(p.pid)); p.returncode = 0; {then}"
+    return write_plugin(folder / "forks.py", {"forks": body}), note
+
+
+def running(pid: str) -> bool:
+    """Whether the process runs; one that has been killed and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_layer_that_leaves_a_program_running_is_dropped_and_the_program_ended(tmp_path):
+    plugin, note = forking_plugin(tmp_path)
+    records = assert_others_are_whole(
+        run(Sweep(mechanism=("msa", "sra", "forks"), plugins=(str(plugin),), **FAST), tmp_path / "r")
+    )
+    assert records["forks"].outcome == "failed"
+    assert "programs left running: sleep" in records["forks"].reason
+    assert not running(note.read_text())
+
+
+@pytest.mark.parametrize("killed", ["runner", "server"])
+def test_a_program_that_a_layer_started_ends_also_when_the_runner_or_its_fork_server_is_killed(killed, tmp_path):
+    plugin, note = forking_plugin(tmp_path, then="time.sleep(1e6)")
+    words = ["run", "-m", "msa,forks", "--res", "32", "--dim", "24", "--heads", "3", "--batch", "1", "--timeout", "60"]
+    words += ["--protocol", "quick", "--measure", "memory", "--plugin", str(plugin), "--out", str(tmp_path / "r")]
+    child = subprocess.Popen([sys.executable, "-m", "attnbench", *words], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: note.exists() and note.read_text())
+        (server,) = children(child.pid)
+        first = note.read_text()
+        os.kill(child.pid if killed == "runner" else server, signal.SIGKILL)
+        wait_until(lambda: not running(first))
+    finally:
+        child.kill()
+        child.wait()
+    wait_until(lambda: not running(note.read_text()))

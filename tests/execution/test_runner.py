@@ -111,6 +111,17 @@ def test_the_same_folder_goes_on_and_another_plan_is_refused(tmp_path):
         run(Sweep(mechanism=("hilo",), **FAST), folder)
 
 
+def test_a_round_whose_line_stands_twice_in_the_journal_is_counted_once(tmp_path):
+    sweep = Sweep(mechanism=("msa",), **FAST)
+    folder = run(sweep, tmp_path / "r")
+    samples = folder / "samples.jsonl"
+    lines = samples.read_text().splitlines(keepends=True)
+    samples.write_text("".join(line * 2 for line in lines))
+    (folder / "records.jsonl").unlink()
+    (record,) = open_run(run(sweep, folder)).records
+    assert record.values["rounds"] == sum('"kind":"round"' in line for line in lines)
+
+
 def test_killed_at_random_moments_the_same_command_completes_the_plan(tmp_path):
     words = ["run", "-m", "msa,hilo", "--kernel", "eager,sdpa", "--res", "64,96", "--dim", "24", "--heads", "3"]
     words += ["--batch", "1", "--protocol", "quick", "--rounds", "12", "--out", "r", "-q"]

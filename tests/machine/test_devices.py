@@ -254,6 +254,7 @@ def test_a_real_out_of_memory_error_is_recognised(make):
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "CUDA error: out of memory",
         "std::bad_alloc",
+        "Resource temporarily unavailable",  # a thread whose stack found no room under --memory-limit
     ],
 )
 def test_a_librarys_out_of_memory_error_is_recognised(words):

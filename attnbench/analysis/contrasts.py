@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -128,17 +129,16 @@ class _Logs:
 
     def apart(self, one: str, other: str) -> tuple[Contrast, Floats] | None:
         """Location of `one` minus that of `other`, timed in separate processes; and the pseudo-values."""
-        both = [(r.process, *map(_log_times, r.pair(one, other))) for r in self._rounds]
-        both = [(process, a, b) for process, a, b in both if len(a) and len(b)]
-        if not both:
+        paired = [(r.process, r.pair(one, other)) for r in self._rounds]
+        processes = [process for process, (a, b) in paired if a and b]
+        if not processes:
             return None
-        processes = [process for process, _, _ in both]
-        effects = {}
+        mine, others = ([_log_times(turns[side]) for _, turns in paired if all(turns)] for side in (0, 1))
         for name in set(processes):
-            sides = zip(*((a, b) for process, a, b in both if process == name), strict=True)
-            effects[name] = sum(location(np.concatenate(side)) for side in sides) / 2
-        mine = [a - effects[process] for process, a, _ in both]
-        others = [b - effects[process] for process, _, b in both]
+            places = [i for i, process in enumerate(processes) if process == name]
+            effect = sum(location(np.concatenate([side[i] for i in places])) for side in (mine, others)) / 2
+            for side, i in product((mine, others), places):
+                side[i] = side[i] - effect
         return _jackknife(_summary(mine, processes), _summary(others, processes), processes, processes)
 
     def rounds_of(self, arm: str) -> dict[int, Floats]:

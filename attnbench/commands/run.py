@@ -50,11 +50,9 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
     from rich.console import Console
     from rich.text import Text
 
-    from attnbench.commands.plan import estimate_calls, headline
+    from attnbench.commands.plan import headline, time_left
     from attnbench.execution import runner
     from attnbench.execution.progress import Bar, Silent
-    from attnbench.planning import protocol
-    from attnbench.planning.duration import Remaining
     from attnbench.report import terminal
     from attnbench.results import store
 
@@ -68,8 +66,7 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
         for problem in known.problems:
             errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
         errors.print(Text(headline(planned)), soft_wrap=True)
-    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    watcher = Silent() if quiet else Bar(Remaining(estimate_calls(planned, known), numbers, planned.cells), errors)
+    watcher = Silent() if quiet else Bar(time_left(planned, known), errors)
     try:
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:

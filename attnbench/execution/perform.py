@@ -40,6 +40,8 @@ def do(line: Mapping[str, Any], status: int, say: Say) -> None:
         ValueError: an unknown kind of job.
     """
     job, shared = jobs.from_line(line), StatusFile(status)
+    if not isinstance(job, CeilingsJob) and job.imports is not None:
+        registry.restrict(job.imports)
     if isinstance(job, CountJob):
         say(_count(job))
     elif isinstance(job, TrialJob):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from attnbench.errors import UnfinishedError
 from attnbench.execution.fork_server import End, ForkServer, ServerEndedError
 from attnbench.execution.jobs import CeilingsJob, CountJob, Job, ProbeJob, TimingJob, TrialJob
-from attnbench.execution.schedule import joined
+from attnbench.execution.schedule import beside, joined
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell, Sweep
 from attnbench.results.events import Ceilings, Count, Done, Dropped, Event, Failure, Probe, Progress, Round, Trial
@@ -23,8 +24,12 @@ RESTARTS = 5  # of fork servers in one run
 class Workers:
     """The worker processes of a run, one fork server for each allocator, started when first needed."""
 
-    def __init__(self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None) -> None:
-        self._sweep, self._protocol = sweep, protocol
+    def __init__(
+        self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None,
+        origins: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:  # fmt: skip
+        """`origins`: the plugins that a process with these cells may import, by cell id; None: all of them."""
+        self._sweep, self._protocol, self._origins = sweep, protocol, origins
         self._servers = dict(servers or {})
         self._timing = ""  # the allocator of the timing job that runs
         self._restarts = 0
@@ -56,7 +61,7 @@ class Workers:
     def count(self, cell: Cell) -> Count:
         """Parameters and MACs; without values, and with the reason in `notes`, where nothing could be counted."""
         why = "it gave no count"
-        for event in self._events(cell, CountJob(cell=cell, plugins=self._sweep.plugins), self._protocol.timeout_s):
+        for event in self._events(cell, CountJob(cell=cell, **self._plugins([cell])), self._protocol.timeout_s):
             if isinstance(event, Count):
                 return event
             if isinstance(event, Failure):
@@ -66,8 +71,8 @@ class Workers:
     def trial(self, cell: Cell) -> Trial | Failure:
         """One arm alone in a fresh process."""
         job = TrialJob(
-            cell=cell, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
-            inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
+            cell=cell, weights=self._sweep.weights, seed=self._sweep.seed, inference=self._protocol.inference,
+            memory_limit=self._protocol.memory_limit, **self._plugins([cell]),
         )  # fmt: skip
         events = list(self._events(cell, job, self._protocol.timeout_s))
         answers = [e for e in events if isinstance(e, Trial | Failure)]
@@ -76,8 +81,8 @@ class Workers:
     def probe(self, cell: Cell, what: str) -> Probe:
         """One pass beside time in a fresh process; without values, and with the reason in a word, where it failed."""
         job = ProbeJob(
-            cell=cell, what=what, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
-            inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
+            cell=cell, what=what, weights=self._sweep.weights, seed=self._sweep.seed,
+            inference=self._protocol.inference, memory_limit=self._protocol.memory_limit, **self._plugins([cell]),
         )  # fmt: skip
         why = "its process gave no result"
         for event in self._events(cell, job, self._protocol.timeout_s):
@@ -105,7 +110,7 @@ class Workers:
         p = self._protocol
         job = TimingJob(
             cells=tuple(cells), group=group, process=process, calls=calls, first_round=first_round, rounds=rounds,
-            reference=reference, reference_turns=reference_turns, plugins=self._sweep.plugins,
+            reference=reference, reference_turns=reference_turns, **self._plugins(cells),
             weights=self._sweep.weights, seed=self._sweep.seed, order_seed=self._sweep.seed + 7919 * process,
             inference=p.inference, memory_limit=p.memory_limit, prime_s=p.prime_s, prime_calls=p.prime_calls,
             cold=p.cold, strict=p.strict, sequential=p.schedule != "interleaved", fixed_order=p.order == "fixed",
@@ -140,8 +145,56 @@ class Workers:
                     parts.setdefault(event.round, []).append(event)
                 else:
                     yield event
+            if self.interrupted:
+                return
         for number in sorted(parts):
             yield joined(parts[number])
+
+    def rounds_beside(
+        self, cells: Sequence[Cell], alone: Sequence[Cell], *, turns_alone: int, **given: Any
+    ) -> Iterator[Round | Dropped]:
+        """As `rounds` of the `cells` in one process, and of each arm of `alone` in one of its own, in random order.
+
+        Only rounds that lack no arm are given, when all processes have ended; an interruption costs them all. An arm
+        that is in `alone` only and whose process gives nothing is lost.
+        """
+        parts = [(list(cells), False), *(([cell], True) for cell in alone)]
+        random.Random(self._sweep.seed + 7919 * given["process"]).shuffle(parts)
+        shared: dict[int, Round] = {}
+        own: dict[int, dict[str, Round]] = {}
+        lost: set[str] = set()
+        for arms, apart in parts:
+            arms = [cell for cell in arms if cell.id not in lost]
+            words = {**given, "reference": arms[0].id, "reference_turns": turns_alone} if apart and arms else given
+            useful = False
+            for event in self.rounds(arms, **words) if arms else ():
+                useful = True
+                if isinstance(event, Dropped):
+                    lost.add(event.cell)
+                    yield event
+                elif apart:
+                    own.setdefault(event.round, {})[arms[0].id] = event
+                else:
+                    shared[event.round] = event
+            if self.interrupted:
+                return
+            if apart and arms and not useful and arms[0] not in cells:
+                lost.add(arms[0].id)
+                yield Dropped(
+                    cell=arms[0].id, outcome="crashed", reason=f"its process gave no round; {self.last_failure}"
+                )
+        together, apart_ids = {c.id for c in cells} - lost, {c.id for c in alone} - lost
+        for number in sorted(shared.keys() | own.keys()):
+            part, beside_it = shared.get(number), own.get(number, {})
+            if together <= {t.cell for t in (part.turns if part else ())} and apart_ids <= beside_it.keys():
+                yield beside(part, [beside_it[name] for name in sorted(apart_ids)])
+
+    def _plugins(self, cells: Sequence[Cell]) -> dict[str, Any]:
+        """What a job with these cells imports."""
+        if self._origins is None:
+            return {"plugins": self._sweep.plugins}
+        needed = {origin for cell in cells for origin in self._origins.get(cell.id, ())}
+        return {"plugins": self._sweep.plugins, "imports": tuple(sorted(needed))}
 
     def stop_after_turn(self) -> None:
         """End the running timing job, if there is one, before its next turn (the budget is spent)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
 
 from attnbench.planning.protocol import Protocol
@@ -38,31 +38,39 @@ def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
     return cell.batch * macs * (3.0 if cell.pass_ == "train" else 1.0) / (EFFICIENCY * macs_per_s)
 
 
-def cell_s(call: float, protocol: Protocol, arms: int, *, model: bool = False) -> float:
+def cell_s(call: float, protocol: Protocol, arms: int, *, model: bool = False, apart: int = 0) -> float:
     """Estimate the seconds of a cell: its trial, its turns up to the first look, its share of what its group shares.
 
     Args:
         call: seconds of one call.
         protocol: as it was asked for; the size of the group adapts it.
-        arms: of the comparison group.
+        arms: of the comparison group that share a process.
         model: a whole model, whose building takes longer.
+        apart: isolated arms of the group, of which this is one; they share the cost of the reference's copy. 0: it is
+            none of them.
     """
     numbers = protocol.for_arms(arms)
     turn = max(numbers.prime_s, numbers.prime_calls * call) + numbers.calls_in_turn(call) * call
     rounds, processes = numbers.looks[0], numbers.processes
-    more_turns_of_reference = max(0, numbers.reference_turns(arms) - 1) / arms
-    starting = PROCESS_S / arms + (BUILD_MODEL_S if model else BUILD_S) + call
-    return FIXED_S + CALLS_OF_A_TRIAL * call + rounds * turn * (1 + more_turns_of_reference) + processes * starting
+    more_turns = max(0, numbers.reference_turns(arms) - 1) / max(arms, 1)
+    starting = PROCESS_S / (1 if apart else max(arms, 1)) + (BUILD_MODEL_S if model else BUILD_S) + call
+    timing = rounds * turn * (2 if apart else 1 + more_turns) + processes * starting
+    return FIXED_S + CALLS_OF_A_TRIAL * call + timing * (1 + 1 / apart if apart else 1)
 
 
 class Remaining:
     """The remaining seconds of a run; estimates are scaled by the measured times of the calls so far."""
 
-    def __init__(self, estimates: Mapping[str, float], protocol: Protocol, cells: Iterable[Cell] = ()) -> None:
+    def __init__(
+        self, estimates: Mapping[str, float], protocol: Protocol, cells: Iterable[Cell] = (),
+        isolated: Collection[str] = (),
+    ) -> None:  # fmt: skip
         self.protocol = protocol
         groups = {cell.id: cell.group for cell in cells}
-        sizes = Counter(groups[cell] for cell in estimates if cell in groups)
+        sizes = Counter(groups[cell] for cell in estimates if cell in groups and cell not in isolated)
+        apart = Counter(groups[cell] for cell in estimates if cell in groups and cell in isolated)
         self.arms = {cell: sizes[group] for cell, group in groups.items()}
+        self.apart = {cell: apart[groups[cell]] for cell in isolated if cell in groups}
         self.models = {cell.id for cell in cells if cell.scope != "layer"}
         self.estimates = dict(estimates)
         self.known: dict[str, float] = {}
@@ -105,4 +113,5 @@ class Remaining:
         return self.estimates[cell] * (median(scales) if scales else 1.0)
 
     def _cell_s(self, cell: str) -> float:
-        return cell_s(self._call(cell), self.protocol, self.arms.get(cell, 1), model=cell in self.models)
+        arms, apart = self.arms.get(cell, 1), self.apart.get(cell, 0)
+        return cell_s(self._call(cell), self.protocol, arms, model=cell in self.models, apart=apart)

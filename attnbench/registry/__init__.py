@@ -1,5 +1,15 @@
 """What can be measured: declarations of mechanisms, their variants, and the registry that collects them."""
 
-from attnbench.registry.registry import BUILTIN, ENTRY_POINT_GROUP, Registry, build, import_file, load, loaded, names
+from attnbench.registry.registry import (
+    BUILTIN,
+    ENTRY_POINT_GROUP,
+    Registry,
+    build,
+    import_file,
+    load,
+    loaded,
+    names,
+    restrict,
+)
 
-__all__ = ["BUILTIN", "ENTRY_POINT_GROUP", "Registry", "build", "import_file", "load", "loaded", "names"]
+__all__ = ["BUILTIN", "ENTRY_POINT_GROUP", "Registry", "build", "import_file", "load", "loaded", "names", "restrict"]

@@ -6,20 +6,18 @@ refused with both sources. Importing this module is cheap; `load` imports torch 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import numbers
 import os
-import sys
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError
 from attnbench.registry.declaration import (
@@ -33,12 +31,11 @@ from attnbench.registry.declaration import (
     drain,
     parameters,
 )
+from attnbench.registry.plugin_import import import_file, no_exit, put_back
 from attnbench.registry.variant import Variant, parse_variant
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from attnbench.registry.process_state import ProcessState
 
 ENTRY_POINT_GROUP = "attnbench.mechanisms"
 BUILTIN = "mechanisms"
@@ -47,10 +44,15 @@ _MOST_MACS = 1 << 63  # what a column of integers holds
 
 @dataclass
 class Registry:
-    """The declared mechanisms by name, and what went wrong while they were collected."""
+    """The declared mechanisms by name, what went wrong while they were collected, and which plugin declared which.
+
+    Attributes:
+        origins: by name of a mechanism that is not attnbench's own: the plugin, in words.
+    """
 
     declarations: dict[str, Declaration] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Declaration:
         if name in self.declarations:
@@ -173,6 +175,12 @@ class Registry:
             return int(given)
         raise ValueError(f"its formula must give a whole number from 0 to 2**63 - 1; got {_brief(given)}")
 
+    def origins_of(self, variant: Variant, size: Size) -> tuple[str, ...]:
+        """The plugins whose code an arm runs: its own, and those of mechanisms that its settings name."""
+        words = [str(value) for value in size.settings.values() if isinstance(value, str)]
+        names = {variant.name, *re.findall(r"\w+", " ".join(words))}
+        return tuple(sorted({self.origins[name] for name in names if name in self.origins}))
+
     def build(self, variant: Variant, size: Size, *, kernel: str = "eager") -> nn.Module:
         """Build the module of `variant` for `size`; it maps [B,H,W,C] to [B,H,W,C] whatever its own layout.
 
@@ -253,15 +261,24 @@ def _builtin() -> tuple[Declaration, ...]:
 _here: list[Declaration] = []  # declared in this process by hand: in a notebook, say
 _loaded: dict[str, list[Declaration]] = {}
 _changed: dict[str, str] = {}  # what a plugin's import changed in the process, in words
+_allowed: frozenset[str] | None = None  # the plugins that this process may import; None: all
+
+
+def restrict(origins: Iterable[str]) -> None:
+    """From now on this process imports no plugins but these, named as in `Registry.origins`."""
+    global _allowed
+    _allowed = frozenset(origins)
 
 
 def _take(registry: Registry, what: str, importer: Any) -> None:
+    if _allowed is not None and what not in _allowed:
+        return
     if what not in _loaded:
         from attnbench.registry.process_state import ProcessState
 
         before = ProcessState()
         try:
-            with _no_exit():
+            with no_exit():
                 importer()
             _loaded[what] = drain()
         except KeyboardInterrupt:
@@ -271,56 +288,13 @@ def _take(registry: Registry, what: str, importer: Any) -> None:
             registry.problems.append(f"{what} was left out: {type(error).__name__}: {error}")
             return
         finally:
-            _changed[what] = _put_back(before)
+            _changed[what] = put_back(before)
     if _changed.get(what):
         registry.problems.append(f"{what} {_changed[what]}")
     if not _loaded[what]:
         registry.problems.append(f"{what} declares no mechanism: it has no class with @attnbench.mechanism(...)")
     registry.add(_loaded[what])
-
-
-def _put_back(before: ProcessState) -> str:
-    """Put the process back after an import; what had changed, and what could not be put back, in words."""
-    changes = before.changes()
-    left = before.put_back()
-    if not changes:
-        return ""
-    stays = f"; this could not be put back: {', '.join(left)}" if left else "; it was put back"
-    return f"changed the process at its import: {', '.join(changes)}{stays}"
-
-
-@contextlib.contextmanager
-def _no_exit() -> Iterator[None]:
-    """Make `os._exit` an exception in this process, so that an import cannot end a command with exit code 0."""
-    real, here = os._exit, os.getpid()
-
-    def refused(status: int) -> NoReturn:
-        if os.getpid() != here:  # a child that the import forked
-            real(status)
-        raise SystemExit(f"it called os._exit({status!r})")
-
-    os._exit = refused
-    try:
-        yield
-    finally:
-        os._exit = real
-
-
-def import_file(path: Path) -> Any:
-    """Import a Python file under a name of its own and return the module."""
-    path = path.resolve()
-    name = f"attnbench_plugin_{path.stem}_{abs(hash(str(path))):x}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise AttnbenchError(f"a plugin is a Python file; got {path.name!r}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    registry.origins |= {declaration.name: what for declaration in _loaded[what]}
 
 
 def _typed(name: str, key: str, value: Setting, default: Any) -> Setting:

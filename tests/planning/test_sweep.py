@@ -140,3 +140,23 @@ def test_performers_batch_wide_stabiliser_is_declared_to_couple_images(known):
     for stabiliser, coupled in (("sample", False), ("batch", True)):
         size = known.size(parse_variant(f"performer[stabiliser={stabiliser}]"))
         assert bool(performer.coupling(size)) is coupled
+
+
+def test_arms_are_isolated_by_name_by_variant_or_all(known):
+    def names(*words):
+        made = plan(Sweep(mechanism=("msa", "hilo", "hilo[alpha=0.5]"), isolate=words), known)
+        return [c.variant for c in made.cells if c.id in made.isolated]
+
+    assert names("hilo") == ["hilo", "hilo[alpha=0.5]"]
+    assert names("hilo[alpha=0.5]", "msa") == ["msa", "hilo[alpha=0.5]"]
+    assert names("all") == ["msa", "hilo", "hilo[alpha=0.5]"]
+    assert names("plugins") == names() == []
+    with pytest.raises(AttnbenchError, match=r"isolate must name arms of the sweep.*got 'sra'; the arms: msa, hilo"):
+        names("sra")
+
+
+def test_an_arm_whose_setting_names_a_plugins_layer_runs_its_code():
+    known = registry.load(entry_points=False)
+    known.origins["van"] = "plugin van.py"
+    made = plan(Sweep(backbone=("litv2_s", "litv2_s[attention=van]"), reference="none", isolate=("plugins",)), known)
+    assert [c.variant for c in made.cells if c.id in made.isolated] == ["litv2_s[attention=van]"]

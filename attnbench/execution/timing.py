@@ -28,6 +28,7 @@ from attnbench.measure.arm import Arm, make_inputs
 from attnbench.measure.canary import Canary
 from attnbench.measure.initialize import prepared_weights
 from attnbench.planning.sweep import Cell
+from attnbench.registry.variant import parse_variant
 from attnbench.results import flags
 from attnbench.results.events import ArmTurn, Dropped, Event, Progress, Round
 
@@ -48,6 +49,7 @@ class Timing:
         self.canary = Canary(self.device)
         self.last_canary_s = 0.0
         self.canaries: list[float] = []
+        self.foreign: set[str] = set()  # cells that run code of plugins
         self.void = False  # an arm has changed what the turns of this round share
 
     def run(self) -> None:
@@ -63,22 +65,26 @@ class Timing:
     def _build(self) -> None:
         """Every arm anew, in random order; then one call of each, which makes its tables and compiles."""
         known = registry.load(self.job.plugins)
+        self.foreign = {c.id for c in self.job.cells if known.origins_of(parse_variant(c.variant), c.size)}
         self.device.set_precision(self.job.cells[0].precision)
         self.guard = Guard()
         cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
         for cell in cells:
-            self.status.announce(cell.id)
+            self._begin(cell)
             try:
                 with prepared_weights():
                     arm = Arm(cell, self.device, known, inference=self.job.inference, weights=self.job.weights)
                 self.inputs = self.inputs or make_inputs(cell, self.device, arm.dtype, self.job.seed)
                 self.guard.check()
                 self.arms.append(arm)
+                self._ran(cell)
             except (Exception, SystemExit) as error:
                 self._drop(cell, error)
         for arm in list(self.arms):
             if self.job.prime_calls or arm.cell.compiled:
                 self.forward_s += self._guarded(arm, self._first_call) or 0.0
+        if self.job.prime_calls:
+            self.guard.settle()
         self.say(Progress(stage="built"))
 
     def _rounds_arm_by_arm(self) -> None:
@@ -176,20 +182,34 @@ class Timing:
 
     def _guarded(self, arm: Arm, work: Callable[[Arm], Any], *, check: bool = False) -> Any:
         """Let an arm work on inputs of its own; on an error it is dropped and None returned."""
-        self.status.announce(arm.cell.id)
+        self._begin(arm.cell)
         try:
             arm.feed(self.inputs)
             answer = work(arm)
             self.device.synchronize()
             if check:
                 arm.check()
+            else:
+                arm.check_values()
             self.guard.check(arm, self.inputs)
             arm.leave()
+            self._ran(arm.cell)
             return answer
         except (Exception, SystemExit) as error:
             self.arms.remove(arm)
             self._drop(arm.cell, error)
             return None
+
+    def _begin(self, cell: Cell) -> None:
+        """From now on the code of this cell's layer runs."""
+        self.status.announce(cell.id)
+        if cell.id in self.foreign:
+            self.say(Progress(stage="turn"))
+
+    def _ran(self, cell: Cell) -> None:
+        """The code of this cell's layer has run: noise on the channel since `_begin` is its own."""
+        if cell.id in self.foreign:
+            self.say(Progress(stage="turn", cell=cell.id))
 
     def _drop(self, cell: Cell, error: BaseException) -> None:
         failure = self.guard.failure(failure_of(error, self.device), error)

@@ -6,11 +6,12 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from attnbench.errors import UnfinishedError
-from attnbench.execution.fork_server import End, ForkServer, ServerEndedError
+from attnbench.execution.fork_server import End, ForkServer, Noise, ServerEndedError
 from attnbench.execution.jobs import CeilingsJob, CountJob, Job, ProbeJob, TimingJob, TrialJob
 from attnbench.execution.schedule import beside, joined
 from attnbench.planning.protocol import Protocol
@@ -126,6 +127,7 @@ class Workers:
                         lost.add(event.cell)
                     else:
                         self.start(allocator).empty_log()
+                        event = replace(event, turns=tuple(t for t in event.turns if t.cell not in lost))
                     yield event
                 elif isinstance(event, Failure):
                     failure = event
@@ -204,8 +206,9 @@ class Workers:
     def _events(self, cell: Cell, job: Job, patience_s: float) -> Iterator[Event]:
         """What the worker reports, without stages; an end that came too early is a `Failure`.
 
-        A fork server that was killed is replaced. A job that had not reported is done again; what a timing job had
-        reported stands. A cell whose code ran at two such kills is blamed: the job ends with a `Failure`.
+        An arm whose code made noise on the worker's channel is dropped from a timing job, which ends then; another job
+        fails. A fork server that was killed is replaced: a job that had not reported is done again; what a timing job
+        had reported stands. A cell whose code ran at two such kills is blamed: the job ends with a `Failure`.
 
         Raises:
             UnfinishedError: fork servers of this run were killed too often.
@@ -213,16 +216,26 @@ class Workers:
         self._culprit = ""
         while True:
             done = failed = reported = False
+            noise, blamed = 0, set[str]()
             try:
                 for event in self.start(cell.allocator).do(job, patience_s=patience_s):
                     if isinstance(event, End):
                         if not done and not failed:
                             yield self._ended(event)
+                    elif isinstance(event, Noise):
+                        noise = event.count
+                        continue
                     elif isinstance(event, Done):
                         done = True
-                    elif not isinstance(event, Progress):
+                    elif isinstance(event, Progress):
+                        if noise and event.cell and event.cell not in blamed:
+                            blamed.add(event.cell)
+                            reported, failed = True, not isinstance(job, TimingJob)
+                            yield self._noisy(event.cell, noise, job)
+                    else:
                         reported, failed = True, failed or isinstance(event, Failure)
                         yield event
+                    noise = 0
                 return
             except ServerEndedError as error:
                 announced = self._replace(cell.allocator, error)
@@ -233,6 +246,16 @@ class Workers:
                     yield Failure(outcome="crashed", reason="the server of its process was killed twice while it ran")
                 if reported or self._culprit:
                     return
+
+    def _noisy(self, cell: str, noise: int, job: Job) -> Dropped | Failure:
+        reason = (
+            "a layer must not write to descriptors that it did not open; it wrote noise on the worker's channel while "
+            f"it ran ({noise} bytes)"
+        )
+        if not isinstance(job, TimingJob):
+            return Failure(outcome="failed", reason=reason)
+        self.stop_after_turn()  # what writes may go on, so the other arms are measured in a new process
+        return Dropped(cell=cell, outcome="failed", reason=reason)
 
     def _replace(self, allocator: str, error: ServerEndedError) -> str:
         """Let a fork server that ended go; the id of the cell whose code ran last. The next job starts another."""

@@ -209,10 +209,15 @@ class SessionEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A worker reached a stage of its job; nothing of it is stored."""
+    """A worker reached a stage of its job; nothing of it is stored.
+
+    Attributes:
+        cell: the cell of a plugin whose code has run since the last event; empty: no plugin's code has, but by import.
+    """
 
     kind: ClassVar[str] = "progress"
     stage: str
+    cell: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from attnbench.commands import options
 if TYPE_CHECKING:
     from attnbench.execution.fork_server import ForkServer
     from attnbench.planning.sweep import Sweep
+
+LISTED = 5  # names of files in a message
 
 
 @click.command("run")
@@ -61,6 +64,7 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
     folder = Path(out) if out else runner.default_folder(planned)
     if fresh:
         store.set_aside(folder)
+    before = set(os.listdir())
     again = shlex.join(["attnbench", *sys.argv[1:]])
     if not quiet:
         for problem in known.problems:
@@ -76,6 +80,10 @@ def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, qui
             soft_wrap=True,
         )
         return 130
+    left = sorted(set(os.listdir()) - before - {folder.parts[0]})
+    if left:
+        text = f"files in the working directory that were not there before the run: {', '.join(left[:LISTED])}"
+        errors.print(Text(f"{text}{' and more' if left[LISTED:] else ''}; a layer may have left them"), soft_wrap=True)
     finished = store.open_run(folder)
     if as_json:
         for record in finished.records:

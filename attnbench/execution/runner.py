@@ -53,7 +53,7 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
         allocator_environment(allocator)
     for device in sweep.device:
         open_device(device)
-    known = registry.load(sweep.plugins)
+    known = registry.load(sweep.plugins, rehearse=True)
     if numbers.batch and not sweep.batch:
         sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
     return plan(sweep, known, threads=environment.default_threads()), known

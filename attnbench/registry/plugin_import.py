@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import select
+import signal
 import sys
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,6 +18,46 @@ from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
     from attnbench.registry.process_state import ProcessState
+
+
+def ends_process(importer: Callable[[], object], patience_s: float = 60.0) -> str:
+    """How an import ends the process that does it, by a signal or an exit of the C library; empty when it does not.
+
+    It is tried in a forked child without output. An exception, and what takes longer than `patience_s`, is no end.
+    """
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads; the child only imports
+        pid = os.fork()
+    if not pid:
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            with contextlib.suppress(BaseException), no_exit():
+                importer()
+            os.write(write, b"k")
+        finally:
+            os._exit(0)
+    os.close(write)
+    deadline, status, came = time.monotonic() + patience_s, 0, b""
+    try:
+        while not came and time.monotonic() < deadline:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if select.select([read], [], [], 0 if ended else 0.02)[0]:
+                came = os.read(read, 1)
+            if ended:
+                break
+        else:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return ""
+    finally:
+        os.close(read)
+    code = os.waitstatus_to_exitcode(status)
+    return (
+        "" if came else f"it ended the process at its import ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+    )
 
 
 def put_back(before: ProcessState) -> str:

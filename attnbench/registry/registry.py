@@ -31,7 +31,7 @@ from attnbench.registry.declaration import (
     drain,
     parameters,
 )
-from attnbench.registry.plugin_import import import_file, no_exit, put_back
+from attnbench.registry.plugin_import import ends_process, import_file, no_exit, put_back
 from attnbench.registry.variant import Variant, parse_variant
 
 if TYPE_CHECKING:
@@ -226,8 +226,13 @@ def _use_kernel(layer: nn.Module, kernel: str, declaration: Declaration) -> None
                 part.kernel = kernel
 
 
-def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
+def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bool = False) -> Registry:
     """Collect the built-ins, the entry points of installed packages, then `plugins` (paths of files).
+
+    Args:
+        plugins: paths of Python files.
+        entry_points: whether installed packages' are imported.
+        rehearse: import each plugin in a forked child first, so that one that ends its process does not end this one.
 
     Raises:
         AttnbenchError: a name declared twice, or a plugin file that is not there.
@@ -241,12 +246,12 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
             if entry.value.split(":")[0] == BUILTIN:
                 continue
             origin = entry.dist.name if entry.dist else "?"
-            _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load())
+            _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load(), rehearse)
     for path in plugins:
         file = Path(path)
         if not file.is_file():
             raise AttnbenchError(f"a plugin is a Python file; got {path!r}, which is not there")
-        _take(registry, f"plugin {path}", lambda f=file: import_file(f))
+        _take(registry, f"plugin {path}", lambda f=file: import_file(f), rehearse)
     return registry
 
 
@@ -270,12 +275,16 @@ def restrict(origins: Iterable[str]) -> None:
     _allowed = frozenset(origins)
 
 
-def _take(registry: Registry, what: str, importer: Any) -> None:
+def _take(registry: Registry, what: str, importer: Any, rehearse: bool = False) -> None:
     if _allowed is not None and what not in _allowed:
         return
     if what not in _loaded:
         from attnbench.registry.process_state import ProcessState
 
+        end = ends_process(importer) if rehearse else ""
+        if end:
+            registry.problems.append(f"{what} was left out: {end}")
+            return
         before = ProcessState()
         try:
             with no_exit():

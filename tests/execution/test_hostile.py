@@ -146,6 +146,8 @@ HOSTILE_IMPORTS = {
     "os._exit(0)": "os._exit",
     "raise GeneratorExit": "GeneratorExit",
     "sys.exit(0)": "SystemExit",
+    "import ctypes; ctypes.CDLL(None)._exit(0)": "ended the process at its import (exit code 0)",
+    "os.kill(os.getpid(), 9)": "ended the process at its import (signal 9)",
 }
 
 

@@ -65,14 +65,14 @@ def test_a_plugin_is_not_imported_beside_other_arms(tmp_path):
     records, rounds = of(run(sweep, tmp_path / "r"))
     assert {r.outcome for r in records.values()} == {"ok"}
     assert all(not r.turns and len(r.alone) == 6 for r in rounds)
-    assert len(note.read_text()) == 1 + 1 + 3  # the plan, its own trial, its three timing processes
+    assert len(note.read_text()) == 2 + 1 + 3  # the plan and its rehearsal, a trial, three timing processes
 
 
 def test_an_isolated_arm_that_ends_its_process_in_silence_is_dropped_alone(tmp_path):
     plugin = write_plugin(tmp_path / "ends.py", {"ends": "return x * 2"})
     note = tmp_path / "note"
     code = f"with open({str(note)!r}, 'a') as file:\n    file.write('x')\n"
-    code += f"if os.path.getsize({str(note)!r}) > 2: os.kill(os.getpid(), 9)\n"
+    code += f"if os.path.getsize({str(note)!r}) > 3: os.kill(os.getpid(), 9)\n"
     plugin.write_text(f"{plugin.read_text()}\n{code}")
     sweep = Sweep(mechanism=("msa", "sra", "ends"), plugins=(str(plugin),), isolate=("ends",), **FAST)
     records, _ = of(run(sweep, tmp_path / "r"))

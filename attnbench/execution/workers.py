@@ -153,7 +153,7 @@ class Workers:
             yield joined(parts[number])
 
     def rounds_beside(
-        self, cells: Sequence[Cell], alone: Sequence[Cell], *, turns_alone: int, **given: Any
+        self, cells: Sequence[Cell], alone: Sequence[Cell], *, turns_alone: int, process: int, **given: Any
     ) -> Iterator[Round | Dropped]:
         """As `rounds` of the `cells` in one process, and of each arm of `alone` in one of its own, in random order.
 
@@ -161,7 +161,7 @@ class Workers:
         that is in `alone` only and whose process gives nothing is lost.
         """
         parts = [(list(cells), False), *(([cell], True) for cell in alone)]
-        random.Random(self._sweep.seed + 7919 * given["process"]).shuffle(parts)
+        random.Random(self._sweep.seed + 7919 * process).shuffle(parts)
         shared: dict[int, Round] = {}
         own: dict[int, dict[str, Round]] = {}
         lost: set[str] = set()
@@ -169,7 +169,7 @@ class Workers:
             arms = [cell for cell in arms if cell.id not in lost]
             words = {**given, "reference": arms[0].id, "reference_turns": turns_alone} if apart and arms else given
             useful = False
-            for event in self.rounds(arms, **words) if arms else ():
+            for event in self.rounds(arms, process=process, **words) if arms else ():
                 useful = True
                 if isinstance(event, Dropped):
                     lost.add(event.cell)

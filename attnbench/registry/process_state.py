@@ -47,8 +47,8 @@ _threads, _started = threading.enumerate, _thread._count
 _random_state, _set_random_state = random.getstate, random.setstate
 _numpy_state, _set_numpy_state = np.random.get_state, np.random.set_state
 _torch_state, _set_torch_state = torch.get_rng_state, torch.set_rng_state
-_cuda_runs, _cuda_devices = torch.cuda.is_initialized, torch.cuda.device_count
-_cuda_state: Callable[[int], torch.Tensor] = torch.cuda.get_rng_state
+_cuda_runs: Callable[[], bool] = torch.cuda.is_initialized
+_cuda_devices, _cuda_state = torch.cuda.device_count, torch.cuda.get_rng_state
 _set_cuda_state: Callable[[torch.Tensor, int], None] = torch.cuda.set_rng_state
 
 

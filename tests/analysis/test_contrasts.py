@@ -144,7 +144,7 @@ def test_the_interval_covers_the_truth_whatever_disturbs_the_turns(name, protoco
 def test_the_intervals_of_isolated_arms_cover_the_truth(protocol, arms, isolated):
     numbers = get(protocol).for_arms(arms - isolated)
     hits = dict.fromkeys(SCENARIOS, 0)
-    trials = 150 // isolated
+    trials = 90 // isolated
     for name, scenario in SCENARIOS.items():
         for run in runs(
             scenario, trials, arms=arms, processes=numbers.processes, rounds=numbers.rounds_each, reference_turns=2,

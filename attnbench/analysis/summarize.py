@@ -13,7 +13,7 @@ from attnbench.analysis.stopping import Rule
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Cell
 from attnbench.results import flags as validity
-from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial
+from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial, mean_log
 from attnbench.results.record import Record
 
 WIDE = 2.0  # times the median half-width of the comparison group
@@ -55,7 +55,7 @@ def log_ratios(rounds: Iterable[Round], arm: str, reference: str) -> list[list[f
     """Log time ratios reference / arm of the rounds that have both, by process."""
     by_process: dict[int, list[float]] = {}
     for r in rounds:
-        mine, base = r.log_time(arm), r.log_time(reference)
+        mine, base = map(mean_log, r.pair(arm, reference))
         if mine is not None and base is not None:
             by_process.setdefault(r.process, []).append(base - mine)
     return list(by_process.values())
@@ -180,8 +180,9 @@ def _record(
     if peak and "macs" in values and cell.pass_ == "forward":
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
         flags += ["above_roofline"] if values["roofline_share"] > 1 else []
+    flags += ["isolated"] if not any(r.shared(cell.id) for r in mine) else []
     flags += ["resumed"] if data.resumed else []
-    canary_s = validity.usual_canary_s([turn.conditions for r in data.rounds for turn in r.turns])
+    canary_s = validity.usual_canary_s([turn.conditions for r in data.rounds for turn in (*r.turns, *r.alone)])
     words_of_turns, disturbed = validity.flags(
         [turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)], canary_s
     )
@@ -231,8 +232,8 @@ def _ratio(
     if against is None:
         return {}
     if against.rounds == 1:
-        block = next(r for r in data.rounds if r.of(cell.id) and r.of(reference.id))
-        base, mine = (fmean(block.of(c.id)[0].calls_s) for c in (reference, cell))
+        block = next(r for r in data.rounds if all(r.pair(cell.id, reference.id)))
+        mine, base = (fmean(turns[0].calls_s) for turns in block.pair(cell.id, reference.id))
         return {"ratio_to_reference": base / mine}
     interval = against.interval(level)
     values: dict[str, float | int] = {"ratio_to_reference": interval.estimate, "ratio_rounds": against.rounds}

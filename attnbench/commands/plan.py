@@ -11,6 +11,7 @@ import click
 from attnbench.commands import options
 
 if TYPE_CHECKING:
+    from attnbench.planning.duration import Remaining
     from attnbench.planning.sweep import Plan, Sweep
     from attnbench.registry import Registry
 
@@ -29,17 +30,16 @@ def show_plan(sweep: Sweep, *, as_json: bool) -> int:
 
     from attnbench.execution import runner
     from attnbench.execution.progress import duration
-    from attnbench.planning import protocol
-    from attnbench.planning.duration import Remaining
     from attnbench.report import terminal
 
     planned, known = runner.make_plan(sweep)
-    calls_s = estimate_calls(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
-    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    remaining = Remaining(calls_s, numbers, planned.cells, planned.sweep.measure)
+    remaining = time_left(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
     total, (least, most) = remaining.total_s, remaining.range_s
     if as_json:
-        cells = [{**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id)} for c in planned.cells]
+        cells = [
+            {**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id), "isolated": c.id in planned.isolated}
+            for c in planned.cells
+        ]
         text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1),
                 "estimated_range_s": [round(least, 1), round(most, 1)]}  # fmt: skip
         click.echo(json.dumps({**text, "problems": known.problems}))
@@ -89,6 +89,16 @@ def headline(planned: Plan) -> str:
         f"reference {s.reference}",
     ]
     return "; ".join(words) + "".join(f"\n{note}" for note in planned.notes)
+
+
+def time_left(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> Remaining:
+    """The remaining seconds of a run of this plan, before anything is measured; `ceilings`: as of `estimate_calls`."""
+    from attnbench.planning import protocol
+    from attnbench.planning.duration import Remaining
+
+    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
+    calls_s = estimate_calls(planned, known, ceilings)
+    return Remaining(calls_s, numbers, planned.cells, planned.sweep.measure, planned.isolated)
 
 
 def estimate_calls(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> dict[str, float]:

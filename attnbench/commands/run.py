@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from attnbench.execution.fork_server import ForkServer
     from attnbench.planning.sweep import Sweep
 
+LISTED = 5  # names of files in a message
+
 
 @click.command("run")
 @options.sweep_options
@@ -60,11 +62,9 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
     import json
 
     from attnbench import inert
-    from attnbench.commands.plan import estimate_calls, headline
+    from attnbench.commands.plan import headline, time_left
     from attnbench.execution import runner
     from attnbench.execution.progress import Bar, Silent, stderr_console
-    from attnbench.planning import protocol
-    from attnbench.planning.duration import Remaining
     from attnbench.report import terminal
     from attnbench.results import store
 
@@ -73,14 +73,13 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
     folder = out or runner.default_folder(planned)
     if fresh:
         store.set_aside(folder)
+    before = set(os.listdir())
     again = shlex.join(["attnbench", *sys.argv[1:]])
     if not quiet:
         for problem in known.problems:
             errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
         errors.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
-    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    remaining = Remaining(estimate_calls(planned, known), numbers, planned.cells, planned.sweep.measure)
-    watcher = Silent() if quiet else Bar(remaining, errors)
+    watcher = Silent() if quiet else Bar(time_left(planned, known), errors)
     try:
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:
@@ -91,6 +90,11 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
         ):
             errors.print(terminal.inert_text(line), soft_wrap=True)
         return 130
+    left = sorted(set(os.listdir()) - before - {folder.parts[0]})
+    if left:
+        text = f"files in the working directory that were not there before the run: {', '.join(left[:LISTED])}"
+        more = " and more" if left[LISTED:] else ""
+        errors.print(terminal.inert_text(f"{text}{more}; a layer may have left them"), soft_wrap=True)
     finished = store.open_run(folder)
     if as_json:
         for record in finished.records:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from types import TracebackType
@@ -18,8 +18,9 @@ _LOOK_S = 0.1  # between two looks at an interrupt while a count is waited for
 class Counting:
     """Counts what is asked for, one job after another; starts a process when the first cell is asked for."""
 
-    def __init__(self, sweep: Sweep, protocol: Protocol) -> None:
-        self._workers = Workers(sweep, protocol, counts=True)
+    def __init__(self, sweep: Sweep, protocol: Protocol, origins: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`origins`: as of `Workers`."""
+        self._workers = Workers(sweep, protocol, origins=origins, counts=True)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="counting")
         self._asked: dict[str, Future[Count]] = {}
 

@@ -74,6 +74,13 @@ class End:
         return f"{words}; it last printed: {tail}" if tail else words
 
 
+@dataclass(frozen=True)
+class Noise:
+    """So many bytes on the children's channel, before the next event, that the trusted loop did not write."""
+
+    count: int
+
+
 def allocator_environment(allocator: str) -> dict[str, str]:
     """What to add to a worker's environment.
 
@@ -175,8 +182,10 @@ class ForkServer:
         os.lseek(self._log.fileno(), 0, os.SEEK_SET)  # the child's place in the file too: they share it
         os.ftruncate(self._log.fileno(), 0)
 
-    def do(self, job: jobs.Job, *, patience_s: float) -> Iterator[Event | End]:
-        """Run one job; yield what it reports, then its `End`. Killed when it reports nothing for `patience_s` seconds.
+    def do(self, job: jobs.Job, *, patience_s: float) -> Iterator[Event | Noise | End]:
+        """Run one job; yield what it reports, with noise, then its `End`.
+
+        It is killed when it reports nothing for `patience_s` seconds; noise is no report.
 
         Raises:
             ServerEndedError: the server itself ended.
@@ -185,10 +194,10 @@ class ForkServer:
         self._wait_until_ready()
         self.empty_log()
         self.status.reset()
-        self._events.read()  # what an earlier child's remains may have written
+        self._events.discard()  # what an earlier child's remains may have written
         kills, key = _oom_kills(), secrets.token_hex(16)
         self._send({"job": jobs.to_line(job), "log": self._log.fileno(), "status": self.status.descriptor, "key": key})
-        timed_out, code, deadline = False, None, time.monotonic() + patience_s
+        timed_out, code, noise, deadline = False, None, 0, time.monotonic() + patience_s
         while code is None:
             self._select(deadline)
             for control in self._control.read():
@@ -199,7 +208,12 @@ class ForkServer:
                 raise ServerEndedError("the worker process exited; rerun the command to resume")
             for line in self._events.read():
                 event = _event(line, key)
-                if event is not None and not timed_out:
+                if event is None:
+                    noise += len(line)
+                elif not timed_out:
+                    if noise:
+                        yield Noise(noise)
+                    noise = 0
                     deadline = time.monotonic() + patience_s
                     yield event
             if code is None and time.monotonic() >= deadline:  # noise on the pipe is no sign of life

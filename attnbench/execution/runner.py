@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from attnbench import __version__, registry
@@ -53,7 +54,7 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
         allocator_environment(allocator)
     for device in sweep.device:
         open_device(device)
-    known = registry.load(sweep.plugins)
+    known = registry.load(sweep.plugins, rehearse=True)
     if numbers.batch and not sweep.batch:
         sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
     refused = {(d, p): why for d in sweep.device for p in sweep.precision if (why := open_device(d).refuses(p))}
@@ -99,7 +100,8 @@ def execute(
         environment=environment.describe(sweep.device),
     )
     with create_or_resume(folder, planned, facts) as writer:
-        workers = Workers(sweep, numbers, {sweep.allocator[0]: server} if server else {})
+        servers = {sweep.allocator[0]: server} if server else {}
+        workers = Workers(sweep, numbers, servers, planned.origins if planned.isolated else None)
         _Runner(planned, writer, numbers, watcher or Silent(), workers).go()
     return folder
 
@@ -112,7 +114,7 @@ class _Runner:
         self.measure = set(planned.sweep.measure)
         self.interrupts = Interrupts(self._on_interrupt)
         self.known = replay(planned, writer.events)
-        self.counting = Counting(planned.sweep, numbers)
+        self.counting = Counting(planned.sweep, numbers, planned.origins if planned.isolated else None)
         self.forward_s = 0.0
 
     def go(self) -> None:
@@ -228,15 +230,20 @@ class _Runner:
             return None
         if "macs" in self.measure:
             data.ceilings = self._ceilings(alive[0])
-        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference)
+        apart = self.plan.isolated if self.protocol.schedule != "separate" else ()
+        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference, apart)
 
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
         self.watcher.stage(f"building {len(arms)} arms at {arms[0].conditions()}", arms[0])
-        separate = self.protocol.schedule == "separate"
-        for event in (self.workers.separate_rounds if separate else self.workers.rounds)(
-            arms,
+        rounds: Callable[..., Iterator[Round | Dropped]] = self.workers.rounds
+        if self.protocol.schedule == "separate":
+            rounds = self.workers.separate_rounds
+        elif comparison.alone:
+            rounds = partial(self.workers.rounds_beside, alone=comparison.alone, turns_alone=comparison.turns_alone)
+        for event in rounds(
+            comparison.shared,
             group=comparison.group,
             process=comparison.process,
             first_round=len(data.rounds),

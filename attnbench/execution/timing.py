@@ -27,6 +27,7 @@ from attnbench.measure.arm import Arm, InputSets, make_inputs
 from attnbench.measure.canary import Canary
 from attnbench.measure.initialize import prepared_weights
 from attnbench.planning.sweep import Cell
+from attnbench.registry.variant import parse_variant
 from attnbench.results import flags
 from attnbench.results.events import ArmTurn, Dropped, Event, Progress, Round
 
@@ -47,6 +48,7 @@ class Timing:
         self.canary = Canary(self.device)
         self.last_canary_s = 0.0
         self.canaries: list[float] = []
+        self.foreign: set[str] = set()  # cells that run code of plugins
         self.void = False  # an arm has changed what the turns of this round share
 
     def run(self) -> None:
@@ -62,6 +64,7 @@ class Timing:
     def _build(self) -> None:
         """Every arm anew, in random order; then one call of each, which makes its tables and compiles."""
         known = registry.load(self.job.plugins)
+        self.foreign = {c.id for c in self.job.cells if known.origins_of(parse_variant(c.variant), c.size)}
         self.device.set_precision(self.job.cells[0].precision)
         self.guard = Guard()
         cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
@@ -74,6 +77,8 @@ class Timing:
             if self.job.prime_calls or arm.cell.compiles:
                 self.forward_s += self._guarded(arm, self._first_call) or 0.0
                 self.say(Progress(stage=f"called {arm.cell.variant}"))  # the patience is for one arm's compilation
+        if self.job.prime_calls:
+            self.guard.settle()
         self.say(Progress(stage="built"))
 
     def _build_arm(self, cell: Cell, known: registry.Registry) -> Arm:
@@ -188,6 +193,8 @@ class Timing:
             self.device.synchronize()
             if check:
                 arm.check()
+            else:
+                arm.check_values()
             self.guard.check(arm, thorough=check)
             arm.leave()
             return answer
@@ -200,10 +207,12 @@ class Timing:
         An arm that had memory enough alone may run out of it in company. All that arms hold beside their weights is
         then released, and the work is done once more.
         """
-        self.status.announce(cell.id)
+        self._begin(cell)
         for last in (False, True):
             try:
-                return work()
+                answer = work()
+                self._ran(cell)
+                return answer
             except (Exception, SystemExit) as error:
                 if last or not self.device.is_out_of_memory(error):
                     self._drop(cell, error)
@@ -219,6 +228,17 @@ class Timing:
             arm.leave()
         self.inputs.release()
         self.device.release_memory()
+
+    def _begin(self, cell: Cell) -> None:
+        """From now on the code of this cell's layer runs."""
+        self.status.announce(cell.id)
+        if cell.id in self.foreign:
+            self.say(Progress(stage="turn"))
+
+    def _ran(self, cell: Cell) -> None:
+        """The code of this cell's layer has run: noise on the channel since `_begin` is its own."""
+        if cell.id in self.foreign:
+            self.say(Progress(stage="turn", cell=cell.id))
 
     def _drop(self, cell: Cell, error: BaseException) -> None:
         failure = self.guard.failure(failure_of(error, self.device), error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -154,7 +155,7 @@ class Arm:
         """Look at the output of the last call and, for `train`, at the gradients.
 
         Raises:
-            ContractError: something is not finite, or has the wrong shape or dtype.
+            ContractError: something is not finite, or has the wrong shape or dtype, or is the input itself.
         """
         tensors = tensors_of(self.output)
         if not tensors:
@@ -167,6 +168,8 @@ class Arm:
                 raise ContractError(f"forward must keep the dtype; got {tensors[0].dtype} from {self.dtype}")
         for tensor in tensors:
             _finite("output", tensor)
+            if any(tensor.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() for x in self._inputs):
+                raise ContractError("forward must return a new tensor; got its input, or a view of it; return a copy")
         if self.cell.pass_ == "train":
             for name, parameter in self.module.named_parameters():
                 if parameter.grad is not None:
@@ -174,6 +177,16 @@ class Arm:
             for x in self._inputs:
                 if x.grad is not None:
                     _finite("gradient of the input", x.grad)
+
+    def check_values(self) -> None:
+        """Look at the values of the last call's output, in one cheap pass over them.
+
+        Raises:
+            ContractError: a value is not finite.
+        """
+        for tensor in tensors_of(self.output):
+            if tensor.is_floating_point() and not math.isfinite(float(tensor.detach().sum(dtype=torch.float32))):
+                _finite("output", tensor)  # a sum of finite values may overflow
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ MOST_CELLS = 10_000  # of one plan: a cell takes a second or more to measure
 MOST_THREADS = 4096
 _AXES = ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "compile", "graphs", "allocator")
 _DEVICE = re.compile(r"[a-z]{1,16}(:[0-9]{1,3})?")
+ISOLATE = ("plugins", "all")  # arms that run code of plugins; every arm
 
 
 class Mechanisms(Protocol):
@@ -51,6 +52,9 @@ class Mechanisms(Protocol):
 
     def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
         """The kernels with which the variant runs at this size."""
+
+    def origins_of(self, variant: Variant, size: Size) -> tuple[str, ...]:
+        """The plugins whose code the variant runs; empty for attnbench's own."""
 
     def size(
         self, variant: Variant, *, dim: int = ..., heads: int = ..., grid: tuple[int, int] = ..., stride: int = ...
@@ -158,6 +162,7 @@ class Sweep:
         allocator: of the host's memory; of a GPU's cells only the first value is measured.
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
         measure: any of `MEASURES` and `PROBES`.
+        isolate: arms that are timed in processes of their own: names, variants, or words of `ISOLATE`.
     """
 
     mechanism: tuple[str, ...] = ()
@@ -179,6 +184,7 @@ class Sweep:
     settings: tuple[tuple[str, tuple[Setting, ...]], ...] = ()
     reference: str = "msa"
     measure: tuple[str, ...] = MEASURES
+    isolate: tuple[str, ...] = ()
     protocol: str = "standard"
     plugins: tuple[str, ...] = ()
     weights: str = ""
@@ -247,19 +253,27 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell of a run, in order; `declined` gives, by cell id, the reason why a cell is not measured."""
+    """Every cell of a run, in order; `declined` gives, by cell id, the reason why a cell is not measured.
+
+    Attributes:
+        isolated: ids of the cells that are timed in processes of their own.
+        origins: where any cell is isolated, by cell id: the plugins whose code the cell runs.
+    """
 
     sweep: Sweep
     cells: tuple[Cell, ...]
     declined: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    isolated: frozenset[str] = frozenset()
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits, a hash of the cells and of every other field that affects the results."""
         s = self.sweep
         cells = [c.as_dict() for c in self.cells]
-        return _digest([cells, s.protocol, s.overrides, s.reference, s.measure, s.plugins, s.weights, s.seed])[:12]
+        words = [cells, s.protocol, s.overrides, s.reference, s.measure, s.plugins, s.weights, s.seed]
+        return _digest([*words, sorted(self.isolated)] if s.isolate else words)[:12]
 
     def groups(self) -> dict[str, list[Cell]]:
         """The comparable cells, by group, in the order of the plan."""
@@ -319,7 +333,34 @@ def plan(
         raise AttnbenchError(
             f"at least one cell must be measurable; every cell of this sweep is declined, the first because: {first}"
         )
-    return Plan(sweep, tuple(cells.values()), declined, tuple(notes))
+    made = Plan(sweep, tuple(cells.values()), declined, tuple(notes))
+    return _isolating(made, registry) if sweep.isolate else made
+
+
+def _isolating(made: Plan, registry: Mechanisms) -> Plan:
+    """The plan with the cells that `isolate` names, and the plugins that each cell needs.
+
+    Raises:
+        AttnbenchError: a word names no arm of the plan.
+    """
+    origins = {c.id: registry.origins_of(parse_variant(c.variant), c.size) for c in made.cells}
+    isolated: set[str] = set()
+    for word in made.sweep.isolate:
+        if word in ISOLATE:
+            isolated |= {c.id for c in made.cells if word == "all" or origins[c.id]}
+            continue
+        variant = registry.check(parse_variant(word))
+        named = {c.id for c in made.cells if word == c.mechanism or str(variant) == c.variant}
+        if not named:
+            arms = ", ".join(dict.fromkeys(c.variant for c in made.cells))
+            raise AttnbenchError(
+                f"isolate must name arms of the sweep, or be {' or '.join(ISOLATE)}; got {word!r}; the arms: {arms}"
+            )
+        isolated |= named
+    alone = ", ".join(dict.fromkeys(c.variant for c in made.cells if c.id in isolated))
+    note = f"timed in processes of their own: {alone}" if alone else "no arm runs code of a plugin: none is isolated"
+    kept = {cell: names for cell, names in origins.items() if names}
+    return replace(made, notes=(*made.notes, note), isolated=frozenset(isolated), origins=kept)
 
 
 def _variants(sweep: Sweep, registry: Mechanisms) -> list[Variant]:

@@ -147,7 +147,7 @@ class Evidence:
         key = point.run_id, point.cell.group, base
         if key not in self._contrasts:
             rounds = self.rounds_of(point)
-            arms = dict.fromkeys(turn.cell for r in rounds for turn in r.turns)
+            arms = dict.fromkeys(turn.cell for r in rounds for turn in (*r.turns, *r.alone))
             self._contrasts[key] = contrasts(rounds, list(arms), base)
         return self._contrasts[key].get(point.cell.id)
 

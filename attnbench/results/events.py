@@ -7,7 +7,7 @@ samples by cell; `from_line` reads both forms.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any, ClassVar
@@ -111,7 +111,8 @@ class Round:
 
     Attributes:
         group: of the cells. `process`: number of the timing process. `round`: number within the group.
-        turns: in the order in which they were taken.
+        turns: in the order in which they were taken, all in the process that the arms share.
+        alone: turns in processes of their own, one an arm: of the isolated arms and of a copy of the reference.
         seconds: wall time of the whole round. `forward_s`: of it inside calls. `primer_s`: in untimed calls.
         conditions: of the whole round.
     """
@@ -121,19 +122,39 @@ class Round:
     process: int
     round: int
     turns: tuple[ArmTurn, ...]
+    alone: tuple[ArmTurn, ...] = ()
     seconds: float = 0.0
     forward_s: float = 0.0
     primer_s: float = 0.0
     conditions: Conditions = field(default_factory=dict)
 
-    def of(self, cell: str) -> list[ArmTurn]:
-        """The turns of one arm; empty when it had none."""
+    def shared(self, cell: str) -> list[ArmTurn]:
+        """The turns of one arm in the process that the arms share."""
         return [turn for turn in self.turns if turn.cell == cell]
+
+    def of(self, cell: str) -> list[ArmTurn]:
+        """The turns of one arm, those in the shared process before those alone; empty when it had none."""
+        return self.shared(cell) or [turn for turn in self.alone if turn.cell == cell]
+
+    def pair(self, one: str, other: str) -> tuple[list[ArmTurn], list[ArmTurn]]:
+        """The turns of two arms that may be compared: both of the shared process, or those alone where there are any.
+
+        Either is empty when the arm had no turn.
+        """
+        mine, others = self.shared(one), self.shared(other)
+        if mine and others:
+            return mine, others
+        apart = [[turn for turn in self.alone if turn.cell == cell] for cell in (one, other)]
+        return apart[0] or mine, apart[1] or others
 
     def log_time(self, cell: str) -> float | None:
         """Mean over an arm's turns of the log of its time; None when it had no turn."""
-        mine = self.of(cell)
-        return math.fsum(math.log(turn.seconds) for turn in mine) / len(mine) if mine else None
+        return mean_log(self.of(cell))
+
+
+def mean_log(turns: Sequence[ArmTurn]) -> float | None:
+    """Mean of the logs of the turns' times; None without a turn."""
+    return math.fsum(math.log(turn.seconds) for turn in turns) / len(turns) if turns else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +213,15 @@ class SessionEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A worker reached a stage of its job; nothing of it is stored."""
+    """A worker reached a stage of its job; nothing of it is stored.
+
+    Attributes:
+        cell: the cell of a plugin whose code has run since the last event; empty: no plugin's code has, but by import.
+    """
 
     kind: ClassVar[str] = "progress"
     stage: str
+    cell: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

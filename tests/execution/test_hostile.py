@@ -33,11 +33,27 @@ HOSTILE = {
     "zeroes_input": ("x.zero_()", "must not write into its input"),
     "patches_clock": ("time.perf_counter = lambda: float('nan')", "time.perf_counter was replaced"),
     "exits_with_0": ("os._exit(0)", "exit code 0"),
+    "writes_everywhere": ("[spray(n) for n in range(3, 256)]", "noise on the worker's channel while it ran"),
+    "gives_nan": ("out = out * float('nan')", "must be finite"),
+    "gives_its_input": ("out = x", "must return a new tensor; got its input"),
+    "spins": ("spin()", "of native code"),
 }
 WRITES = """
         for n in range(3, 256):
             try: os.write(n, b'Sgarbage' * 9)
             except OSError: pass"""
+HELPERS = """
+import contextlib, ctypes
+LIBC = ctypes.CDLL(None)
+ID = ctypes.c_ulong()
+
+def spray(n):
+    with contextlib.suppress(OSError):
+        os.write(n, b'Sgarbage' * 9)
+
+def spin():  # a thread of the C library, of which Python knows nothing
+    LIBC.pthread_create(ctypes.byref(ID), None, LIBC.pause, None)
+"""
 
 
 def assert_others_are_whole(folder: Path) -> dict[str, object]:
@@ -52,8 +68,9 @@ def assert_others_are_whole(folder: Path) -> dict[str, object]:
 @pytest.mark.parametrize("form", [LATE, AT_ONCE], ids=["late", "at_once"])
 def test_hostile_layers_are_dropped_with_what_they_changed_and_others_are_measured_whole(form, tmp_path):
     bodies = {name: form.format(body) for name, (body, _) in HOSTILE.items()}
-    plugin = write_plugin(tmp_path / "hostile.py", {**bodies, "writes_everywhere": WRITES + "\n        return x * 1"})
-    sweep = Sweep(mechanism=("msa", "sra", *HOSTILE, "writes_everywhere"), plugins=(str(plugin),), **FAST)
+    plugin = write_plugin(tmp_path / "hostile.py", bodies)
+    plugin.write_text(plugin.read_text() + HELPERS)
+    sweep = Sweep(mechanism=("msa", "sra", *HOSTILE), plugins=(str(plugin),), **FAST)
     records = assert_others_are_whole(run(sweep, tmp_path / "r"))
     for name, (_, reason) in HOSTILE.items():
         assert records[name].outcome == ("crashed" if name == "exits_with_0" else "failed"), records[name]
@@ -132,6 +149,8 @@ HOSTILE_IMPORTS = {
     "os._exit(0)": "os._exit",
     "raise GeneratorExit": "GeneratorExit",
     "sys.exit(0)": "SystemExit",
+    "import ctypes; ctypes.CDLL(None)._exit(0)": "ended the process at its import (exit code 0)",
+    "os.kill(os.getpid(), 9)": "ended the process at its import (signal 9)",
 }
 
 

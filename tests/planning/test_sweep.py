@@ -190,3 +190,23 @@ def test_a_run_asks_the_device_what_it_refuses(monkeypatch):
     monkeypatch.setattr(Cpu, "refuses", lambda self, precision: "no units for it" if precision == "bf16" else "")
     planned, _ = make_plan(Sweep(mechanism=("msa",), precision=("fp32", "bf16")))
     assert [planned.declined.get(c.id, "") for c in planned.cells] == ["", "no units for it"]
+
+
+def test_arms_are_isolated_by_name_by_variant_or_all(known):
+    def names(*words):
+        made = plan(Sweep(mechanism=("msa", "hilo", "hilo[alpha=0.5]"), isolate=words), known)
+        return [c.variant for c in made.cells if c.id in made.isolated]
+
+    assert names("hilo") == ["hilo", "hilo[alpha=0.5]"]
+    assert names("hilo[alpha=0.5]", "msa") == ["msa", "hilo[alpha=0.5]"]
+    assert names("all") == ["msa", "hilo", "hilo[alpha=0.5]"]
+    assert names("plugins") == names() == []
+    with pytest.raises(AttnbenchError, match=r"isolate must name arms of the sweep.*got 'sra'; the arms: msa, hilo"):
+        names("sra")
+
+
+def test_an_arm_whose_setting_names_a_plugins_layer_runs_its_code():
+    known = registry.load(entry_points=False)
+    known.origins["van"] = "plugin van.py"
+    made = plan(Sweep(backbone=("litv2_s", "litv2_s[attention=van]"), reference="none", isolate=("plugins",)), known)
+    assert [c.variant for c in made.cells if c.id in made.isolated] == ["litv2_s[attention=van]"]

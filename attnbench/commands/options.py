@@ -118,7 +118,7 @@ _OPTIONS = (
     click.option("--heads", metavar="LIST", help="Attention heads of a layer. [12]"),
     click.option("--stride", metavar="LIST", help="Pixels per token; selects the authors' settings. [16]"),
     click.option("--device", metavar="LIST", help="cpu, cuda, cuda:1, or all for every device present. [cpu]"),
-    click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32]"),
+    click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32; paper on a GPU: tf32]"),
     click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
     click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
     click.option("--compile", "compile_", metavar="LIST", help="no, yes: torch.compile. [no]"),

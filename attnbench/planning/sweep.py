@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from attnbench.errors import AttnbenchError
@@ -128,6 +129,7 @@ class Sweep:
         backbone: variants of classifiers; `task`: variants of detectors and segmenters.
         res: (height, width) in pixels. `batch`: images per batch; empty: 64 on a GPU, 8 on a CPU.
         settings: ("hilo.alpha", (0.0, 0.5)) sweeps one setting of one mechanism.
+        precision: any of `PRECISIONS`; empty: fp32, or what the protocol prescribes on the device.
         threads: CPU threads; empty: one for each physical core that this process may use.
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
         measure: any of `MEASURES` and `PROBES`.
@@ -142,7 +144,7 @@ class Sweep:
     heads: tuple[int, ...] = (12,)
     stride: tuple[int, ...] = (16,)
     device: tuple[str, ...] = ("cpu",)
-    precision: tuple[str, ...] = ("fp32",)
+    precision: tuple[str, ...] = ()
     pass_: tuple[str, ...] = ("forward",)
     kernel: tuple[str, ...] = ("eager",)
     compile: tuple[bool, ...] = (False,)
@@ -158,7 +160,7 @@ class Sweep:
     overrides: tuple[tuple[str, Any], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "compile", "allocator"):
+        for name in ("res", "dim", "heads", "stride", "device", "pass_", "kernel", "compile", "allocator"):
             if not getattr(self, name):
                 raise AttnbenchError(f"an axis needs at least one value; got none for {name.rstrip('_')}")
         for name in ("batch", "dim", "heads", "stride", "threads"):
@@ -222,13 +224,16 @@ class Plan:
         return groups
 
 
-def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
+def plan(
+    sweep: Sweep, registry: Mechanisms, *, threads: int = 1, precisions: Mapping[str, str] = MappingProxyType({})
+) -> Plan:
     """Make the cells of a sweep and find those that are declined.
 
     Args:
         sweep: the request.
         registry: the known mechanisms and models.
         threads: the value for an empty `sweep.threads`.
+        precisions: by device, the value for an empty `sweep.precision` where it is not fp32.
 
     Raises:
         AttnbenchError: a mechanism or setting is unknown, or every cell is declined.
@@ -245,7 +250,7 @@ def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
         if scope in scopes and reference not in variants:
             variants.insert(0, reference)
             notes.append(f"{reference} was added as the reference; to omit it, use --reference none")
-    for variant, cell in _product(sweep, registry, variants, threads):
+    for variant, cell in _product(sweep, registry, variants, threads, precisions):
         key = replace(cell, variant=cell.mechanism).id  # two spellings of the same settings are one cell
         if key in cells:
             continue
@@ -289,10 +294,11 @@ def _variants(sweep: Sweep, registry: Mechanisms) -> list[Variant]:
 
 
 def _product(
-    sweep: Sweep, registry: Mechanisms, variants: Sequence[Variant], threads: int
+    sweep: Sweep, registry: Mechanisms, variants: Sequence[Variant], threads: int, precisions: Mapping[str, str]
 ) -> Iterator[tuple[Variant, Cell]]:
-    for device, precision, pass_, (height, width), threads_, allocator in itertools.product(
-        sweep.device, sweep.precision, sweep.pass_, sweep.res, sweep.threads or (threads,), sweep.allocator
+    of_devices = [(d, p) for d in sweep.device for p in sweep.precision or (precisions.get(d, "fp32"),)]
+    for (device, precision), pass_, (height, width), threads_, allocator in itertools.product(
+        of_devices, sweep.pass_, sweep.res, sweep.threads or (threads,), sweep.allocator
     ):
         batches = sweep.batch or (8 if device.startswith("cpu") else 64,)
         for batch, stride, dim, heads in itertools.product(batches, sweep.stride, sweep.dim, sweep.heads):

@@ -140,3 +140,11 @@ def test_performers_batch_wide_stabiliser_is_declared_to_couple_images(known):
     for stabiliser, coupled in (("sample", False), ("batch", True)):
         size = known.size(parse_variant(f"performer[stabiliser={stabiliser}]"))
         assert bool(performer.coupling(size)) is coupled
+
+
+def test_an_empty_precision_is_that_of_each_device(known):
+    sweep = Sweep(mechanism=("msa",), device=("cpu", "cuda"))
+    made = plan(sweep, known, precisions={"cuda": "tf32"})
+    assert [(c.device, c.precision) for c in made.cells] == [("cpu", "fp32"), ("cuda", "tf32")]
+    both = Sweep(mechanism=("msa",), device=("cuda",), precision=("bf16", "fp32"))
+    assert [c.precision for c in plan(both, known, precisions={"cuda": "tf32"}).cells] == ["bf16", "fp32"]

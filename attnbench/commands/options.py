@@ -136,7 +136,9 @@ _OPTIONS = (
     click.option("--timeout", type=float, help="Seconds that one arm's trial may take."),
     click.option("--strict", is_flag=True, default=None, help="Take a turn again that something disturbed."),
     click.option("--cold", is_flag=True, default=None, help="Flush the caches before each timed call."),
-    click.option("--memory-limit", metavar="SIZE", help="Memory that a trial on the CPU may use: 2GiB. [free memory]"),
+    click.option(
+        "--memory-limit", metavar="SIZE", help="Device memory that a worker process may use: 2GiB. [free memory]"
+    ),
     click.option("--weights", type=click.Path(), help="A checkpoint file for the backbone."),
     click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable."),
     click.option("--seed", type=int, help="Random seed for inputs and arm order. [0]"),

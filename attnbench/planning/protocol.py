@@ -39,7 +39,7 @@ class Protocol:
             a process of its own, one after another).
         order: of the arms in a process and in a round: `random` or `fixed` (that of the plan).
         timeout_s: limit for the trial of one arm, and for any single turn.
-        memory_limit: bytes that a worker process on the CPU may allocate; 0: the free memory.
+        memory_limit: bytes that a worker process may allocate on its device; 0: the free memory.
     """
 
     name: str

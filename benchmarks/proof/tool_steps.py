@@ -1,0 +1,303 @@
+"""Steps that ask the tool itself, as a user calls it, and judge its records. No torch here."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+
+from attnbench.results.events import Round
+from attnbench.results.flags import ran_fused
+from attnbench.results.record import Record
+from proof.check import Check, check, not_applicable, unfinished
+from proof.context import ROOT, Context, ToolRun
+from proof.files import CHILD, SERVER, Watch
+
+HOSTILE = str(ROOT / "benchmarks" / "proof" / "hostile.py")
+MEASURES = "memory,latency"
+QUICK = ("--protocol", "quick")
+FEW = ("--protocol", "quick", "--rounds", "2", "--processes", "1")
+NO_TIME = "tiny layers judge no time"
+NO_DRIVER = "the CPU has no driver, no queue and no memory of its own"
+
+
+def tests(context: Context) -> list[Check]:
+    """The tests that need a GPU; on the CPU those of them that a CPU can answer."""
+    chosen = ["tests/gpu", "-k", "cpu"] if context.on_cpu else ["-m", "gpu"]
+    report = context.out / "logs" / "tests.xml"
+    words = ["-q", "-p", "no:cacheprovider", *chosen, f"--junit-xml={report}"]
+    code = context.execute([sys.executable, "-m", "pytest", *words], cwd=ROOT)
+    text = report.read_text() if report.exists() else ""
+    counts = {w: sum(int(n) for n in re.findall(rf'{w}="(\d+)"', text)) for w in ("tests", "failures", "errors")}
+    skipped = sorted(set(re.findall(r'type="pytest.skip" message="([^"]*)"', text)))
+    seen = f"{counts['tests']} tests, {counts['failures'] + counts['errors']} failed"
+    seen += f"; skipped because: {'; '.join(skipped)}" if skipped else ""
+    return [check("tests of the device", "all pass", seen, code == 0 and counts["tests"] > 0)]
+
+
+def doctor(context: Context) -> list[Check]:
+    """What the tool says of the device before anything is measured."""
+    command = [sys.executable, "-m", "attnbench", "doctor", "--json"]
+    context.commands.append("attnbench doctor --json")
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    try:
+        said = json.loads(done.stdout)
+    except ValueError:
+        return [check("doctor", "a description of the machine", f"exit code {done.returncode}", False)]
+    kind = context.device.partition(":")[0]
+    rows = [row for row in said["devices"] if row["name"].partition(":")[0] == kind]
+    works = bool(rows) and all(row["works"] for row in rows)
+    words = "; ".join(f"{row['name']}: {', '.join(row.get('precisions', ())) or row.get('reason')}" for row in rows)
+    disturbed = "; ".join(said["disturbances"]) or "none"
+    return [
+        check(f"{kind} works", "every device of this kind computes", words or "no such device", works),
+        check("disturbances", "none (each costs precision, none is a fault)", disturbed, True),
+    ]
+
+
+def quick(context: Context) -> list[Check]:
+    """Kernels and precisions, the split of memory, and who has the driver's files open meanwhile."""
+    sizes = context.sizes(("--res", "64", *FEW), QUICK)
+    arms = ("msa", "window") if context.tiny else ("msa", "hilo", "window")
+    axes = ("-m", ",".join(arms), "--kernel", "eager,sdpa", "--precision", "fp32,tf32,bf16", "--measure", MEASURES)
+    with Watch() as watch:
+        run = context.tool("quick", *axes, *sizes)
+    ok = [r for r in run.records if r.outcome == "ok"]
+    allowed = {"ok", "declined"}
+    cells = 6 * len(arms)
+    holds = run.code == 0 and len(run.records) == cells and {r.outcome for r in run.records} <= allowed and bool(ok)
+    checks = [check(f"{cells} cells", "all ok, or declined with the reason", _outcomes(run.records), holds)]
+    checks += [_kernels(ok, precision, context) for precision in ("fp32", "bf16")]
+    checks += [_tf32(ok), _split(ok, context), _files(watch, context)]
+    return checks
+
+
+def _kernels(ok: Sequence[Record], precision: str, context: Context) -> Check:
+    wanted = ("flash",) if context.on_cpu else ("efficient",) if precision == "fp32" else ("flash", "cudnn")
+    ran = sorted({r.words["kernel_ran"] for r in ok if (r.cell.kernel, r.cell.precision) == ("sdpa", precision)})
+    if not ran:
+        return not_applicable(f"sdpa in {precision}", " or ".join(wanted), f"no cell in {precision} was measured")
+    fused = all(ran_fused(word) and any(w in word for w in wanted) for word in ran)
+    return check(f"sdpa in {precision}", " or ".join(wanted), ", ".join(ran), fused)
+
+
+def _tf32(ok: Sequence[Record]) -> Check:
+    name, expected = "TF32 of msa", "faster than fp32"
+    times = {r.cell.precision: r.values["latency_s"] for r in ok if (r.cell.variant, r.cell.kernel) == ("msa", "eager")}
+    if not {"fp32", "tf32"} <= set(times):
+        return not_applicable(name, expected, "this device has no TF32")
+    return check(name, expected, f"{times['fp32'] / times['tf32']:.2f} times", times["tf32"] < times["fp32"])
+
+
+def _split(ok: Sequence[Record], context: Context) -> Check:
+    parts = ("weights_bytes", "input_bytes", "peak_growth_bytes")
+    wrong = [
+        f"{r.cell.variant} {r.cell.kernel} {r.cell.precision}"
+        for r in ok
+        if r.values.get("peak_memory_bytes") != sum(r.values.get(part, math.nan) for part in parts)
+        or (not context.on_cpu and r.values.get("peak_reserved_bytes", 0) < r.values["peak_memory_bytes"] // 2)
+    ]
+    seen = f"{len(ok)} cells" if not wrong else f"not in {', '.join(wrong)}"
+    return check(
+        "memory", "peak = weights + input + growth; reserved not below half of it", seen, bool(ok) and not wrong
+    )
+
+
+def _files(watch: Watch, context: Context) -> Check:
+    name, expected = "open files of the driver", "fork server 0, its children more"
+    seen = ", ".join(f"{role} {count}" for role, count in sorted(watch.most.items())) or "no worker was seen"
+    if context.on_cpu:
+        return not_applicable(name, expected, f"{NO_DRIVER}; {seen}")
+    return check(name, expected, seen, watch.most.get(SERVER) == 0 and watch.most.get(CHILD, 0) > 0)
+
+
+def late(context: Context) -> list[Check]:
+    """A layer that breaks the device while it is timed costs itself alone."""
+    words = ("-m", "msa,hilo,late", "--plugin", HOSTILE, "--res", "64", "--dim", "24", "--heads", "3")
+    run = context.tool("late", *words, "--protocol", "quick", "--rounds", "4", "--processes", "2")
+    found = run.outcomes()
+    wanted = {"msa": "ok", "hilo": "ok", "late": "crashed"}
+    return [
+        check("an assert on the device while timing", "late crashed, msa and hilo ok", _dict(found), found == wanted),
+        check("exit code", "3", run.code, run.code == 3),
+    ]
+
+
+def hang(context: Context) -> list[Check]:
+    """A layer that never returns is killed; the device serves the next one."""
+    limit = "4" if context.on_cpu else "30"
+    words = ("-m", "hangs,msa", "--plugin", HOSTILE, "--res", "64", "--dim", "24", "--heads", "3", "--timeout", limit)
+    run = context.tool("hang", *words, *FEW, "--measure", "params,memory,latency")
+    found = run.outcomes()
+    wanted = {"msa": "ok", "hangs": "timeout"}
+    return [check(f"a call that never returns ({limit} s)", "hangs timeout, msa ok", _dict(found), found == wanted)]
+
+
+def oom(context: Context) -> list[Check]:
+    """Under a limit of memory, what does not fit is `oom` and the rest is measured."""
+    limit = "512MiB" if context.tiny or context.on_cpu else context.memory
+    full = ("--res", "1024", "--batch", "64", *FEW)
+    tiny = ("--dim", "24", "--heads", "6", "--res", "1024", "--batch", "1", *FEW)
+    words = ("-m", "msa,window", "--memory-limit", limit, "--measure", "memory,latency")
+    run = context.tool("oom", *words, *(tiny if context.tiny else full))
+    found = run.outcomes()
+    reasons = "; ".join(r.reason for r in run.records if r.outcome == "oom")
+    return [
+        check(f"memory of {limit}", "msa oom, window ok", _dict(found), found == {"msa": "oom", "window": "ok"}),
+        check("exit code and reason", "0: running out of memory is data", f"{run.code}: {reasons}", run.code == 0),
+    ]
+
+
+def layers(context: Context, res: str) -> list[Check]:
+    """Every layer at one resolution: outcomes, roofline, and which are bound by launches."""
+    tiny = ("-m", "msa,ss2d,cascaded_group", "--res", "64", *FEW)
+    full = ("--res", res, "--protocol", "quick", "--rounds", "6", "--processes", "1")
+    run = context.tool(f"layers-{res}", *context.sizes(tiny, full))
+    bad = [f"{r.cell.variant} {r.outcome}" for r in run.records if r.outcome not in ("ok", "declined")]
+    seen = f"{_outcomes(run.records)}{': ' + ', '.join(bad) if bad else ''}"
+    checks = [check(f"every layer at {res} px", "ok, or declined", seen, bool(run.records) and not bad)]
+    shares = {r.cell.variant: r.values["roofline_share"] for r in run.records if "roofline_share" in r.values}
+    most = max(shares, key=lambda name: shares[name], default="")
+    seen = f"at most {shares[most]:.2f} ({most})" if most else "no share"
+    checks.append(check("share of the roofline", "below 1", seen, bool(shares) and max(shares.values()) < 1))
+    return [*checks, _launch_bound(context, run, res)]
+
+
+def _launch_bound(context: Context, run: ToolRun, res: str) -> Check:
+    flagged = {r.cell.variant for r in run.records if "launch_bound" in r.flags}
+    slow = {"ss2d", "cascaded_group"} if res == "224" else set()
+    expected = f"{', '.join(sorted(slow)) or 'some'} flagged at {res} px; msa is not"
+    if context.on_cpu:
+        return not_applicable("launch-bound layers", expected, f"{NO_DRIVER}")
+    return check("launch-bound layers", expected, ", ".join(sorted(flagged)) or "none", slow <= flagged - {"msa"})
+
+
+def errors(context: Context) -> list[Check]:
+    """Every layer against float64 on the CPU, eager and fused; and which attention operators ran."""
+    tiny = ("-m", "msa,hilo,window", "--res", "64")
+    axes = ("--kernel", "eager,sdpa", "--precision", "fp32,bf16", "--measure", "error", "--reference", "none")
+    run = context.tool("errors", *axes, *context.sizes(tiny, ("--res", "224", "--batch", "1")))
+    checks = [_largest(run.records, "fp32", 1e-5), _largest(run.records, "bf16", 3e-2)]
+    fused = [r for r in run.records if r.outcome == "ok" and r.cell.kernel == "sdpa"]
+    plain = sorted({f"{r.cell.variant} {r.cell.precision}" for r in fused if not ran_fused(r.words["kernel_ran"])})
+    seen = f"not in {', '.join(plain)}" if plain else f"{len(fused)} cells"
+    return [*checks, check("sdpa runs a fused operator", "in every cell", seen, bool(fused) and not plain)]
+
+
+def _largest(records: Sequence[Record], precision: str, most: float) -> Check:
+    found = {
+        f"{r.cell.variant} {r.cell.kernel}": r.values["error_rms"]
+        for r in records
+        if r.cell.precision == precision and "error_rms" in r.values
+    }
+    over = sorted(name for name, error in found.items() if error > most)
+    worst = max(found, key=lambda name: found[name], default="")
+    seen = f"{len(found)} cells, at most {found[worst]:.1e} ({worst})" if found else "nothing was measured"
+    seen += f"; above: {', '.join(over)}" if over else ""
+    return check(f"error in {precision}", f"below {most:g} of float64's rms", seen, bool(found) and not over)
+
+
+def flex(context: Context) -> list[Check]:
+    """Fused in company as alone: the ninth shape of a process must not fall back to the unfused form."""
+    name, expected = "flex in company", "each call within 1.5 times its trial's"
+    tiny = ("-m", "msa", "--res", "64", "--reference", "none", "--precision", "fp32", *FEW)
+    full = ("--precision", "bf16", "--protocol", "quick", "--rounds", "4", "--processes", "1")
+    run = context.tool("flex", "--kernel", "flex", "--measure", "latency", *context.sizes(tiny, full))
+    alone = run.call_s()
+    ok = [r for r in run.records if r.outcome == "ok"]
+    if context.on_cpu and run.records and not ok:
+        return [not_applicable(name, expected, run.records[0].reason)]
+    slower = [
+        f"{r.cell.variant} {r.values['latency_s'] / alone[r.cell.id]:.1f}"
+        for r in ok
+        if r.values["latency_s"] > 1.5 * alone[r.cell.id]
+    ]
+    bad = [f"{r.cell.variant} {r.outcome}" for r in run.records if r.outcome not in ("ok", "declined")]
+    seen = "; ".join(filter(None, (f"{len(ok)} cells", ", ".join(slower), ", ".join(bad))))
+    other = [r.cell.variant for r in ok if not r.words["kernel_ran"].startswith("flex")]
+    company = (
+        not_applicable(name, expected, f"{NO_TIME}; {seen}")
+        if context.tiny and ok and not bad
+        else check(name, expected, seen, bool(ok) and not slower and not bad)
+    )
+    return [
+        company,
+        check("what ran", "flex in every cell", ", ".join(other) or "flex", bool(ok) and not other),
+    ]
+
+
+def graphs(context: Context) -> list[Check]:
+    """CUDA graphs take the launches out of a launch-bound layer's time."""
+    name, expected = "graphs", "launch-bound layers are faster replayed than launched"
+    shown = subprocess.run([sys.executable, "-m", "attnbench", "run", "--help"], capture_output=True, text=True)
+    if "--graphs" not in shown.stdout:
+        return [not_applicable(name, expected, "this version has no option --graphs")]
+    if context.on_cpu:
+        return [not_applicable(name, expected, NO_DRIVER)]
+    words = ("-m", "msa,ss2d,cascaded_group", "--res", "224", "--batch", "1", "--graphs", "no,yes")
+    run = context.tool("graphs", *words, *context.sizes((*FEW,), FEW))
+    ok = [r for r in run.records if r.outcome == "ok"]
+    times: dict[str, list[float]] = {}
+    for record in ok:
+        times.setdefault(record.cell.variant, []).append(record.values["latency_s"])
+    gains = {variant: max(found) / min(found) for variant, found in times.items() if len(found) > 1}
+    seen = ", ".join(f"{variant} {gain:.1f} times" for variant, gain in gains.items()) or _outcomes(run.records)
+    return [check(name, expected, seen, bool(gains) and max(gains.values()) > 1.2)]
+
+
+def paper(context: Context) -> list[Check]:
+    """The authors' procedure: a process a layer, TF32 where there is one, no start of a library in a mean."""
+    words = ("-m", "msa,hilo,window", "--protocol", "paper")
+    run = context.tool("paper", *words, *context.sizes(("--res", "64", "--calls", "5"), ()))
+    rounds = [e for e in run.events if isinstance(e, Round)]
+    variants = {r.cell.id: r.cell.variant for r in run.records}
+    precisions = sorted({r.cell.precision for r in run.records})
+    wanted = ["fp32"] if context.on_cpu else ["tf32"]
+    shares = {
+        variants[t.cell]: (sum(t.calls_s) / len(t.calls_s)) / t.seconds for r in rounds for t in r.turns
+    }  # the mean over the median: what the first calls add
+    seen = ", ".join(f"{variant} {share:.2f}" for variant, share in shares.items()) or "no turn"
+    first, others = next(iter(shares.values()), math.inf), list(shares.values())[1:]
+    name, expected = "mean / median of a block", "the first layer pays no more than the others"
+    return [
+        check("precision of the record", ", ".join(wanted), ", ".join(precisions), precisions == wanted),
+        not_applicable(name, expected, f"{NO_TIME}; {seen}")
+        if context.tiny
+        else check(name, expected, seen, bool(others) and first <= 1.5 * max(others)),
+    ]
+
+
+def second(context: Context) -> list[Check]:
+    """Another device of the same kind, by its index."""
+    from attnbench.machine.devices import present
+
+    kind = context.device.partition(":")[0]
+    there = [name for name in present() if name.partition(":")[0] == kind]
+    name, expected = f"{kind}:1", "ok, in its own memory and on its own stream"
+    if len(there) < 2:
+        return [not_applicable(name, expected, f"this machine has {', '.join(there) or 'no such device'} alone")]
+    run = context.tool("second", "-m", "msa,window", *context.sizes(("--res", "64", *FEW), FEW), device=there[1])
+    return [check(name, expected, _outcomes(run.records), {r.outcome for r in run.records} == {"ok"})]
+
+
+def reference(context: Context, name: str) -> list[Check]:
+    """A published table's cells on this device, by its committed sweep."""
+    sweep = ROOT / "benchmarks" / "reference" / f"{name}.toml"
+    small = ("--batch", "1", "--rounds", "1", "--processes", "1", "--measure", "latency") if context.tiny else ()
+    run = context.tool(f"reference-{name}", "--sweep", str(sweep), *small)
+    expected = "every cell has its record"
+    if run.code not in (0, 3):
+        return [unfinished(name, expected, f"exit code {run.code} after {_outcomes(run.records)}; see {context.log}")]
+    return [check(name, expected, _outcomes(run.records), run.code == 0)]
+
+
+def _outcomes(records: Iterable[Record]) -> str:
+    words = [r.outcome for r in records]
+    return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words)) or "no record"
+
+
+def _dict(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {outcome}" for name, outcome in found.items()) or "no record"

@@ -1,0 +1,125 @@
+"""The proof for a GPU: its table, its bookkeeping, and all its steps on the CPU, from end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnbench import Sweep, registry
+from attnbench.commands.options import read_sweep
+from attnbench.execution.fork_server import ForkServer
+from attnbench.execution.jobs import CountJob
+from attnbench.planning.sweep import plan
+from attnbench.published.suites import SUITES
+from attnbench.registry.variant import parse_variant, split_list
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "benchmarks" / "gpu_proof.py"
+REFERENCE = sorted((ROOT / "benchmarks" / "reference").glob("*.toml"))
+
+
+@pytest.fixture
+def proof(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import proof.check
+    import proof.files
+
+    return proof
+
+
+def run(out: Path, *words: str, device: str = "cpu") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), "--device", device, "--out", str(out), *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def verdicts(out: Path, step: str) -> dict[str, str]:
+    return {c["name"]: c["verdict"] for c in json.loads((out / "steps" / f"{step}.json").read_text())["checks"]}
+
+
+def test_the_table_counts_verdicts_and_keeps_its_columns(proof):
+    checks = (proof.check.check("a | b", "1", "two\nlines", False), proof.check.not_applicable("c", "d", "no GPU"))
+    text = proof.check.table([proof.check.Result(step="one", checks=checks, commands=("make tea",))], ["head"])
+    assert "0 proved, 1 refuted, 1 not applicable, 0 not finished." in text
+    assert "| one | a \\| b | 1 | two lines | refuted |" in text
+    assert "    make tea" in text
+
+
+def test_a_result_is_read_as_it_was_written_and_a_damaged_one_not_at_all(proof, tmp_path):
+    path = tmp_path / "steps" / "one.json"
+    result = proof.check.Result(step="one", checks=(proof.check.unfinished("a", "b", "c"),), commands=("x",), seconds=2)
+    result.write(path)
+    assert proof.check.read(path) == result
+    assert not result.finished
+    path.write_text(path.read_text()[:-9])
+    assert proof.check.read(path) is None
+
+
+def test_open_files_are_counted_by_their_names(proof, tmp_path):
+    (tmp_path / "nvidia0").write_text("")
+    with (tmp_path / "nvidia0").open(), (tmp_path / "nvidia0").open():
+        assert proof.files.open_files(os.getpid(), (str(tmp_path / "nvidia"),)) == 2
+        assert proof.files.open_files(os.getpid(), ("/dev/nvidia",)) == 0
+
+
+def test_a_server_and_its_children_are_told_apart(proof):
+    cell = plan(Sweep(mechanism=("msa",), dim=(24,), heads=(3,)), registry.load(entry_points=False)).cells[0]
+    with proof.files.Watch(prefixes=("/dev/null",), every_s=0.002) as watch, ForkServer() as server:
+        list(server.do(CountJob(cell=cell), patience_s=60))
+        assert watch.most["server"] == 0
+        assert watch.most["child"] > 0  # its input
+
+
+def test_a_device_that_is_absent_ends_with_two_and_the_remedy(tmp_path):
+    done = run(tmp_path, device="cuda:99")
+    assert done.returncode == 2
+    assert "cuda" in done.stderr
+    assert not (tmp_path / "proof.md").exists()
+
+
+def test_a_step_with_a_result_is_not_repeated_and_one_without_time_is_left_open(tmp_path):
+    first = run(tmp_path, "--steps", "queue,conditions", "--hours", "0")
+    assert first.returncode == 3
+    assert verdicts(tmp_path, "queue") == {"the step": "not finished"}
+    assert run(tmp_path, "--steps", "queue").returncode == 0
+    kept = (tmp_path / "steps" / "queue.json").stat().st_mtime_ns
+    assert run(tmp_path, "--steps", "queue").returncode == 0
+    assert (tmp_path / "steps" / "queue.json").stat().st_mtime_ns == kept
+    assert run(tmp_path, "--steps", "queue", "--again", "queue").returncode == 0
+    assert (tmp_path / "steps" / "queue.json").stat().st_mtime_ns > kept
+
+
+def test_a_step_that_would_take_ten_minutes_is_killed_and_stays_open(tmp_path):
+    done = run(tmp_path, "--steps", "hang", "--hours", str(4 / 3600))
+    assert done.returncode == 3, done.stdout
+    assert verdicts(tmp_path, "hang") == {"the step": "not finished"}
+
+
+@pytest.mark.slow
+def test_on_the_cpu_every_step_runs_from_end_to_end(tmp_path):
+    steps = "doctor,quick,late,hang,oom,company-forward,company-train,company-paper,paper,cold,depthwise,conditions"
+    steps += ",compiled,errors,graphs,second,layers-224"  # without the tests, flex (which compiles) and another size
+    done = run(tmp_path, "--steps", steps)
+    page = (tmp_path / "proof.md").read_text()
+    assert done.returncode == 0, page
+    assert "0 refuted" in page
+    assert "0 not finished" in page
+    assert verdicts(tmp_path, "late") == {"an assert on the device while timing": "proved", "exit code": "proved"}
+    assert verdicts(tmp_path, "oom")["memory of 512MiB"] == "proved"
+    assert "attnbench run --device cpu -m msa,hilo,late" in page
+
+
+@pytest.mark.parametrize("file", REFERENCE, ids=lambda file: file.stem)
+def test_a_reference_sweep_is_the_suite_of_its_table(file):
+    sweep = read_sweep({"sweep_file": str(file), "device": "cuda"})
+    suite = SUITES[file.stem.removesuffix("-paper")]
+    assert suite.meaning.split(":")[0] in file.read_text()
+    known = registry.load(entry_points=False)
+    cells = plan(sweep, known, precisions={"cuda": "tf32"}).cells
+    arms = next(suite.options[key] for key in ("mechanism", "backbone", "task") if key in suite.options)
+    assert {str(known.check(parse_variant(arm))) for arm in split_list(arms)} <= {c.variant for c in cells}
+    assert {c.precision for c in cells} == ({"tf32"} if sweep.protocol == "paper" else {"fp32", "tf32"})

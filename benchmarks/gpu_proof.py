@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from proof import check, tool_steps
 from proof.check import Check, Result
-from proof.context import ROOT, Context
+from proof.context import ROOT, Context, die_with_parent
 
 LIMIT_S = 480.0
 REFERENCE = tuple(sorted(file.stem for file in (ROOT / "benchmarks" / "reference").glob("*.toml")))
@@ -56,7 +56,10 @@ STEPS: dict[str, Callable[[Context], list[Check]]] = {
     "paper": tool_steps.paper,
     **{name: partial(_probe, name) for name in ("queue", "cold", "depthwise", "conditions", "compiled")},
     "errors": tool_steps.errors,
+    "train": tool_steps.train,
     "flex": tool_steps.flex,
+    "recompile": tool_steps.recompile,
+    "energy": tool_steps.energy,
     "graphs": tool_steps.graphs,
     "second": tool_steps.second,
     **{f"layers-{res}": partial(tool_steps.layers, res=res) for res in ("224", "512")},
@@ -148,6 +151,7 @@ def _in_a_process(given: argparse.Namespace, name: str, end: float) -> None:
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve()), *words, "--one", name],
             stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=die_with_parent,
         )  # fmt: skip
         try:
             process.wait(limit)

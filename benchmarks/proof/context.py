@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +16,14 @@ from attnbench.results.record import Record
 from attnbench.results.store import open_run, read_events
 
 ROOT = Path(__file__).resolve().parents[2]
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 TINY = ("--dim", "24", "--heads", "3", "--batch", "1")
+
+
+def die_with_parent() -> None:
+    """In a child that was forked just now: end when the parent does, however it ends. Linux only."""
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +97,9 @@ class Context:
         shown = ["python" if word == sys.executable else word for word in command]
         self.commands.append(shlex.join(shown))
         with self.log.open("ab") as log:
-            return subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=cwd).returncode
+            return subprocess.run(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=cwd, preexec_fn=die_with_parent
+            ).returncode
 
     @property
     def log(self) -> Path:

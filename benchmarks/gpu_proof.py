@@ -60,13 +60,16 @@ STEPS: dict[str, Callable[[Context], list[Check]]] = {
     "train": tool_steps.train,
     "flex": tool_steps.flex,
     "recompile": tool_steps.recompile,
+    "compile": tool_steps.compile_all,
     "energy": tool_steps.energy,
     "graphs": tool_steps.graphs,
     "second": tool_steps.second,
     **{f"layers-{res}": partial(tool_steps.layers, res=res) for res in ("224", "512")},
     "tests": tool_steps.tests,
 }
-REFERENCES = {f"reference-{name}": partial(tool_steps.reference, name=name) for name in REFERENCE}
+REFERENCES: dict[str, Callable[[Context], list[Check]]] = {
+    f"reference-{name}": partial(tool_steps.reference, name=name) for name in REFERENCE
+}
 
 
 def arguments() -> argparse.Namespace:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,6 +98,55 @@ def test_a_step_that_would_take_ten_minutes_is_killed_and_stays_open(tmp_path):
     done = run(tmp_path, "--steps", "hang", "--hours", str(4 / 3600))
     assert done.returncode == 3, done.stdout
     assert verdicts(tmp_path, "hang") == {"the step": "not finished"}
+
+
+TOOL_STEPS = ("quick", "late", "hang", "oom", "train", "compile_all", "energy", "flex", "recompile", "graphs", "paper")
+
+
+@pytest.mark.parametrize("name", TOOL_STEPS)
+def test_on_a_gpu_a_run_that_left_no_record_proves_nothing(proof, monkeypatch, tmp_path, name):
+    from proof import context, tool_steps
+
+    nothing = context.ToolRun(code=1, folder=tmp_path / "none")
+    monkeypatch.setattr(context.Context, "tool", lambda self, *words, **more: nothing)
+    shown = SimpleNamespace(stdout="--graphs", returncode=0)
+    monkeypatch.setattr(tool_steps.subprocess, "run", lambda *args, **more: shown)
+    made = context.Context(device="cuda", out=tmp_path, tiny=False, memory="24GiB", step=name)
+    found = {c.name: c.verdict for c in getattr(tool_steps, name)(made)}
+    assert found
+    assert "proved" not in found.values()
+
+
+def test_a_replay_is_judged_against_its_launched_pair(proof, monkeypatch, tmp_path):
+    from proof import context, tool_steps
+
+    def record(variant: str, batch: int, graphs: bool, seconds: float, growth: float, outcome: str = "ok") -> object:
+        cell = SimpleNamespace(variant=variant, pass_="forward", batch=batch, graphs=graphs)
+        values = {"latency_s": seconds, "peak_growth_bytes": growth}
+        return SimpleNamespace(cell=cell, values=values, outcome=outcome, reason="cannot be captured: item")
+
+    pairs = [
+        record("msa", b, g, 1.0 if g else s, 100 + 5 * g) for b, s in ((1, 2.0), (64, 1.01)) for g in (False, True)
+    ]
+    refused = [record("waits", 1, True, 1, 1, "failed"), record("msa", 1, True, 1, 1)]
+
+    class Run:
+        code = 0
+
+        def __init__(self, records: list) -> None:
+            self.records = records
+
+        def outcomes(self) -> dict[str, str]:
+            return {r.cell.variant: r.outcome for r in self.records}
+
+    runs = {"graphs": Run(pairs), "graphs-waits": Run(refused)}
+    monkeypatch.setattr(context.Context, "tool", lambda self, name, *words, **more: runs.get(name, Run(refused[1:])))
+    monkeypatch.setattr(tool_steps.subprocess, "run", lambda *args, **more: SimpleNamespace(stdout="--graphs"))
+    made = context.Context(device="cuda", out=tmp_path, tiny=False, memory="24GiB", step="graphs")
+    assert {c.verdict for c in tool_steps.graphs(made)} == {"proved"}
+    pairs[0].values["latency_s"] = 1.1
+    pairs[1].values["peak_growth_bytes"] = 120
+    assert [c.verdict for c in tool_steps.graphs(made)][1:3] == ["refuted", "refuted"]
 
 
 @pytest.mark.parametrize(("limit", "fits"), [(0, True), (1 << 20, False)])

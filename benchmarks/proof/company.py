@@ -51,14 +51,15 @@ def company(context: Context, mode: str) -> list[Check]:
     said = forked(lambda say: _time(job, say))
     rounds = [line for line in said if line["event"] == "round"]
     lost = [line["cell"] for line in said if line["event"] == "dropped"]
-    held = max((line["held"] for line in rounds), default=-1)
+    held = max((line["held"] for line in rounds), default=0)
+    beyond = max((line["held"] - line["inputs"] for line in rounds), default=0)
     names = f"{mode}, {len(cells)} layers, limit {context.memory if limit else 'none'}"
-    seen = f"{held / 2**20:.0f} MiB after {len(rounds)} rounds" if rounds else f"no round: {said[-1:]}"
+    seen = f"{held / 2**20:.0f} MiB beyond weights after {len(rounds)} rounds" if rounds else f"no round: {said[-1:]}"
     fits = [c.variant for c in cells if c.id in lost and _fits_alone(c, mode, limit)]
     lost_names = ", ".join(c.variant for c in cells if c.id in lost) or "none"
     return [
         check(f"held between turns: {names}", f"at most {SPARE >> 20} MiB beyond weights and inputs", seen,
-              0 <= held <= SPARE),
+              bool(rounds) and beyond <= SPARE),
         check(f"lost in company: {names}", "nothing that fits alone",
               f"lost: {lost_names}; of them fit alone: {', '.join(fits) or 'none'}", bool(rounds) and not fits),
     ]  # fmt: skip
@@ -72,10 +73,10 @@ def _time(job: TimingJob, say: Say) -> None:
 
     def hear(event: Event) -> None:
         if isinstance(event, Round):
-            known = sum(arm.weights_bytes for arm in timing[0].arms)
-            known += sum(x.numel() * x.element_size() for x in timing[0].inputs)
-            held = allocated(job.cells[0].device) - before - known
-            say({"event": "round", "held": held, "arms": len(event.turns)})
+            weights = sum(arm.weights_bytes for arm in timing[0].arms)
+            inputs = sum(x.numel() * x.element_size() for x in timing[0].inputs)
+            held = allocated(job.cells[0].device) - before - weights  # inputs may lie on the host
+            say({"event": "round", "held": held, "inputs": inputs, "arms": len(event.turns)})
         elif isinstance(event, Dropped):
             say({"event": "dropped", "cell": event.cell, "outcome": event.outcome, "reason": event.reason})
 

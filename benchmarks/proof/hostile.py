@@ -1,4 +1,4 @@
-"""Two layers that misbehave (a plugin): one fails on the device while it is timed, one never returns."""
+"""Layers that misbehave (a plugin): one fails on the device while it is timed, one never returns, one waits for it."""
 
 from __future__ import annotations
 
@@ -50,3 +50,16 @@ class Hangs(nn.Module):
             torch.cuda._sleep(CYCLES)
             torch.cuda.synchronize()
         return self.line(x)
+
+
+@mechanism(name="waits", title="asks the device for a value in every call")
+class Waits(nn.Module):
+    """Correct, but no call of it can be captured as a graph: the host waits for the device."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.line = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to the same."""
+        return self.line(x) * (1.0 if float(x.sum().item()) > 0 else 2.0)

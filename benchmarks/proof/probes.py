@@ -33,18 +33,21 @@ def queue(context: Context) -> list[Check]:
     """How many launches the queue takes before the host waits, and whether that is mistaken for launch-bound."""
     device = open_device(context.device)
     where = device.torch_device()
-    names = ("depth of the queue", "3000 launches a call, bound by the GPU", "100 launches of nothing")
-    expected = ("about 1000 launches", f"queue below {LAUNCH_BOUND} of the time", f"queue above {LAUNCH_BOUND} of it")
+    names = ("depth of the queue", "3000 launches a call, bound by the GPU", "600 of them, 10 calls", "100 of nothing")
+    below, above = f"queue below {LAUNCH_BOUND} of the time", f"queue above {LAUNCH_BOUND} of it"
+    expected = ("about 1000 launches", below, below, above)
     if context.on_cpu:
         return [not_applicable(n, e, NO_QUEUE) for n, e in zip(names, expected, strict=True)]
     blocked = _first_that_waits(where)
     work, nothing = torch.zeros(1 << 24, device=where), torch.zeros(1, device=where)
     busy = _queue_share(device, lambda: [work.add_(1) for _ in range(3000)], 3)
+    many = _queue_share(device, lambda: [work.add_(1) for _ in range(600)], 10)
     idle = _queue_share(device, lambda: [nothing.add_(1) for _ in range(100)], 20)
     return [
         check(names[0], expected[0], blocked or "none of 5000 waits", True),
         check(names[1], expected[1], f"{busy:.2f}", busy < LAUNCH_BOUND),
-        check(names[2], expected[2], f"{idle:.2f}", idle > LAUNCH_BOUND),
+        check(names[2], expected[2], f"{many:.2f}", many < LAUNCH_BOUND),
+        check(names[3], expected[3], f"{idle:.2f}", idle > LAUNCH_BOUND),
     ]
 
 

@@ -20,6 +20,7 @@ HOSTILE = str(ROOT / "benchmarks" / "proof" / "hostile.py")
 MEASURES = "memory,latency"
 QUICK = ("--protocol", "quick")
 FEW = ("--protocol", "quick", "--rounds", "2", "--processes", "1")
+BIASED = ("shifted_window", "swin_v2", "focal", "neighborhood", "maxvit_block", "agent", "dat", "lightvit")
 NO_TIME = "tiny layers judge no time"
 NO_DRIVER = "the CPU has no driver, no queue and no memory of its own"
 
@@ -71,7 +72,15 @@ def quick(context: Context) -> list[Check]:
     holds = run.code == 0 and len(run.records) == cells and {r.outcome for r in run.records} <= allowed and bool(ok)
     checks = [check(f"{cells} cells", "all ok, or declined with the reason", _outcomes(run.records), holds)]
     checks += [_kernels(ok, precision, context) for precision in ("fp32", "bf16")]
-    checks += [_tf32(ok), _split(ok, context), _files(watch, context)]
+    unread = [r.cell.variant for r in ok if "gpu_unread" in r.flags]
+    read = check(
+        "clock and throttling",
+        "read in every turn (attnbench[gpu])",
+        ", ".join(unread) or "read",
+        bool(ok) and not unread,
+    )
+    none = not_applicable("clock and throttling", "read in every turn", NO_DRIVER)
+    checks += [_tf32(ok), _split(ok, context), _files(watch, context), none if context.on_cpu else read]
     return checks
 
 
@@ -207,14 +216,29 @@ def train(context: Context) -> list[Check]:
     run = context.tool("train", *axes, *context.sizes(tiny, ("--res", "224", "--batch", "8")))
     bad = [f"{r.cell.variant} {r.outcome}: {r.reason}" for r in run.records if r.outcome not in ("ok", "declined")]
     seen = "; ".join([_outcomes(run.records), *bad])
+    ran = {r.cell.variant: r.words["kernel_ran"] for r in run.records if r.outcome == "ok" and r.cell.variant in BIASED}
+    operators = ", ".join(f"{variant}: {words}" for variant, words in ran.items()) or "no such layer"
     return [
-        check("training through sdpa in bf16", "ok, or declined: no such kernel", seen, bool(run.records) and not bad)
-    ]
+        check("training through sdpa in bf16", "ok, or no such kernel", seen, bool(run.records) and not bad),
+        check("operators under a learned bias", "not cuDNN's, which has no derivative for it", operators,
+              bool(ran) and not any("cudnn" in words for words in ran.values())),
+    ]  # fmt: skip
+
+
+def compile_all(context: Context) -> list[Check]:
+    """Every layer compiles as one graph."""
+    name, expected = "every layer with --compile yes", "ok, without a graph break"
+    if context.on_cpu:
+        return [not_applicable(name, expected, "minutes of C++ compilation; the tests compile every layer")]
+    sizes = context.sizes(("-m", "msa,hilo", "--res", "64"), ("--res", "224", "--batch", "8"))
+    run = context.tool("compile", "--compile", "yes", "--measure", "memory", *sizes)
+    bad = [f"{r.cell.variant} {r.outcome}: {r.reason}" for r in run.records if r.outcome not in ("ok", "declined")]
+    return [check(name, expected, "; ".join([_outcomes(run.records), *bad]), bool(run.records) and not bad)]
 
 
 def energy(context: Context) -> list[Check]:
     """Joules per image, where the device has a counter."""
-    name, expected = "energy", "joules per image above 0"
+    name, expected = "energy", "joules per image above 0; idle power below active"
     run = context.tool("energy", "-m", "msa", "--measure", "energy", *context.sizes(("--res", "64"), ("--res", "224")))
     found = [r for r in run.records if r.outcome == "ok"]
     notes = "; ".join(r.words.get("energy_notes", "") for r in found) or _outcomes(run.records)
@@ -222,7 +246,9 @@ def energy(context: Context) -> list[Check]:
     if not joules:
         return [not_applicable(name, expected, notes)]
     source = ", ".join(r.words.get("energy_source", "") for r in found)
-    return [check(name, expected, f"{joules[0]:.2g} J by {source}", joules[0] > 0)]
+    idle, active = (found[0].values.get(key, math.nan) for key in ("idle_power_w", "active_power_w"))
+    seen = f"{joules[0]:.2g} J by {source}; {idle:.0f} W idle, {active:.0f} W active"
+    return [check(name, expected, seen, joules[0] > 0 and idle < active)]
 
 
 def flex(context: Context) -> list[Check]:
@@ -263,22 +289,51 @@ def _as_alone(context: Context, run: ToolRun, name: str) -> Check:
 
 
 def graphs(context: Context) -> list[Check]:
-    """CUDA graphs take the launches out of a launch-bound layer's time."""
+    """Replayed CUDA graphs: no launches in the time, the same memory, and a refusal where a call cannot be captured."""
     name, expected = "graphs", "launch-bound layers are faster replayed than launched"
     shown = subprocess.run([sys.executable, "-m", "attnbench", "run", "--help"], capture_output=True, text=True)
     if "--graphs" not in shown.stdout:
         return [not_applicable(name, expected, "this version has no option --graphs")]
     if context.on_cpu:
         return [not_applicable(name, expected, NO_DRIVER)]
-    words = ("-m", "msa,ss2d,cascaded_group", "--res", "224", "--batch", "1", "--graphs", "no,yes")
-    run = context.tool("graphs", *words, *context.sizes((*FEW,), FEW))
-    ok = [r for r in run.records if r.outcome == "ok"]
-    times: dict[str, list[float]] = {}
-    for record in ok:
-        times.setdefault(record.cell.variant, []).append(record.values["latency_s"])
-    gains = {variant: max(found) / min(found) for variant, found in times.items() if len(found) > 1}
-    seen = ", ".join(f"{variant} {gain:.1f} times" for variant, gain in gains.items()) or _outcomes(run.records)
-    return [check(name, expected, seen, bool(gains) and max(gains.values()) > 1.2)]
+    axes = ("--batch", "1,64", "--pass", "forward,train", "--graphs", "no,yes", "--measure", MEASURES)
+    run = context.tool("graphs", "-m", "msa,hilo,window,focal", "--res", "224", *axes, *FEW)
+    pairs: dict[str, dict[bool, Record]] = {}
+    for record in run.records:
+        cell = record.cell
+        pairs.setdefault(f"{cell.variant} {cell.pass_} {cell.batch}", {})[bool(getattr(cell, "graphs", False))] = record
+    both = {
+        k: (p[False].values, p[True].values) for k, p in pairs.items() if all(r.outcome == "ok" for r in p.values())
+    }
+    gains = {k: plain["latency_s"] / replayed["latency_s"] for k, (plain, replayed) in both.items()}
+    peak = "peak_growth_bytes"
+    other = [k for k, (plain, replayed) in both.items() if abs(replayed[peak] / max(plain[peak], 1) - 1) > 0.1]
+    ones = {k: gain for k, gain in gains.items() if k.endswith(" 1")}
+    seen = ", ".join(f"{k}: {gain:.2f}" for k, gain in gains.items()) or "nothing was measured in both forms"
+    return [
+        check("launched and replayed", "all ok", _outcomes(run.records), set(run.outcomes().values()) == {"ok"}),
+        check("launched / replayed", "above 1.2 at batch 1 for some", seen, bool(ones) and max(ones.values()) > 1.2),
+        check("growth of a replay", "within 10 % of the launched call's", ", ".join(other) or f"{len(both)} pairs",
+              bool(both) and not other),
+        *_refused_graphs(context),
+    ]  # fmt: skip
+
+
+def _refused_graphs(context: Context) -> list[Check]:
+    few = ("--res", "64", "--dim", "24", "--heads", "3", "--batch", "1", "--graphs", "yes", *FEW)
+    waits = context.tool("graphs-waits", "-m", "waits,msa", "--plugin", HOSTILE, *few)
+    reason = "; ".join(r.reason for r in waits.records if r.cell.variant == "waits")
+    found = waits.outcomes()
+    wanted = {"waits": "failed", "msa": "ok"}
+    compiled = context.tool("graphs-compiled", "-m", "msa", "--compile", "yes", *few)
+    fused = context.tool("graphs-flex", "-m", "msa", "--kernel", "flex", *few)
+    both = f"compiled {_outcomes(compiled.records)}, flex {_outcomes(fused.records)}"
+    ok = all({r.outcome for r in run.records} == {"ok"} for run in (compiled, fused))
+    return [
+        check("a layer that waits for the GPU", "failed: cannot be captured; msa ok", f"{_dict(found)}: {reason}",
+              found == wanted and "captured" in reason),
+        check("graphs of compiled and flex layers", "ok", both, ok),
+    ]  # fmt: skip
 
 
 def paper(context: Context) -> list[Check]:

@@ -5,8 +5,10 @@ BIN := .venv/bin
 INPUTS ?= 10000
 FOLDERS ?= 1000
 RUNS := $(wildcard reports/runs/*)
+DEVICE ?= cuda
 
-.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed fuzz faults selftest clean
+.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed fuzz faults selftest \
+  gpu-proof gpu-reference clean
 
 install: .venv/.installed
 
@@ -70,6 +72,14 @@ faults: install
 
 selftest: install
 	$(BIN)/attnbench selftest
+
+# What a GPU proves of the CUDA paths, step by step: a table in reports/local/. DEVICE=cpu runs the steps without one.
+gpu-proof: install
+	$(BIN)/python benchmarks/gpu_proof.py --device $(DEVICE) $(PROOF)
+
+# The same, then the cells of the published tables on this device, and their report.
+gpu-reference: install
+	$(BIN)/python benchmarks/gpu_proof.py --device $(DEVICE) --reference --hours 24 $(PROOF)
 
 clean:
 	rm -rf .venv .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache

@@ -59,7 +59,7 @@ KEY_OWNERS = {
     "execution.jobs": "the wire to a worker",
     "execution.worker": "the wire to a worker",
     "machine.devices.cpu": "lines of /proc/self/status",
-    "machine.disturbances": "NVML's answers by name",
+    "machine.devices.cuda": "NVML's answers by name",
     "machine.environment": "lines of os-release",
     "machine.counters": "lines of /proc and of control groups",
     "machine.linux": "lines of /proc and of control groups",

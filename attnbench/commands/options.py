@@ -139,7 +139,7 @@ _OPTIONS = (
     click.option("--heads", metavar="LIST", help="Attention heads of a layer. [12]"),
     click.option("--stride", metavar="LIST", help="Pixels per token; selects the authors' settings. [16]"),
     click.option("--device", metavar="LIST", help="cpu, cuda, cuda:1, or all for every device present. [cpu]"),
-    click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32]"),
+    click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32; paper on a GPU: tf32]"),
     click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
     click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
     click.option("--compile", "compile_", metavar="LIST", help="no, yes: torch.compile. [no]"),
@@ -159,7 +159,9 @@ _OPTIONS = (
     click.option("--timeout", metavar="SECONDS", help="Seconds that one arm's trial may take."),
     click.option("--strict", is_flag=True, default=None, help="Take a turn again that something disturbed."),
     click.option("--cold", is_flag=True, default=None, help="Flush the caches before each timed call."),
-    click.option("--memory-limit", metavar="SIZE", help="Memory that a trial on the CPU may use: 2GiB. [free memory]"),
+    click.option(
+        "--memory-limit", metavar="SIZE", help="Device memory that a worker process may use: 2GiB. [free memory]"
+    ),
     click.option("--weights", metavar="PATH", help="A checkpoint file for the backbone."),
     click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable."),
     click.option("--seed", metavar="N", help="Random seed for inputs and arm order. [0]"),

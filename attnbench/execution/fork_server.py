@@ -130,6 +130,7 @@ class ForkServer:
         self._control = wire.Lines(self._process.stdout.fileno())
         self._events = wire.Lines(events)
         self._ready = self._closed = False
+        self._running = False  # a job was sent whose process has not been seen to end
         self.child = 0
 
     def __enter__(self) -> ForkServer:
@@ -192,11 +193,13 @@ class ForkServer:
             UnfinishedError: the server did not start, or a child cannot be killed.
         """
         self._wait_until_ready()
+        self._finish_last()
         self.empty_log()
         self.status.reset()
         self._events.discard()  # what an earlier child's remains may have written
         kills, key = _oom_kills(), secrets.token_hex(16)
         self._send({"job": jobs.to_line(job), "log": self._log.fileno(), "status": self.status.descriptor, "key": key})
+        self._running = True
         timed_out, code, noise, deadline = False, None, 0, time.monotonic() + patience_s
         while code is None:
             self._select(deadline)
@@ -221,7 +224,7 @@ class ForkServer:
                     raise UnfinishedError("a worker process could not be killed; see `attnbench doctor`")
                 timed_out, deadline = True, time.monotonic() + _KILL_S
                 self.kill()
-        self.child = 0
+        self.child, self._running = 0, False
         yield End(code, timed_out, self._tail(), _oom_kills() > kills)
 
     def _wait_until_ready(self) -> None:
@@ -232,6 +235,23 @@ class ForkServer:
             self._ready = bool(self._control.read())
             if self._control.closed:
                 raise ServerEndedError("the worker process exited while it started; run `attnbench doctor`")
+
+    def _finish_last(self) -> None:
+        """Wait for the end of a job whose caller took its answer and left: it must not pass for the next job's end."""
+        deadline, killed = time.monotonic() + _KILL_S, False
+        while self._running:
+            if not self._select(deadline) and time.monotonic() >= deadline:
+                if killed:
+                    raise UnfinishedError("a worker process could not be killed; see `attnbench doctor`")
+                deadline, killed = time.monotonic() + _KILL_S, True
+                self.kill()
+            for control in self._control.read():
+                message = json.loads(control)
+                self.child = message["pid"]
+                self._running = "exit" not in message
+            self._events.read()
+            if self._control.closed:
+                raise ServerEndedError("the worker process exited; rerun the command to resume")
 
     def _send(self, words: dict[str, object]) -> None:
         assert self._process.stdin is not None

@@ -31,7 +31,7 @@ class TrialJob:
 
     Attributes:
         inference: no autograd and eval mode for a forward pass.
-        memory_limit: bytes that the process may allocate on the CPU; 0 for what is free.
+        memory_limit: bytes that the process may allocate on the device; 0 for what is free.
         imports: as of a count.
     """
 

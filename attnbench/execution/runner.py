@@ -11,10 +11,11 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnbench import __version__, registry
 from attnbench.analysis import summarize
@@ -36,6 +37,9 @@ from attnbench.results.record import Record
 from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume, read_events
 
+if TYPE_CHECKING:
+    pass
+
 __all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
 
 INTERLEAVED = 8  # groups that take turns by process; more would leave a long run without a record for hours
@@ -52,13 +56,20 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
     numbers = protocol.get(sweep.protocol, sweep.overrides)
     for allocator in sweep.allocator:
         allocator_environment(allocator)
-    for device in sweep.device:
-        open_device(device)
+    devices = {name: open_device(name) for name in sweep.device}
+    tf32 = [
+        name for name, device in devices.items() if numbers.tf32 and not sweep.precision and not device.refuses("tf32")
+    ]
     known = registry.load(sweep.plugins, rehearse=True)
     if numbers.batch and not sweep.batch:
         sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
-    refused = {(d, p): why for d in sweep.device for p in sweep.precision if (why := open_device(d).refuses(p))}
-    return plan(sweep, known, threads=environment.default_threads(), refused=refused), known
+    refused = {(n, p): why for n, device in devices.items() for p in sweep.precision if (why := device.refuses(p))}
+    threads = environment.default_threads()
+    made = plan(sweep, known, threads=threads, refused=refused, precisions=dict.fromkeys(tf32, "tf32"))
+    if tf32:
+        note = f"{sweep.protocol} runs tf32 on {', '.join(tf32)}: PyTorch's default when the authors timed"
+        made = replace(made, notes=(*made.notes, f"{note}; for IEEE fp32 use --precision fp32"))
+    return made, known
 
 
 def default_folder(planned: Plan) -> Path:

@@ -26,6 +26,7 @@ from attnbench.measure import latency
 from attnbench.measure.arm import Arm, InputSets, make_inputs
 from attnbench.measure.canary import Canary
 from attnbench.measure.initialize import prepared_weights
+from attnbench.measure.start import start_libraries
 from attnbench.planning.sweep import Cell
 from attnbench.registry.variant import parse_variant
 from attnbench.results import flags
@@ -65,7 +66,9 @@ class Timing:
         """Every arm anew, in random order; then one call of each, which makes its tables and compiles."""
         known = registry.load(self.job.plugins)
         self.foreign = {c.id for c in self.job.cells if known.origins_of(parse_variant(c.variant), c.size)}
-        self.device.set_precision(self.job.cells[0].precision)
+        dtype = self.device.set_precision(self.job.cells[0].precision)
+        if not self.job.prime_calls:
+            start_libraries(self.device, dtype)
         self.guard = Guard()
         cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
         for cell in cells:

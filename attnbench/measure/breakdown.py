@@ -107,8 +107,9 @@ def profile_calls(device: Device, call: Callable[[], object], calls: int, inside
     before = [vars(m).copy() for m in marked]
     for module in marked:
         module.forward = _ranged(module.forward)
-    on_gpu = device.torch_device().type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    own = getattr(ProfilerActivity, device.torch_device().type.upper(), ProfilerActivity.CPU)
+    on_gpu = own != ProfilerActivity.CPU
+    activities = [ProfilerActivity.CPU, *([own] if on_gpu else [])]
     try:
         with profile(activities=activities, acc_events=True) as trace:
             for _ in range(calls):

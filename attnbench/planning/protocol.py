@@ -36,6 +36,7 @@ class Protocol:
         level: confidence level of every interval.
         inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
         batch: the default batch, if the procedure prescribes one; 0: none.
+        tf32: the default precision is tf32 on a device that has it; fp32 elsewhere, and without this.
         cold: flush the caches before each timed call.
         strict: take a turn again that other programs, steal or throttling disturbed.
         schedule: which arms share a timing process: `interleaved` (all; every round gives each arm a turn),
@@ -43,7 +44,7 @@ class Protocol:
             a process of its own, one after another).
         order: of the arms in a process and in a round: `random` or `fixed` (that of the plan).
         timeout_s: limit for the trial of one arm, and for any single turn.
-        memory_limit: bytes that a worker process on the CPU may allocate; 0: the free memory.
+        memory_limit: bytes that a worker process may allocate on its device; 0: the free memory.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Protocol:
     level: float = 0.95
     inference: bool = True
     batch: int = 0
+    tf32: bool = False
     cold: bool = False
     strict: bool = False
     timeout_s: float = 120.0
@@ -130,7 +132,8 @@ PROTOCOLS = {
         ),
         Protocol(
             name="paper",
-            meaning="the authors' procedure: batch 64, 30 calls in one block, no warm-up, train mode, autograd on",
+            meaning="the authors' procedure: batch 64, a process a layer, 30 calls in one block, no warm-up, train "
+            "mode, autograd on, TF32 where the GPU has it",
             looks=(1,),
             processes=1,
             calls=30,
@@ -139,13 +142,16 @@ PROTOCOLS = {
             prime_calls=0,
             inference=False,
             batch=64,
+            tf32=True,
+            schedule="separate",
+            order="fixed",
             target=math.inf,
             budget_s=math.inf,
             timeout_s=1800.0,
         ),
     )
 }
-OVERRIDES = tuple(f.name for f in fields(Protocol) if f.name not in ("name", "meaning", "batch"))
+OVERRIDES = tuple(f.name for f in fields(Protocol) if f.name not in ("name", "meaning", "batch", "tf32"))
 
 
 def get(name: str, overrides: Iterable[tuple[str, Any]] = ()) -> Protocol:

@@ -158,6 +158,7 @@ class Sweep:
         res: (height, width) in pixels. `batch`: images per batch; empty: 64 on a GPU, 8 on a CPU.
         settings: ("hilo.alpha", (0.0, 0.5)) sweeps one setting of one mechanism.
         graphs: whether a captured CUDA graph is replayed, beside or instead of separate launches.
+        precision: any of `PRECISIONS`; empty: fp32, or what the protocol prescribes on the device.
         threads: CPU threads; empty: one for each physical core that this process may use.
         allocator: of the host's memory; of a GPU's cells only the first value is measured.
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
@@ -174,7 +175,7 @@ class Sweep:
     heads: tuple[int, ...] = (12,)
     stride: tuple[int, ...] = (16,)
     device: tuple[str, ...] = ("cpu",)
-    precision: tuple[str, ...] = ("fp32",)
+    precision: tuple[str, ...] = ()
     pass_: tuple[str, ...] = ("forward",)
     kernel: tuple[str, ...] = ("eager",)
     compile: tuple[bool, ...] = (False,)
@@ -199,7 +200,7 @@ class Sweep:
                     raise AttnbenchError(f"{f.name} must be text; got {brief(value)}")
             elif f.name != "seed" and not isinstance(value, tuple):
                 raise AttnbenchError(f"{f.name.rstrip('_')} must be a tuple of values; got {brief(value)}")
-        for name in _AXES:
+        for name in (a for a in _AXES if a != "precision"):
             if not getattr(self, name):
                 raise AttnbenchError(f"an axis needs at least one value; got none for {name.rstrip('_')}")
         for name in ("batch", "dim", "heads", "stride", "threads"):
@@ -289,6 +290,7 @@ def plan(
     *,
     threads: int = 1,
     refused: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    precisions: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """Make the cells of a sweep and find those that are declined.
 
@@ -297,6 +299,7 @@ def plan(
         registry: the known mechanisms and models.
         threads: the value for an empty `sweep.threads`.
         refused: by device and precision, why the device does not support it.
+        precisions: by device, the value for an empty `sweep.precision` where it is not fp32.
 
     Raises:
         AttnbenchError: a mechanism or setting is unknown, or every cell is declined.
@@ -320,7 +323,7 @@ def plan(
         notes.append(
             f"the host's allocator does not act on a GPU; {', '.join(on_gpus)}: {sweep.allocator[0]} is measured alone"
         )
-    for variant, cell in _product(sweep, registry, variants, threads):
+    for variant, cell in _product(sweep, registry, variants, threads, precisions):
         key = replace(cell, variant=cell.mechanism).id  # two spellings of the same settings are one cell
         if key in cells:
             continue
@@ -396,10 +399,11 @@ def _variants(sweep: Sweep, registry: Mechanisms) -> list[Variant]:
 
 
 def _product(
-    sweep: Sweep, registry: Mechanisms, variants: Sequence[Variant], threads: int
+    sweep: Sweep, registry: Mechanisms, variants: Sequence[Variant], threads: int, precisions: Mapping[str, str]
 ) -> Iterator[tuple[Variant, Cell]]:
-    for device, precision, pass_, (height, width), threads_, allocator in itertools.product(
-        sweep.device, sweep.precision, sweep.pass_, sweep.res, sweep.threads or (threads,), sweep.allocator
+    of_devices = [(d, p) for d in sweep.device for p in sweep.precision or (precisions.get(d, "fp32"),)]
+    for (device, precision), pass_, (height, width), threads_, allocator in itertools.product(
+        of_devices, sweep.pass_, sweep.res, sweep.threads or (threads,), sweep.allocator
     ):
         if not device.startswith("cpu") and allocator != sweep.allocator[0]:
             continue

@@ -210,3 +210,11 @@ def test_an_arm_whose_setting_names_a_plugins_layer_runs_its_code():
     known.origins["van"] = "plugin van.py"
     made = plan(Sweep(backbone=("litv2_s", "litv2_s[attention=van]"), reference="none", isolate=("plugins",)), known)
     assert [c.variant for c in made.cells if c.id in made.isolated] == ["litv2_s[attention=van]"]
+
+
+def test_an_empty_precision_is_that_of_each_device(known):
+    sweep = Sweep(mechanism=("msa",), device=("cpu", "cuda"))
+    made = plan(sweep, known, precisions={"cuda": "tf32"})
+    assert [(c.device, c.precision) for c in made.cells] == [("cpu", "fp32"), ("cuda", "tf32")]
+    both = Sweep(mechanism=("msa",), device=("cuda",), precision=("bf16", "fp32"))
+    assert [c.precision for c in plan(both, known, precisions={"cuda": "tf32"}).cells] == ["bf16", "fp32"]

@@ -1,17 +1,17 @@
 """Devices behind one interface: clock, memory, precision, counters, errors.
 
 Each kind of device is one module of this package without a leading underscore in its name: its `names()` lists the
-devices that are present, its `open_device(index)` opens one. Importing this package imports no torch and opens no
-device.
+devices that are present, its `open_device(index)` opens one. It may also have `facts(name)` and `disturbances(names)`.
+docs/devices.md shows how a kind is added. Importing this package imports no torch and opens no device.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
@@ -100,6 +100,12 @@ class Device(Protocol):
     def free_bytes(self) -> int:
         """Bytes that a call can still allocate."""
 
+    def limit_memory(self, limit: int) -> None:
+        """Let this process allocate `limit` bytes on the device and no more; 0: what the device can give.
+
+        An allocation beyond the limit raises an error that `is_out_of_memory` recognises.
+        """
+
     def start_reading(self) -> Reading:
         """Begin a round: read the counters of load, throttling and clocks."""
 
@@ -133,6 +139,21 @@ def open_device(name: str) -> Device:
         )
     device: Device = _module(kind).open_device(int(index) if colon else None)
     return device
+
+
+def facts_of(name: str) -> Mapping[str, Any]:
+    """Constant properties of a device, for the description of a run; empty where its kind gives none."""
+    ask = getattr(_module(name.partition(":")[0]), "facts", None)
+    return ask(name) if ask else {}
+
+
+def disturbances_of(names: Sequence[str]) -> list[str]:
+    """What disturbs these devices now, a sentence each with its remedy; from the kinds that can say."""
+    by_kind: dict[str, list[str]] = {}
+    for name in names:
+        by_kind.setdefault(name.partition(":")[0], []).append(name)
+    asked = ((getattr(_module(kind), "disturbances", None), group) for kind, group in by_kind.items())
+    return [line for ask, group in asked if ask for line in ask(group)]
 
 
 class _Kind(Protocol):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from attnbench.machine.devices import _torch as shared
 from attnbench.machine.devices._glibc import release_immediately
 
 _STATUS = "/proc/self/status"
+_SPARE_BYTES = 256 << 20  # of the free memory, left to the rest of the system
 _CLEAR = Path("/proc/self/clear_refs")
 _NO_RESIDENT = (
     "the peak of resident memory cannot be measured on this system or with this malloc; the allocator's peak is used"
@@ -119,6 +122,16 @@ class Cpu:
 
             free = int(psutil.virtual_memory().available)
         return free
+
+    def limit_memory(self, limit: int) -> None:
+        """On Linux, let allocations end at the limit, or at the free memory, and not in the kernel's hands."""
+        if sys.platform != "linux":
+            return
+        wanted = limit or max(self.free_bytes() - _SPARE_BYTES, _SPARE_BYTES)
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        total = mapped + wanted if hard == resource.RLIM_INFINITY else min(mapped + wanted, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (total, hard))
 
     def start_reading(self) -> Reading:
         """Begin a round with the counters of the host."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +26,7 @@ _STICKY = (
     "illegal instruction", "invalid program counter", "hardware stack error", "invalid address space",
     "launch timed out", "uncorrectable ecc", "nvlink error", "context is destroyed", "unknown error",
 )  # fmt: skip
+_LIBRARIES = ("cuda", "cudnn", "cublas", "hip error", "miopen", "rocblas")  # whose errors may have broken the context
 _WORKSPACE = (
     "a cuBLAS workspace that the first call allocates is not part of the measured growth; "
     "peak_reserved_bytes includes it, the weights and the input"
@@ -54,6 +55,55 @@ def open_device(index: int | None) -> Device:
     if (index or 0) >= count:
         raise AttnbenchError(f"the index of a GPU must be below {count}, the number of visible GPUs; got cuda:{index}")
     return Cuda(index or 0)
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Constant properties of one GPU by the fields of `environment.Gpu`: what torch and NVML say of it."""
+    properties: Any = torch.cuda.get_device_properties(torch.device(name))
+    gpu = nvml.open_gpu(_uuid(properties))
+    return {
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_bytes": properties.total_memory,
+        "multiprocessors": properties.multi_processor_count,
+        **(gpu.facts() if gpu else {"nvml": nvml.why_not() or "NVML does not list this GPU"}),
+    }
+
+
+def disturbances(names: Sequence[str]) -> list[str]:
+    """What disturbs these GPUs now, a sentence each with its remedy."""
+    if names and nvml.library() is None:
+        return [
+            f"clocks, temperature and other processes of the GPU cannot be read ({nvml.why_not()}); "
+            "install NVML's bindings: pip install 'attnbench[gpu]'"
+        ]
+    return [line for name in names for line in _disturbances_of_one(name)]
+
+
+def _disturbances_of_one(name: str) -> list[str]:
+    gpu = nvml.open_gpu(_uuid(torch.cuda.get_device_properties(torch.device(name))))
+    if gpu is None:
+        return [f"NVML does not list {name}, so its clock and temperature are unknown; give this process the whole GPU"]
+    lines = []
+    state, facts = gpu.state(linux.family()), gpu.facts()
+    if state.get("other_gpu_processes"):
+        lines.append(
+            f"{state['other_gpu_processes']:g} other processes compute on {name}; stop them or use another GPU"
+        )
+    slowed = nvml.reasons(int(state.get("throttle_bits", 0)))
+    if slowed:
+        lines.append(
+            f"the clock of {name} is throttled now ({', '.join(slowed)}); let it cool, or check its power supply"
+        )
+    cap, usual = facts.get("power_cap_w"), facts.get("power_cap_default_w")
+    if isinstance(cap, float) and isinstance(usual, float) and cap < usual:
+        lines.append(
+            f"the power of {name} is capped at {cap:g} W of {usual:g} W; raise the cap: nvidia-smi -pl {usual:g}"
+        )
+    return lines
+
+
+def _uuid(properties: Any) -> str:
+    return str(getattr(properties, "uuid", ""))
 
 
 class Cuda:
@@ -188,6 +238,12 @@ class Cuda:
         held = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         return int(free + max(0, held))
 
+    def limit_memory(self, limit: int) -> None:
+        """Let the caching allocator hold so many bytes at most; the context and the libraries' own come on top."""
+        if limit:
+            total = torch.cuda.get_device_properties(self._device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), self._device)
+
     def start_reading(self) -> Reading:
         """Begin a round with the counters of the host and the state of the GPU."""
         return GpuReading(nvml.open_gpu(self.uuid()))
@@ -201,7 +257,7 @@ class Cuda:
         texts = [str(e).lower() for e in shared.chain(error) if isinstance(e, RuntimeError)]
         if any(words in text for text in texts for words in _STICKY):
             return True
-        if not any("cuda" in text or "cudnn" in text or "cublas" in text for text in texts):
+        if not any(word in text for text in texts for word in _LIBRARIES):
             return False
         try:
             self.synchronize()
@@ -211,7 +267,7 @@ class Cuda:
 
     def uuid(self) -> str:
         """The UUID by which NVML finds this GPU; empty where torch does not provide it."""
-        return str(getattr(torch.cuda.get_device_properties(self._device), "uuid", ""))
+        return _uuid(torch.cuda.get_device_properties(self._device))
 
     def _cold(self, call: Callable[[], object], calls: int, events: list[Any]) -> Turn:
         """Before each call the GPU sleeps for as long as the host needs to queue the flush and the call.

@@ -847,10 +847,8 @@ def nearly_full(room: int, code: int, truncates: bool) -> Iterator[None]:
         part, left[0] = data[: left[0]], max(0, left[0] - len(data))
         return os.write(descriptor, part)
 
-    system = {
-        name: getattr(os, name) for name in ("open", "fstat", "close", "O_RDWR", "O_CREAT", "O_APPEND", "O_CLOEXEC")
-    }
-    fake = SimpleNamespace(**system, write=write, ftruncate=os.ftruncate if truncates else refuse, fsync=lambda _: None)
+    ftruncate = os.ftruncate if truncates else refuse
+    fake = SimpleNamespace(**{**vars(os), "write": write, "ftruncate": ftruncate, "fsync": lambda _: None})
     journal.os = fake  # type: ignore[attr-defined]
     try:
         yield

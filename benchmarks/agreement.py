@@ -70,8 +70,8 @@ def main() -> None:
             started = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 sweep = Sweep(
-                    mechanism=tuple(given.mechanisms.split(",")), batch=(8,), seed=number, measure=("latency",), protocol=given.protocol,
-                    allocator=(allocator,),
+                    mechanism=tuple(given.mechanisms.split(",")), batch=(8,), seed=number, measure=("latency",),
+                    protocol=given.protocol, allocator=(allocator,),
                 )  # fmt: skip
                 unknown += collect(open_run(run(sweep, Path(folder) / "r")).records, spreads)
             print(f"run {number}: {time.perf_counter() - started:.0f} s", file=sys.stderr)

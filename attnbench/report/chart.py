@@ -53,6 +53,7 @@ class Chart:
         room: float = 0.0,
     ) -> None:
         self.name, self.title, self._caption = name, title, ""
+        self.has_data = True  # whether these runs have a part in it: a published figure may stand alone
         self.figure = new(*size)
         self.axes: list[Axes] = list(self.figure.subplots(*panels, squeeze=False, sharey=share_y).flat)
         self.tips: dict[str, tuple[str, str]] = {}
@@ -61,6 +62,11 @@ class Chart:
             engine = self.figure.get_layout_engine()
             if engine is not None:
                 engine.set(rect=(0, 0, 1 - room, 1))  # type: ignore[call-arg]  # the constrained engine takes it
+
+    @property
+    def svg(self) -> str:
+        """The figure as it was saved as SVG; empty before."""
+        return self._svg
 
     @property
     def caption(self) -> str:

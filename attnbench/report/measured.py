@@ -55,8 +55,14 @@ def kernel(point: Point) -> str:
     A layer that calls `flash` twice ran the same kernel as one that calls it once, so both stand under one heading.
     """
     asked = point.cell.kernel + (" compiled" if point.cell.compiled else "")
-    ran = _CALLS.sub("", point.record.words.get("kernel_ran", "")) if point.record else ""
-    return f"{asked} ({ran})" if ran and ran not in (point.cell.kernel, asked) else asked
+    other = ran(point)
+    return f"{asked} ({other})" if other and other != asked else asked
+
+
+def ran(point: Point) -> str:
+    """What ran where it is not the kernel that was asked for: the operators; else empty."""
+    found = _CALLS.sub("", point.record.words.get("kernel_ran", "")) if point.record else ""
+    return "" if found == point.cell.kernel else found
 
 
 def mechanism_of(variant: str) -> str:
@@ -78,7 +84,7 @@ def resolutions(evidence: Evidence) -> Resolutions:
 
 def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyType({})) -> Table:
     """Every cell of one scope; `resolved`: as `resolutions` gives it."""
-    points = _flagged([p for p in evidence.points if p.cell.scope == scope])
+    points = with_flags([p for p in evidence.points if p.cell.scope == scope])
     texts = {key: [text(p) for p in points] for key, (_, text) in CONDITIONS.items()}
     varying = [k for k in CONDITIONS if len(set(texts[k])) > 1 and k not in ("protocol", "reference", "run")]
     varying += [k for k in ("protocol", "reference") if len(set(texts[k]) - {""}) > 1]
@@ -135,7 +141,7 @@ def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyTy
     )
 
 
-def _flagged(points: Sequence[Point]) -> list[Point]:
+def with_flags(points: Sequence[Point]) -> list[Point]:
     """The points with `wide` as it is defined now, whatever version measured them."""
     groups: dict[tuple[str, str], list[Point]] = {}
     for p in points:

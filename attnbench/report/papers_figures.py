@@ -35,6 +35,7 @@ def complexity(evidence: Evidence) -> Chart:
         "at 224x224. "
         "Crosses are counts of these runs at the same setting, where there are any."
     )
+    chart.has_data = "hilo" in evidence.by_mechanism
     first, second, third = chart.axes
     for key, name, color, dashes in BRANCHES:
         ys = [_cost(key, (side // 16) ** 2) / 1e9 for side in SIDES]
@@ -132,6 +133,7 @@ def alpha(evidence: Evidence) -> Chart:
             if counted:
                 chart.point(macs, a, counted.over(1e9), "litv2_s", tip(p))
                 break
+    chart.has_data = bool(evidence.by_mechanism.get("litv2_s"))
     found = [(a, p, e) for a in xs for p, e in _fastest(evidence, f"litv2_s[alpha={a}]")]
     for a, p, e in found:
         chart.point(speed, a, e, "litv2_s", tip(p))
@@ -207,6 +209,7 @@ def bars(evidence: Evidence) -> list[Chart]:
             else "These runs measured no layer at this size."
         )
     )
+    chart.has_data = bool(captions)
     return [chart]
 
 

@@ -104,7 +104,8 @@ def ranked() -> alt.LayerChart:
     one = alt.Chart(alt.NamedData("one")).mark_rule(color=SOFT, strokeDash=[3, 3]).encode(x=alt.X("x:Q"))
     still = base.transform_filter("isValid(datum.value)")
     interval = still.mark_rule(strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q", color=color())
-    point = still.transform_filter("!datum.out").mark_point(filled=True, opacity=1, size=60).encode(y=y, x=x, color=color(), shape=shape())
+    inside = still.transform_filter("!datum.out")
+    point = inside.mark_point(filled=True, opacity=1, size=60).encode(y=y, x=x, color=color(), shape=shape())
     arrow = still.transform_filter("datum.out").mark_text(fontSize=11, dy=1)
     words = {"fontSize": 12, "baseline": "middle"}
     rank = base.mark_text(**words, align="right", color=SOFT).encode(y=y, x=signal("26 - left"), text="rank:N")

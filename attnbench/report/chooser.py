@@ -13,15 +13,13 @@ from typing import Any
 
 from attnbench import published
 from attnbench.analysis.ties import Resolution
-from attnbench.errors import AttnbenchError
 from attnbench.planning.sweep import Cell
 from attnbench.published.partners import partner
-from attnbench.registry.defaults import declared_mixing
-from attnbench.registry.variant import parse_variant
 from attnbench.report.evidence import Evidence, Point
 from attnbench.report.grouping import MEMORY, SPEED
 from attnbench.report.matching import same_variant
-from attnbench.report.measured import Resolutions, ran, with_flags
+from attnbench.report.measured import Resolutions, ran, with_flags_of_group
+from attnbench.report.mixing import mixing
 from attnbench.report.tables import DATA_DIGITS
 
 # What the cells of one block share, in the order of the index; `runtime` and `kernel` vary within a block.
@@ -130,12 +128,12 @@ def _merit(condition: Sequence[int], layers: int, place: int) -> tuple[bool, int
 
 
 def _block(points: Sequence[Point], words: Mapping[str, Names], resolved: Resolutions) -> dict[str, Any]:
-    shown = with_flags(points)
+    shown = with_flags_of_group(points)
     found = resolved.get((points[0].run_id, points[0].cell.group), Resolution())
     columns: dict[str, list[Any]] = {
         **{name: [words[name].number(text(p)) for p in shown] for name, text in WORDS.items()},
         **{name: [number(p) for p in shown] for name, number in NUMBERS.items()},
-        "ties": [found.letters.get(p.cell.id, "") for p in shown],
+        "ties": [found.letters.get(p.cell.id, "") for p in shown] if found.letters else [""] * len(shown),
     }
     reference = next((p.reference for p in points if p.reference), "")
     packed = {name: _packed(values) for name, values in columns.items()}
@@ -151,18 +149,6 @@ def _value(point: Point, quantity: str, end: int) -> float | None:
     estimate = point.get(quantity)
     value = (estimate.value, estimate.low, estimate.high)[end] if estimate else None
     return float(f"{value:.{DATA_DIGITS}g}") if value is not None and math.isfinite(value) else None
-
-
-@cache
-def mixing(variant: str) -> tuple[str, str]:
-    """Kind and reach of a variant, those of its backbone for a task model; `("attention", "")` where unknown."""
-    try:
-        parsed = parse_variant(variant)
-    except AttnbenchError:
-        return "attention", ""
-    inside = dict(parsed.settings).get("backbone")
-    name = str(inside).partition("[")[0] if inside else parsed.name
-    return declared_mixing(name) or ("attention", "")
 
 
 def published_top1(cell: Cell) -> float | None:

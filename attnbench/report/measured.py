@@ -84,7 +84,7 @@ def resolutions(evidence: Evidence) -> Resolutions:
 
 def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyType({})) -> Table:
     """Every cell of one scope; `resolved`: as `resolutions` gives it."""
-    points = with_flags([p for p in evidence.points if p.cell.scope == scope])
+    points = _flagged([p for p in evidence.points if p.cell.scope == scope])
     texts = {key: [text(p) for p in points] for key, (_, text) in CONDITIONS.items()}
     varying = [k for k in CONDITIONS if len(set(texts[k])) > 1 and k not in ("protocol", "reference", "run")]
     varying += [k for k in ("protocol", "reference") if len(set(texts[k]) - {""}) > 1]
@@ -141,16 +141,18 @@ def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyTy
     )
 
 
-def with_flags(points: Sequence[Point]) -> list[Point]:
+def _flagged(points: Sequence[Point]) -> list[Point]:
     """The points with `wide` as it is defined now, whatever version measured them."""
     groups: dict[tuple[str, str], list[Point]] = {}
     for p in points:
         groups.setdefault((p.run_id, p.cell.group), []).append(p)
-    flagged = []
-    for group in groups.values():
-        records = iter(summarize.flag_wide([p.record for p in group if p.record]))
-        flagged += [replace(p, record=next(records)) if p.record else p for p in group]
-    return flagged
+    return [p for group in groups.values() for p in with_flags_of_group(group)]
+
+
+def with_flags_of_group(points: Sequence[Point]) -> list[Point]:
+    """The same for the points of one comparison group of one run."""
+    records = iter(summarize.flag_wide([p.record for p in points if p.record]))
+    return [replace(p, record=next(records)) if p.record else p for p in points]
 
 
 def _resolved(points: Sequence[Point], varying: Sequence[str], resolved: Resolutions) -> str:

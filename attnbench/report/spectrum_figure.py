@@ -68,8 +68,7 @@ def _chart(number: int, run: Run, data: dict[str, Any]) -> Chart:
     axes = chart.axes[0]
     for place, (branch, amplitude) in enumerate(sorted(data["amplitude"].items())):
         color = PALETTE[(place + 1) % len(PALETTE)]
-        (line,) = axes.plot(data["frequency"], amplitude, color=color, marker="osD^"[place % 4])
-        chart.mark(line, "hilo", branch)
+        axes.plot(data["frequency"], amplitude, color=color, marker="osD^"[place % 4])
         axes.annotate(
             branch,
             (data["frequency"][-1], amplitude[-1]),

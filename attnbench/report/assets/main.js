@@ -58,7 +58,7 @@ async function update() {
   await draw();
   const panel = document.querySelector("#panels > .open");
   if (panel && ["panel-cells", "panel-resolution"].includes(panel.id)) fillPanel(panel);
-  document.documentElement.dataset.ready = "1";
+  if (!document.documentElement.dataset.ready) document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 function choose(name, value) {
   state[name] = value;

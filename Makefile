@@ -4,7 +4,7 @@ PYTHON_OLDEST ?= python3.11
 BIN := .venv/bin
 RUNS := $(wildcard reports/runs/*)
 
-.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed selftest clean
+.PHONY: install bench test test-oldest report charts lint types check docs docs-check overhead speed selftest clean
 
 install: .venv/.installed
 
@@ -34,6 +34,10 @@ test-oldest: .venv-oldest/.installed
 # Tables, figures and the page from the stored runs alone.
 report: install
 	$(BIN)/attnbench report $(RUNS) --out reports
+
+# The page's charts and the scripts that draw them, by Altair and vl-convert.
+charts: install
+	$(BIN)/python tools/charts.py
 
 lint: install
 	$(BIN)/ruff check .

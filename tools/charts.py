@@ -41,7 +41,7 @@ SHAPES = {
 
 # Where a label may stand beside its point, the nearest first.
 ANCHORS = ("right", "left", "top", "bottom", "top-right", "bottom-right", "top-left", "bottom-left")
-OFFSETS = (3, 9, 16, 24, 34)
+OFFSETS = (3, 9, 16, 24, 34, 46)
 
 CONFIG = {
     "font": FONT,

@@ -87,7 +87,7 @@ class DataTable {
     const rows = this.kept(), { columns } = this.table;
     this.body.replaceChildren(...rows.slice(0, this.limit).map((row) => {
       const cells = row.slice(0, columns.length).map((value, i) => {
-        const text = textOf(value), td = element("td", { class: columns[i].numeric ? "n" : text.length > 40 ? "why" : "t" });
+        const text = textOf(value), td = element("td", { class: columns[i].numeric ? "n" : text.length > 40 ? "why" : text.length > 24 ? "t" : "s" });
         if (this.pick && i === 0) td.append(this.picker(this.pick(row), text));
         else if (VERDICTS.includes(text)) td.append(element("span", { class: text }, text));
         else if (text.length > 160) td.append(element("details", {}, element("summary", {}, `${text.slice(0, 70)}…`), text));

@@ -142,15 +142,15 @@ class Chart:
             return
         self._place()
         box = axes.get_window_extent()
-        gap = min(GAP, (box.height + 8) / max(len(items) - 1, 1))  # they stay beside the axes however many they are
+        gap = min(GAP, box.height / max(len(items) - 1, 1))  # they stay beside the axes however many they are
         want = [(float(axes.transData.transform((x, y))[1]), name, x, y) for name, x, y in items]
         want.sort(key=lambda w: (w[0], w[1]))
         places: list[float] = []
         for at, *_ in want:
             places.append(max(at, places[-1] + gap) if places else max(at, box.y0))
-        over = places[-1] - (box.y1 + 8)
+        over = places[-1] - (box.y1)
         if over > 0:
-            top = box.y1 + 8
+            top = box.y1
             for i in reversed(range(len(places))):
                 places[i] = min(places[i], top)
                 top = places[i] - gap

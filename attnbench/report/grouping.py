@@ -78,13 +78,13 @@ def fastest(points: Sequence[Point], count: int = 5) -> list[str]:
 def usual_range(values: Sequence[float]) -> tuple[float, float]:
     """The ends between which all but a few far positive values lie, so that an axis is not stretched by an outlier.
 
-    Three quartile ranges of the logarithms, at least a factor of two, beyond the quartiles.
+    Three quartile ranges of the logarithms, at least a factor of four, beyond the quartiles.
     """
     logs = sorted(math.log(v) for v in values)
     if not logs:
         return 0.0, math.inf
     low, high = (logs[round(q * (len(logs) - 1))] for q in (0.25, 0.75))
-    reach = max(3 * (high - low), math.log(2))
+    reach = max(3 * (high - low), math.log(4))
     return math.exp(low - reach), math.exp(high + reach)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 INK, GRID = "#1f2328", "#d0d7de"
 GREY = "#8c959f"
-CHOSEN = len(PALETTE) - 1  # how many may have a colour of their own: the last of the palette is a grey
+CHOSEN = 5  # how many may have a colour of their own
 
 # A declared kind, and for attention its reach, is a shape: colour tells the chosen from the others.
 MARKERS = {

@@ -337,3 +337,16 @@ def test_the_printed_page_shows_every_section_and_leaves_the_controls_out(shown:
         assert shown.execute_script("return document.querySelectorAll('[data-table=claims] tbody tr').length") > 10
     finally:
         shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_the_page_of_an_empty_run_says_so_and_its_controls_do_nothing(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attnbench.report.chart.KINDS", ("svg",))
+    write([made.run(tmp_path / "run", [])], tmp_path / "out")
+    view(browser, 1280)
+    browser.get((tmp_path / "out" / "index.html").as_uri())
+    assert until(browser, "return document.getElementById('answer').textContent") == "These runs hold no cell."
+    for element in browser.execute_script("return [...document.querySelectorAll('[role=tab], [data-action]')]"):
+        browser.execute_script("arguments[0].click()", element)
+    assert log(browser) == []

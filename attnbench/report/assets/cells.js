@@ -89,7 +89,7 @@ function range(values, keep = [], log = true) {
   const to = log ? Math.log : (v) => v, back = log ? Math.exp : (v) => v;
   const sorted = values.map(to).sort((a, b) => a - b), at = (q) => sorted[Math.round(q * (sorted.length - 1))];
   if (!sorted.length) return log ? [0.5, 2] : [0, 1];
-  const reach = Math.max(3 * (at(0.75) - at(0.25)), log ? 0.7 : 1);
+  const reach = Math.max(3 * (at(0.75) - at(0.25)), log ? Math.log(4) : 1);
   const inside = sorted.filter((v) => v >= at(0.25) - reach && v <= at(0.75) + reach).concat(keep.map(to));
   const low = Math.min(...inside), high = Math.max(...inside), room = Math.max(0.06 * (high - low), log ? 0.08 : 0.3);
   return [back(low - room), back(high + room)];

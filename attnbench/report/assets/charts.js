@@ -146,6 +146,7 @@ function sizesOfCondition() {
   return [...best.values()].sort((a, b) => a.pixels - b.pixels);
 }
 async function drawResolution() {
+  if (!condition) return;
   const sizes = sizesOfCondition(), measure = byId("resolution-measure").value, [title, read] = MEASURES[measure];
   const lines = new Map(), ranks = new Map(shown.map((c) => [c.variant, c.rank]));
   for (const at of sizes) for (const cell of chosenCells(at)) (lines.get(cell.variant) ?? lines.set(cell.variant, []).get(cell.variant)).push([at, cell]);

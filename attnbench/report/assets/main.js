@@ -90,7 +90,7 @@ byId("add").addEventListener("change", () => {
   if (found && !state.pick.includes(found.variant)) toggle(found.variant);
   if (found) byId("add").value = "";
 });
-all("[data-action]").forEach((button) => button.addEventListener("click", () => ACTIONS[button.dataset.action]()));
+all("[data-action]").forEach((button) => button.addEventListener("click", () => condition && ACTIONS[button.dataset.action]()));
 tabs.forEach((tab, i) => {
   tab.addEventListener("click", () => { openTab(state.tab === tab.dataset.tab ? "" : tab.dataset.tab); writeAddress(); });
   tab.addEventListener("keydown", (event) => {

@@ -30,6 +30,7 @@ def charts(evidence: Evidence) -> list[Chart]:
             f"The papers print no numbers here. A run folder's {FILE}, which `attnbench spectrum` "
             "writes, fills this figure."
         )
+        chart.has_data = False
         chart.empty(chart.axes[0], "these runs hold no spectrum")
         return [chart]
     return [_chart(number, run, data) for number, (run, data) in enumerate(found, 1)]

@@ -166,7 +166,7 @@ def test_a_hostile_name_is_text_everywhere(tmp_path: Path, quick: None) -> None:
     )
     for path in (tmp_path / "out").rglob("*"):
         if path.suffix in (".html", ".svg", ".md"):
-            assert "<img" not in path.read_text(), path
+            assert "<img src=x" not in path.read_text(), path
     page = (tmp_path / "out" / "index.html").read_text()
     assert "&lt;img src=x" in page, "a fact of a run"
     assert "\\u003cimg src=x" in page, "a variant in the page's data"

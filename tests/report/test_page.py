@@ -251,20 +251,21 @@ def test_the_keyboard_alone_chooses_sorts_and_opens_tabs(browser: Any, page: Pat
     assert log(browser) == []
 
 
-def test_what_is_shown_is_taken_away_as_csv_latex_svg_command_and_link(shown: Any) -> None:
-    shown.execute_script(
+def taken_away(browser: Any) -> list[str]:
+    """What the buttons CSV, LaTeX and SVG save."""
+    browser.execute_script(
         "window.saved = []; const old = URL.createObjectURL; "
         "URL.createObjectURL = (blob) => { blob.text().then(t => saved.push(t)); return old(blob); };"
         "HTMLAnchorElement.prototype.click = () => {};"
     )
-
-    def press_action(name: str) -> None:
-        shown.execute_script("document.querySelector(`[data-action=${arguments[0]}]`).click()", name)
-
     for count, name in enumerate(("csv", "latex", "svg"), 1):
-        press_action(name)
-        until(shown, "return saved.length", wanted=count)
-    csv, latex, svg = shown.execute_script("return saved")
+        browser.execute_script("document.querySelector(`[data-action=${arguments[0]}]`).click()", name)
+        until(browser, "return saved.length", wanted=count)
+    return list(browser.execute_script("return saved"))
+
+
+def test_what_is_shown_is_taken_away_as_csv_latex_svg_command_and_link(shown: Any) -> None:
+    csv, latex, svg = taken_away(shown)
     assert csv.splitlines()[1].startswith("hilo,attention,global,layer,Invented CPU,cpu,224x224,64,fp32,forward")
     assert latex.count(r"\\") == 1 + len(ATTENTION)
     assert r"\textbf{" in latex
@@ -273,11 +274,28 @@ def test_what_is_shown_is_taken_away_as_csv_latex_svg_command_and_link(shown: An
     assert "var(" not in svg
     for name in ATTENTION:
         assert svg.count(f">{name}") >= 2, f"{name} has no name in one of the figures"
-    press_action("command")
+    shown.execute_script("document.querySelector('[data-action=command]').click()")
     until(shown, "return document.getElementById('copied').textContent.includes('attnbench run --mechanism')")
-    press_action("link")
+    shown.execute_script("document.querySelector('[data-action=link]').click()")
     until(shown, "return document.getElementById('copied').textContent.includes('file://')")
     assert log(shown) == []
+
+
+def test_a_hostile_name_is_text_in_what_is_taken_away(shown: Any) -> None:
+    runs = shown.execute_script("return [...document.querySelectorAll('#choose-run option')].map(o => o.value)")
+    current = shown.execute_script("return document.querySelector('#choose-run select').value")
+    (other,) = (run for run in runs if run != current)
+    choose(shown, "run", other)
+    csv, latex, svg = taken_away(shown)
+    assert '"<img src=x onerror=""document.title=1"">",attention' in csv
+    assert r"\textless{}img src=x" in latex
+    assert "<img" not in latex
+    assert "&lt;img src=x" in svg
+    assert "<img" not in svg
+    command = "document.querySelector('[data-action=command]').click()"
+    shown.execute_script(command)
+    copied = until(shown, "return document.getElementById('copied').textContent")
+    assert f"--mechanism '{HOSTILE}' " in copied or f"--mechanism 'msa,{HOSTILE}' " in copied
 
 
 def test_lines_over_resolution_carry_the_chosen_names(browser: Any, page: Path) -> None:

@@ -98,7 +98,7 @@ def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.0
     rounds, rows = read_rounds(run.folder), []
     for base in (c for c in run.cells if c.variant == names[0]):
         for cell in run.cells:
-            comparable = (cell.group, cell.kernel, cell.compiled) == (base.group, base.kernel, base.compiled)
+            comparable = (cell.group, cell.execution) == (base.group, base.execution)
             if comparable and cell.variant in names[1:]:
                 found = contrasts(rounds.get(cell.group, ()), [cell.id], base.id).get(cell.id)
                 rows.append(_arm(cell, base, found, margin, level, looks))

@@ -127,6 +127,42 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     return Interval(share, low, 1.0 if successes == trials else min(1.0, middle + reach))
 
 
+def share_of_pairs(tables: Sequence[Sequence[Sequence[bool]]], level: float = 0.95) -> Interval:
+    """The share of pairs of members for which something holds, and its interval although pairs share members.
+
+    The members are drawn independently, so the share is a U-statistic of degree two; its error is that of the jackknife
+    which leaves one member out (Arvesen, "Jackknifing U-statistics", Annals of Mathematical Statistics 40, 1969).
+
+    Args:
+        tables: one symmetric table a group of members, [members, members]; only pairs within a group count.
+        level: of the interval.
+
+    Raises:
+        ValueError: a group has fewer than three members, or a table is not square.
+    """
+    if not tables:
+        raise ValueError("a share of pairs needs at least one table; got none")
+    hits, pairs, without = 0.0, 0, []
+    for table in tables:
+        holds = np.asarray(table, dtype=float)
+        n = len(holds)
+        if n < 3 or holds.shape != (n, n):
+            raise ValueError(f"a table of pairs must be square, of three members or more; got {holds.shape}")
+        holds = np.triu(holds, 1) + np.triu(holds, 1).T
+        hits, pairs = hits + holds.sum() / 2, pairs + n * (n - 1) // 2
+        without += [(float(mine), n - 1) for mine in holds.sum(axis=1)]
+    share = hits / pairs
+    left_out = np.array([(hits - mine) / (pairs - fewer) for mine, fewer in without])
+    members = len(left_out)
+    error = math.sqrt((members - 1) / members * float(((left_out - left_out.mean()) ** 2).sum()))
+    if share in (0.0, 1.0):  # nothing varies; as many trials as there are disjoint pairs bound it
+        return wilson(round(share * (members // 2)), members // 2, level)
+    reach = student_quantile(0.5 + _level(level) / 2, members - 1) * error / (share * (1 - share))
+    odds = math.log(share / (1 - share))  # on this scale the estimate is nearly symmetric
+    low, high = (1 / (1 + math.exp(-(odds + side * reach))) for side in (-1, 1))
+    return Interval(share, low, high)
+
+
 def spearman_rho(x: Sequence[float], y: Sequence[float]) -> float:
     """Spearman's rho of two rankings of the same things; nan where one of them ranks nothing.
 

@@ -13,11 +13,16 @@ from attnbench.results.lines import decode, encode
 
 @dataclass(frozen=True, kw_only=True)
 class CountJob:
-    """Count parameters and multiply-accumulates of one layer, on the meta device."""
+    """Count parameters and multiply-accumulates of one layer, on the meta device.
+
+    Attributes:
+        imports: the plugins that the process may import, named as in `Registry.origins`; None: all.
+    """
 
     kind: ClassVar[str] = "count"
     cell: Cell
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +31,14 @@ class TrialJob:
 
     Attributes:
         inference: no autograd and eval mode for a forward pass.
-        memory_limit: bytes that the process may allocate on the CPU; 0 for what is free.
+        memory_limit: bytes that the process may allocate on the device; 0 for what is free.
+        imports: as of a count.
     """
 
     kind: ClassVar[str] = "trial"
     cell: Cell
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
     weights: str = ""
     seed: int = 0
     inference: bool = True
@@ -50,6 +57,7 @@ class TimingJob:
         cold: caches are flushed before each timed call. `strict`: a disturbed turn is taken again.
         sequential: an arm has its turns of every round before the next arm begins. fixed_order: arms stay in the order
             of `cells`.
+        imports: as of a count.
     """
 
     kind: ClassVar[str] = "time"
@@ -62,6 +70,7 @@ class TimingJob:
     reference: str = ""
     reference_turns: int = 1
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
     weights: str = ""
     seed: int = 0
     order_seed: int = 0
@@ -94,13 +103,14 @@ class ProbeJob:
 
     Attributes:
         what: a word of `PROBES`.
-        inference, memory_limit: as of a trial.
+        inference, memory_limit, imports: as of a trial.
     """
 
     kind: ClassVar[str] = "probe"
     cell: Cell
     what: str
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
     weights: str = ""
     seed: int = 0
     inference: bool = True

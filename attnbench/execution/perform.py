@@ -40,6 +40,8 @@ def do(line: Mapping[str, Any], status: int, say: Say) -> None:
         ValueError: an unknown kind of job.
     """
     job, shared = jobs.from_line(line), StatusFile(status)
+    if not isinstance(job, CeilingsJob) and job.imports is not None:
+        registry.restrict(job.imports)
     if isinstance(job, CountJob):
         say(_count(job))
     elif isinstance(job, TrialJob):
@@ -84,34 +86,40 @@ def _trial(job: TrialJob, say: Say) -> None:
     guard: Guard | None = None
     try:
         known = registry.load(job.plugins)
+        say(Progress(stage="imported"))
+        of_plugin = cell.id if known.origins_of(parse_variant(cell.variant), cell.size) else ""
         device.set_precision(cell.precision)
         guard = Guard()
         arm = Arm(cell, device, known, inference=job.inference, weights=job.weights)
         inputs = make_inputs(cell, device, arm.dtype, job.seed, sets=1)
         arm.feed(inputs)
         guard.check()
-        say(Progress(stage="built"))
+        say(Progress(stage="built", cell=of_plugin))
         first = perf_counter()
         arm()
         device.synchronize()
         first_s = perf_counter() - first
         arm.check()
-        guard.check(arm, inputs)
+        guard.check(arm, thorough=True)
+        guard.settle()
         start = perf_counter()
         turn = device.time_calls(arm, 1 if first_s > 1 else 2)
         call_s = min(turn.device_s)
+        guard.check(arm, thorough=True)
         kernel_ran = kernel_that_ran(arm)
         values = memory.measure(device, arm)
+        guard.settle()  # the profiler has threads of its own
         forward_s = first_s + (perf_counter() - start)
         arm()
         arm.check()
-        guard.check(arm, inputs)
+        guard.check(arm, thorough=True)
+        say(Progress(stage="tried", cell=of_plugin))
     except (Exception, SystemExit) as error:
         failure = failure_of(error, device)
         say(guard.failure(failure, error) if guard else failure)
         return
     values["params"] = sum(p.numel() for p in arm.module.parameters() if p.requires_grad)
-    if cell.compiled:
+    if cell.compiles:
         values["compile_s"] = first_s
     say(
         Trial(
@@ -128,18 +136,26 @@ def _trial(job: TrialJob, say: Say) -> None:
 
 
 def _probe(job: ProbeJob) -> Probe:
-    """One pass beside time; a layer that fails in it leaves its reason in the words."""
+    """One pass beside time; a layer that fails in it, or changes the process, leaves its reason in the words."""
     device = open_limited(job.cell, job.memory_limit)
+    guard: Guard | None = None
     try:
         known = registry.load(job.plugins)
+        device.set_precision(job.cell.precision)
+        guard = Guard()
         if job.what == "error":
             values, words = error.measure(job.cell, device, known, weights=job.weights, seed=job.seed)
+            guard.check()
         else:
             arm = Arm(job.cell, device, known, inference=job.inference, weights=job.weights)
-            arm.feed(make_inputs(job.cell, device, arm.dtype, job.seed))
+            inputs = make_inputs(job.cell, device, arm.dtype, job.seed)
+            arm.feed(inputs)
             values, words = {"breakdown": breakdown.measure, "energy": energy.measure}[job.what](device, arm)
+            arm.check_values()
+            guard.check(arm, thorough=True)
     except (Exception, SystemExit) as problem:
         failure = failure_of(problem, device)
+        failure = guard.failure(failure, problem) if guard else failure
         return Probe(
             cell=job.cell.id, what=job.what, words={f"{job.what}_notes": f"{failure.outcome}: {failure.reason}"}
         )

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnbench import __version__, registry
 from attnbench.analysis import summarize
@@ -21,6 +23,7 @@ from attnbench.analysis.summarize import GroupData
 from attnbench.errors import AttnbenchError
 from attnbench.execution import ceilings_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
+from attnbench.execution.counting import Counting
 from attnbench.execution.fork_server import ForkServer, allocator_environment
 from attnbench.execution.interrupts import Interrupted, Interrupts
 from attnbench.execution.progress import Silent, Watcher
@@ -33,6 +36,9 @@ from attnbench.results.events import Ceilings, Dropped, Event, Round, SessionEnd
 from attnbench.results.record import Record
 from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume, read_events
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
 
@@ -50,12 +56,20 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
     numbers = protocol.get(sweep.protocol, sweep.overrides)
     for allocator in sweep.allocator:
         allocator_environment(allocator)
-    for device in sweep.device:
-        open_device(device)
-    known = registry.load(sweep.plugins)
+    devices = {name: open_device(name) for name in sweep.device}
+    tf32 = [
+        name for name, device in devices.items() if numbers.tf32 and not sweep.precision and not device.refuses("tf32")
+    ]
+    known = registry.load(sweep.plugins, rehearse=True)
     if numbers.batch and not sweep.batch:
         sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
-    return plan(sweep, known, threads=environment.default_threads()), known
+    refused = {(n, p): why for n, device in devices.items() for p in sweep.precision if (why := device.refuses(p))}
+    threads = environment.default_threads()
+    made = plan(sweep, known, threads=threads, refused=refused, precisions=dict.fromkeys(tf32, "tf32"))
+    if tf32:
+        note = f"{sweep.protocol} runs tf32 on {', '.join(tf32)}: PyTorch's default when the authors timed"
+        made = replace(made, notes=(*made.notes, f"{note}; for IEEE fp32 use --precision fp32"))
+    return made, known
 
 
 def default_folder(planned: Plan) -> Path:
@@ -97,7 +111,8 @@ def execute(
         environment=environment.describe(sweep.device),
     )
     with create_or_resume(folder, planned, facts) as writer:
-        workers = Workers(sweep, numbers, {sweep.allocator[0]: server} if server else {})
+        servers = {sweep.allocator[0]: server} if server else {}
+        workers = Workers(sweep, numbers, servers, planned.origins if planned.isolated else None)
         _Runner(planned, writer, numbers, watcher or Silent(), workers).go()
     return folder
 
@@ -110,6 +125,7 @@ class _Runner:
         self.measure = set(planned.sweep.measure)
         self.interrupts = Interrupts(self._on_interrupt)
         self.known = replay(planned, writer.events)
+        self.counting = Counting(planned.sweep, numbers, planned.origins if planned.isolated else None)
         self.forward_s = 0.0
 
     def go(self) -> None:
@@ -117,7 +133,7 @@ class _Runner:
         started = time.monotonic()
         with self.interrupts:
             try:
-                with self.workers:
+                with self.workers, self.counting:
                     self.watcher.begin(self.plan, self.writer.records)
                     self._record_what_is_decided()
                     for groups in self._batches():
@@ -152,10 +168,11 @@ class _Runner:
         comparisons = []
         for group, cells in groups:
             tried = [c for c in cells if c.id not in self.plan.declined]
-            self._count(tried)
+            self._begin_to_count(tried)
             if self.measure - {"params", "macs"}:
                 self._try(tried, self.known.groups[group])
                 self._probe(tried, self.known.groups[group])
+            self._count(tried)
             if "latency" in self.measure:
                 comparison = self._comparison(group, tried)
                 comparisons += [comparison] if comparison else []
@@ -170,16 +187,21 @@ class _Runner:
                 else:
                     self._time(comparison)
 
+    def _uncounted(self, cells: Sequence[Cell]) -> list[Cell]:
+        wanted = {"params", "macs"} & self.measure
+        return [c for c in cells if wanted and c.count_key not in self.known.counts]
+
+    def _begin_to_count(self, cells: Sequence[Cell]) -> None:
+        """Count in the background, until `_count` asks for the results; nothing is timed meanwhile."""
+        self.counting.ask(self._uncounted(cells))
+
     def _count(self, cells: Sequence[Cell]) -> None:
-        if not {"params", "macs"} & self.measure:
-            return
-        for cell in cells:
-            if cell.count_key not in self.known.counts:
+        for cell in self._uncounted(cells):
+            if cell.count_key not in self.known.counts:  # two cells that count alike
                 self.watcher.stage(f"counting {cell.variant}")
-                count = self.workers.count(cell)
+                count = self.counting.count(cell, self.interrupts.raise_if_requested)
                 self.known.counts[cell.count_key] = count
                 self._log(count)
-                self.interrupts.raise_if_requested()
 
     def _try(self, cells: Sequence[Cell], data: GroupData) -> None:
         for cell in cells:
@@ -195,6 +217,7 @@ class _Runner:
             else:
                 self.watcher.tried(cell, None)
                 self._drop(Dropped(cell=cell.id, outcome=result.outcome, reason=result.reason), data)
+                self._count([cell])
                 self._add_untimed(data, cell, result.outcome, result.reason)
             self.interrupts.raise_if_requested()
 
@@ -218,14 +241,20 @@ class _Runner:
             return None
         if "macs" in self.measure:
             data.ceilings = self._ceilings(alive[0])
-        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference)
+        apart = self.plan.isolated if self.protocol.schedule != "separate" else ()
+        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference, apart)
 
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
-        separate = self.protocol.schedule == "separate"
-        for event in (self.workers.separate_rounds if separate else self.workers.rounds)(
-            arms,
+        self.watcher.stage(f"building {len(arms)} arms at {arms[0].conditions()}", arms[0])
+        rounds: Callable[..., Iterator[Round | Dropped]] = self.workers.rounds
+        if self.protocol.schedule == "separate":
+            rounds = self.workers.separate_rounds
+        elif comparison.alone:
+            rounds = partial(self.workers.rounds_beside, alone=comparison.alone, turns_alone=comparison.turns_alone)
+        for event in rounds(
+            comparison.shared,
             group=comparison.group,
             process=comparison.process,
             first_round=len(data.rounds),

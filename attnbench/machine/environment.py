@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.errors import AttnbenchError
-from attnbench.machine import linux, nvml
+from attnbench.machine import linux
+from attnbench.machine.devices import facts_of
 from attnbench.machine.fingerprint import Fingerprint, Processor, machine_name, processor
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
@@ -47,6 +48,8 @@ class Cpu:
         logical: hardware threads of the machine; `usable`: of this process; `usable_cores`: cores behind those.
         quota: CPUs of time that the control groups allow. `turbo`: the clock may rise above its nominal rate.
         smt: the state of hardware threading. `numa_nodes`: the CPUs of each node, such as `0-15`.
+        bound_cpus: what this process may run on, such as `0-7`. `bound_nodes`: where its memory may lie.
+        denormals: whether arithmetic keeps numbers below the least normal one (`kept`) or takes them for 0 (`flushed`).
     """
 
     model: str = ""
@@ -60,6 +63,9 @@ class Cpu:
     turbo: bool | None = None
     smt: str | None = None
     numa_nodes: tuple[str, ...] = ()
+    bound_cpus: str = ""
+    bound_nodes: str = ""
+    denormals: str = ""
     hypervisor: bool = False
 
 
@@ -168,7 +174,7 @@ def describe(devices: Sequence[str]) -> Environment:
         devices: names of the devices that the run measures on; one that cannot be opened has an empty title.
     """
     titles = {name: _title(name) for name in devices}
-    gpus = {name: _gpu(name) for name in devices if name.startswith("cuda") and titles[name]}
+    gpus = {name: Gpu(**facts) for name in devices if titles[name] and (facts := facts_of(name))}
     chip, torch = processor(), _torch()
     cpu = _cpu(chip)
     kernel = platform.release().partition("-")[0]
@@ -249,20 +255,6 @@ def _title(name: str) -> str:
         return ""
 
 
-def _gpu(name: str) -> Gpu:
-    import torch
-
-    properties = torch.cuda.get_device_properties(torch.device(name))
-    gpu = nvml.open_gpu(str(getattr(properties, "uuid", "")))
-    known: dict[str, Any] = {**gpu.facts()} if gpu else {"nvml": nvml.why_not() or "NVML does not list this GPU"}
-    return Gpu(
-        capability=f"{properties.major}.{properties.minor}",
-        memory_bytes=properties.total_memory,
-        multiprocessors=properties.multi_processor_count,
-        **known,
-    )
-
-
 def _host() -> str:
     salt = linux.text("/etc/machine-id")
     return hashlib.sha256(f"attnbench {salt} {platform.node()}".encode()).hexdigest()[:12]
@@ -287,6 +279,7 @@ def _versions() -> dict[str, str]:
 
 def _cpu(chip: Processor) -> Cpu:
     cpus = linux.affinity()
+    bound_cpus, bound_nodes = linux.bound_to()
     return Cpu(
         model=linux.cpu_model(),
         logical=os.cpu_count(),
@@ -299,8 +292,15 @@ def _cpu(chip: Processor) -> Cpu:
         turbo=linux.turbo(),
         smt=linux.text("/sys/devices/system/cpu/smt/control") or None,
         numa_nodes=linux.numa_nodes(),
+        bound_cpus=bound_cpus,
+        bound_nodes=bound_nodes,
+        denormals=_denormals(),
         hypervisor="hypervisor" in chip.flags,
     )
+
+
+def _denormals(least: float = 5e-324) -> str:
+    return "kept" if least * 1.0 else "flushed"
 
 
 def _memory() -> Memory:

@@ -94,6 +94,13 @@ def numa_nodes(root: Path = ROOT) -> tuple[str, ...]:
     return tuple(text(f"/sys/devices/system/node/node{number}/cpulist", root) for number in numbers)
 
 
+def bound_to(root: Path = ROOT) -> tuple[str, str]:
+    """The CPUs and the memory nodes that this process is bound to, such as `0-15` and `0`; empty where unknown."""
+    status = text("/proc/self/status", root)
+    cpus, nodes = (re.search(rf"^{name}_allowed_list:\s*(\S+)$", status, re.MULTILINE) for name in ("Cpus", "Mems"))
+    return (cpus[1] if cpus else ""), (nodes[1] if nodes else "")
+
+
 def boot_id(root: Path = ROOT) -> str:
     """The identifier of this boot of the system; empty where there is none."""
     return text("/proc/sys/kernel/random/boot_id", root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,21 +10,56 @@ import torch
 from torch import Tensor
 
 from attnbench.machine.devices import Device
+from attnbench.measure import compiler
 from attnbench.planning.sweep import Cell
 from attnbench.registry import Registry
 from attnbench.registry.variant import parse_variant
 
 INPUT_SETS = 3  # random inputs that calls use in turn
+_SAMPLE_STEP = 1021  # elements; a prime, so that no grid or channel count is in step with it
 
 
 class ContractError(Exception):
     """An arm did not do what the contract asks; the text is the reason."""
 
 
+class InputSets:
+    """The inputs of a comparison, [batch, ...] each, and one copy of them on which every arm works in its turn.
+
+    One copy serves all arms, so that arms need no memory for inputs between turns and all read the same addresses.
+
+    Args:
+        originals: on the host.
+        place: where the copy is made; the host if not given.
+    """
+
+    def __init__(self, originals: Sequence[Tensor], place: torch.device | None = None) -> None:
+        self.originals = tuple(originals)
+        self._place = place or torch.device("cpu")
+        self._copies: list[Tensor] = []
+
+    def restored(self) -> list[Tensor]:
+        """The copies, with the values of the originals."""
+        if any(x.untyped_storage().nbytes() < y.nbytes for x, y in zip(self._copies, self.originals, strict=False)):
+            self._copies = []  # a layer has shrunk one
+        if not self._copies:
+            self._copies = [x.to(self._place, copy=True) for x in self.originals]
+        else:
+            for mine, original in zip(self._copies, self.originals, strict=True):
+                mine.copy_(original)
+        return self._copies
+
+    def release(self) -> None:
+        """Let the copies go; the next `restored` makes them anew."""
+        self._copies = []
+
+
 class Arm:
     """A layer with its inputs; calling it is one forward pass, for `train` a backward pass too."""
 
     def __init__(self, cell: Cell, device: Device, known: Registry, *, inference: bool, weights: str) -> None:
+        if cell.compiles:
+            compiler.prepare()
         self.cell, self.device = cell, device
         self.inference = inference and cell.pass_ == "forward"
         self.dtype = device.set_precision(cell.precision)
@@ -36,25 +72,53 @@ class Arm:
         module = module.to(device.torch_device(), self.dtype)
         module.train(not self.inference)
         self.module = module
-        self._run: Callable[[Tensor], Any] = torch.compile(module, dynamic=False) if cell.compiled else module
+        self._run: Callable[[Tensor], Any] = compiler.compiled(module) if cell.compiled else module
         self._next = 0
         self._inputs: list[Tensor] = []
+        self._originals: Sequence[Tensor] = ()
+        self._versions: list[int] = []
         self._gradient: Any = None
+        self._replay: Callable[[], object] | None = None
         self.output: Any = None
 
-    def feed(self, inputs: Sequence[Tensor]) -> None:
-        """Give the input sets that calls use in turn; the arm works on copies of its own."""
-        train = self.cell.pass_ == "train"
-        self._inputs = [x.detach().clone().requires_grad_(train) for x in inputs]
-        self._next = 0
+    def feed(self, inputs: InputSets) -> None:
+        """Give the input sets that calls use in turn; what an earlier arm wrote into their copies is undone.
 
-    def changed_inputs(self, inputs: Sequence[Tensor]) -> bool:
-        """Whether a call has written into the arm's copies of these inputs."""
-        pairs = zip(self._inputs, inputs, strict=True)
-        return not all(torch.equal(mine.detach(), original) for mine, original in pairs)
+        A graph has fixed addresses, so it works on the first set alone.
+        """
+        train, sets = self.cell.pass_ == "train", 1 if self.cell.graphs else None
+        self._inputs = [x.detach().requires_grad_(train) for x in inputs.restored()[:sets]]
+        self._versions = [x._version for x in self._inputs]
+        self._originals = inputs.originals[:sets]
+        self._next, self._replay = 0, None
+
+    def changed_inputs(self, *, thorough: bool) -> bool:
+        """Whether a call has written into the arm's inputs: by torch's count of writes and a sample, or all values."""
+        if [x._version for x in self._inputs] != self._versions:
+            return True
+        step = 1 if thorough else _SAMPLE_STEP
+        pairs = zip(self._inputs, self._originals, strict=True)
+        return not all(_same(mine.detach().view(-1)[::step], x.view(-1)[::step]) for mine, x in pairs)
 
     def __call__(self) -> None:
-        """One forward pass; for `train`, forward and backward with a fixed random gradient."""
+        """One forward pass; for `train`, forward and backward with a fixed random gradient. Graphs are replayed."""
+        self.prepare()
+        if self._replay is None:
+            self.call()
+        else:
+            self._replay()
+
+    def prepare(self) -> None:
+        """Capture the call, if it is to be replayed and has not been captured since `feed` or `forget`.
+
+        Raises:
+            CaptureError: it cannot be captured.
+        """
+        if self.cell.graphs and self._replay is None:
+            self._replay = self.device.capture(self.call)
+
+    def call(self) -> None:
+        """One pass as the layer runs it, never replayed."""
         x = self._inputs[self._next]
         self._next = (self._next + 1) % len(self._inputs)
         if self.inference:
@@ -73,8 +137,11 @@ class Arm:
         self.output = [t.detach() for t in tensors]
 
     def forget(self) -> None:
-        """Let the last call's output and gradients go, so that the next call's peak holds all that it makes."""
-        self.output = None
+        """Let the last call's output and gradients go, so that the next call's peak holds all that it makes.
+
+        A graph goes too, with the memory that it keeps for a call.
+        """
+        self.output = self._replay = None
         self.module.zero_grad(set_to_none=True)
         for x in self._inputs:
             x.grad = None
@@ -82,13 +149,13 @@ class Arm:
     def leave(self) -> None:
         """End a turn: nothing but the weights stays."""
         self.forget()
-        self._inputs, self._gradient = [], None
+        self._inputs, self._originals, self._gradient = [], (), None
 
     def check(self) -> None:
         """Look at the output of the last call and, for `train`, at the gradients.
 
         Raises:
-            ContractError: something is not finite, or has the wrong shape or dtype.
+            ContractError: something is not finite, or has the wrong shape or dtype, or is the input itself.
         """
         tensors = tensors_of(self.output)
         if not tensors:
@@ -101,6 +168,8 @@ class Arm:
                 raise ContractError(f"forward must keep the dtype; got {tensors[0].dtype} from {self.dtype}")
         for tensor in tensors:
             _finite("output", tensor)
+            if any(tensor.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() for x in self._inputs):
+                raise ContractError("forward must return a new tensor; got its input, or a view of it; return a copy")
         if self.cell.pass_ == "train":
             for name, parameter in self.module.named_parameters():
                 if parameter.grad is not None:
@@ -108,6 +177,16 @@ class Arm:
             for x in self._inputs:
                 if x.grad is not None:
                     _finite("gradient of the input", x.grad)
+
+    def check_values(self) -> None:
+        """Look at the values of the last call's output, in one cheap pass over them.
+
+        Raises:
+            ContractError: a value is not finite.
+        """
+        for tensor in tensors_of(self.output):
+            if tensor.is_floating_point() and not math.isfinite(float(tensor.detach().sum(dtype=torch.float32))):
+                _finite("output", tensor)  # a sum of finite values may overflow
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -126,12 +205,16 @@ class Arm:
         return sum(t.numel() * t.element_size() for t in (*self.module.parameters(), *self.module.buffers()))
 
 
-def make_inputs(cell: Cell, device: Device, dtype: torch.dtype, seed: int, sets: int = INPUT_SETS) -> list[Tensor]:
-    """Random normal inputs, seeded: [B,H,W,C] for a layer, [B,3,h,w] for a model."""
+def make_inputs(cell: Cell, device: Device, dtype: torch.dtype, seed: int, sets: int = INPUT_SETS) -> InputSets:
+    """Random normal inputs, seeded: [B,H,W,C] for a layer, [B,3,h,w] for a model; the originals on the host.
+
+    Pages that the system cannot move are copied to a GPU several times as fast.
+    """
     generator = torch.Generator().manual_seed(seed)
     shape = (cell.batch, *cell.grid, cell.dim) if cell.scope == "layer" else (cell.batch, 3, cell.res_h, cell.res_w)
     made = (torch.randn(shape, generator=generator) for _ in range(sets))
-    return [x.to(device.torch_device(), dtype) for x in made]
+    on_host, place = [x.to(dtype) for x in made], device.torch_device()
+    return InputSets([x.pin_memory() for x in on_host] if place.type == "cuda" else on_host, place)
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -143,6 +226,10 @@ def tensors_of(output: Any) -> list[Tensor]:
     if isinstance(output, list | tuple):
         return [t for part in output for t in tensors_of(part)]
     return []
+
+
+def _same(mine: Tensor, original: Tensor) -> bool:
+    return torch.equal(mine, original.to(mine.device))
 
 
 def _finite(what: str, tensor: Tensor) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.machine.devices import Device, open_device
-from attnbench.measure.arm import Arm, make_inputs, tensors_of
+from attnbench.measure.arm import Arm, InputSets, make_inputs, tensors_of
 from attnbench.planning.sweep import Cell
 from attnbench.registry import Registry
 from attnbench.registry.variant import Variant, parse_variant
@@ -45,7 +45,7 @@ def measure(cell: Cell, device: Device, known: Registry, *, weights: str = "", s
     if declaration.random:
         return {}, {"error_notes": "its output is random: two calls on one input differ"}
     one = replace(cell, batch=1, pass_="forward")
-    (x,) = make_inputs(one, open_device("cpu"), torch.float32, seed, sets=1)
+    (x,) = make_inputs(one, open_device("cpu"), torch.float32, seed, sets=1).originals
     values: dict[str, float | int] = {}
     notes: list[str] = []
     try:
@@ -60,7 +60,7 @@ def measure(cell: Cell, device: Device, known: Registry, *, weights: str = "", s
         notes += [note] if note else []
     arm = Arm(one, device, known, inference=True, weights=weights)
     for name, scale in SCALES.items():
-        arm.feed([(x * scale).to(device.torch_device(), arm.dtype)])
+        arm.feed(InputSets([(x * scale).to(device.torch_device(), arm.dtype)]))
         arm()
         device.synchronize()
         error = relative_rms(tensors_of(arm.output), expected[name])

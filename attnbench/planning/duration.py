@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
 
 from attnbench.planning.protocol import Protocol
@@ -11,6 +12,8 @@ from attnbench.planning.sweep import Cell
 
 FIXED_S = 0.55  # seconds of a trial and its count besides the calls: processes, checks, memory
 CALLS_OF_A_TRIAL = 8.0
+PASS_S = {"breakdown": 2.0, "error": 1.5, "energy": 2.5}  # seconds of a pass beside time, its calls not included
+PASS_CALLS = {"breakdown": 5.0, "error": 12.0, "energy": 2.0}  # fp32 calls on the batch that take as long as its calls
 PROCESS_S = 0.35  # seconds until a timing process has started and prepared its inputs
 BUILD_S = 0.02  # seconds to build one layer in it, its first call not included
 BUILD_MODEL_S = 0.7  # the same of a whole model
@@ -38,31 +41,57 @@ def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
     return cell.batch * macs * (3.0 if cell.pass_ == "train" else 1.0) / (EFFICIENCY * macs_per_s)
 
 
-def cell_s(call: float, protocol: Protocol, arms: int, *, model: bool = False) -> float:
-    """Estimate the seconds of a cell: its trial, its turns up to the first look, its share of what its group shares.
+def cell_s(
+    call: float,
+    protocol: Protocol,
+    arms: int,
+    *,
+    model: bool = False,
+    apart: int = 0,
+    passes: Iterable[str] = (),
+    rounds: float | None = None,
+) -> float:
+    """Estimate the seconds of a cell: its trial, its passes, its turns, its share of what its group shares.
 
     Args:
         call: seconds of one call.
         protocol: as it was asked for; the size of the group adapts it.
-        arms: of the comparison group.
+        arms: of the comparison group that share a process.
         model: a whole model, whose building takes longer.
+        apart: isolated arms of the group, of which this is one; they share the cost of the reference's copy. 0: it is
+            none of them.
+        passes: beside time, by name.
+        rounds: how many, as a multiple of those of the first look; by default between those of the first look and of
+            the last, equally many times away from both.
     """
     numbers = protocol.for_arms(arms)
+    looks = numbers.looks
+    times = math.sqrt(looks[-1] / looks[0]) if rounds is None else rounds
     turn = max(numbers.prime_s, numbers.prime_calls * call) + numbers.calls_in_turn(call) * call
-    rounds, processes = numbers.looks[0], numbers.processes
-    more_turns_of_reference = max(0, numbers.reference_turns(arms) - 1) / arms
-    starting = PROCESS_S / arms + (BUILD_MODEL_S if model else BUILD_S) + call
-    return FIXED_S + CALLS_OF_A_TRIAL * call + rounds * turn * (1 + more_turns_of_reference) + processes * starting
+    more_turns = max(0, numbers.reference_turns(arms) - 1) / max(arms, 1)
+    starting = PROCESS_S / (1 if apart else max(arms, 1)) + (BUILD_MODEL_S if model else BUILD_S) + call
+    beside = sum(PASS_S[name] + PASS_CALLS[name] * call for name in passes if name in PASS_S)
+    a_look = looks[0] * turn * (2 if apart else 1 + more_turns) + numbers.processes * starting
+    return FIXED_S + CALLS_OF_A_TRIAL * call + beside + times * a_look * (1 + 1 / apart if apart else 1)
 
 
 class Remaining:
     """The remaining seconds of a run; estimates are scaled by the measured times of the calls so far."""
 
-    def __init__(self, estimates: Mapping[str, float], protocol: Protocol, cells: Iterable[Cell] = ()) -> None:
-        self.protocol = protocol
+    def __init__(
+        self,
+        estimates: Mapping[str, float],
+        protocol: Protocol,
+        cells: Iterable[Cell] = (),
+        passes: Iterable[str] = (),
+        isolated: Collection[str] = (),
+    ) -> None:
+        self.protocol, self.passes = protocol, tuple(passes)
         groups = {cell.id: cell.group for cell in cells}
-        sizes = Counter(groups[cell] for cell in estimates if cell in groups)
+        sizes = Counter(groups[cell] for cell in estimates if cell in groups and cell not in isolated)
+        apart = Counter(groups[cell] for cell in estimates if cell in groups and cell in isolated)
         self.arms = {cell: sizes[group] for cell, group in groups.items()}
+        self.apart = {cell: apart[groups[cell]] for cell in isolated if cell in groups}
         self.models = {cell.id for cell in cells if cell.scope != "layer"}
         self.estimates = dict(estimates)
         self.known: dict[str, float] = {}
@@ -92,6 +121,13 @@ class Remaining:
         return sum(self._cell_s(cell) for cell in self.estimates)
 
     @property
+    def range_s(self) -> tuple[float, float]:
+        """Estimated seconds if every group stops at its first look, and if every group needs all its rounds."""
+        most = self.protocol.looks[-1] / self.protocol.looks[0]
+        first, last = (sum(self._cell_s(cell, times) for cell in self.estimates) for times in (1.0, most))
+        return first, last
+
+    @property
     def left_s(self) -> float:
         """Estimated seconds that remain."""
         return sum(
@@ -104,5 +140,13 @@ class Remaining:
         scales = [self.known[c] / self.estimates[c] for c in self.known if self.estimates.get(c)]
         return self.estimates[cell] * (median(scales) if scales else 1.0)
 
-    def _cell_s(self, cell: str) -> float:
-        return cell_s(self._call(cell), self.protocol, self.arms.get(cell, 1), model=cell in self.models)
+    def _cell_s(self, cell: str, rounds: float | None = None) -> float:
+        return cell_s(
+            self._call(cell),
+            self.protocol,
+            self.arms.get(cell, 1),
+            model=cell in self.models,
+            apart=self.apart.get(cell, 0),
+            passes=self.passes,
+            rounds=rounds,
+        )

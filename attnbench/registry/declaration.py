@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
-from attnbench.errors import AttnbenchError
+from attnbench.registry.declared import check, parameters
 
 Setting = bool | int | float | str
 Layout = Literal["grid", "tokens", "image"]
@@ -206,8 +206,9 @@ class mechanism(Description):  # noqa: N801  # a decorator
     def __call__(self, build: _T) -> _T:
         """Record the declaration and return the class as it is."""
         words = {f.name: getattr(self, f.name) for f in fields(self)}
-        declaration = Declaration(**words, build=build, source=_where(build))
-        _check(declaration)
+        kernels = tuple(self.kernels) if isinstance(self.kernels, list) else self.kernels
+        declaration = Declaration(**{**words, "kernels": kernels}, build=build, source=_where(build))
+        check(declaration)
         _declared.append(declaration)
         return build
 
@@ -217,44 +218,6 @@ def drain() -> list[Declaration]:
     taken = list(_declared)
     _declared.clear()
     return taken
-
-
-def parameters(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The named parameters of a mechanism's constructor, without *args and **kwargs."""
-    return {
-        name: parameter
-        for name, parameter in inspect.signature(build).parameters.items()
-        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    }
-
-
-def _check(declaration: Declaration) -> None:
-    name, takes = declaration.name, parameters(declaration.build)
-    if not name.isidentifier():
-        raise AttnbenchError(f"a mechanism's name must be an identifier; got {name!r} in {declaration.source}")
-    wanted = [p for p in takes if p not in BUILT_FROM]
-    stray = sorted(
-        {*declaration.defaults, *(key for at in declaration.per_stride.values() for key in at)} - set(wanted)
-    )
-    if stray:
-        raise AttnbenchError(
-            f"{name} declares defaults that its __init__ does not take: {', '.join(stray)}; "
-            f"it takes {', '.join(wanted) or 'no settings'} ({declaration.source})"
-        )
-    missing = [p for p in wanted if takes[p].default is inspect.Parameter.empty and p not in declaration.defaults]
-    if missing:
-        raise AttnbenchError(
-            f"{name} declares no default for: {', '.join(missing)}; every setting needs one in "
-            f"@mechanism(defaults=...) ({declaration.source})"
-        )
-    asked = parameters(declaration.refuses) if declaration.refuses else {}
-    known = (*BUILT_FROM, *declaration.defaults)
-    unknown = [p for p in asked if p not in known and asked[p].default is inspect.Parameter.empty]
-    if unknown:
-        raise AttnbenchError(
-            f"refuses takes what the constructor takes: {', '.join(known)}; "
-            f"got {', '.join(unknown)} of {name}; rename or remove it ({declaration.source})"
-        )
 
 
 def _where(build: Callable[..., Any]) -> str:

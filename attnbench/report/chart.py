@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench import inert
 from attnbench.report.style import CHOSEN, GREY, INK, METADATA, PALETTE, marker, new
 
 if TYPE_CHECKING:
@@ -235,9 +236,24 @@ class Chart:
         """Settle where the panels stand, once: labels need it, and the formats need not find it again."""
         if self._placed:
             return
+        self._make_inert()
         self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
         self._placed = True
+
+    def _make_inert(self) -> None:
+        """Make every text that was drawn, names at ticks included, one that no format reads as more than text."""
+        from matplotlib.text import Text
+        from matplotlib.ticker import FixedFormatter
+
+        for axes in self.figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                formatter = axis.get_major_formatter()
+                if isinstance(formatter, FixedFormatter):
+                    formatter.seq = [inert.plain(text) for text in formatter.seq]
+        for text in self.figure.findobj(Text):
+            if isinstance(text, Text) and not text.get_text().isprintable():
+                text.set_text(inert.plain(text.get_text(), lines=True))
 
     def empty(self, axes: Axes, why: str) -> None:
         """Say in the panel why nothing is drawn."""
@@ -250,6 +266,7 @@ class Chart:
         """Write NAME.pdf, NAME.svg and NAME.png."""
         paths = []
         self._place()
+        self._make_inert()  # labels too, which stand where `_place` has put the panels
         for kind in KINDS:
             held = io.BytesIO()
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])

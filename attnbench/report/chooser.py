@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from attnbench import published
+from attnbench import inert, published
 from attnbench.analysis.ties import Resolution
 from attnbench.planning.sweep import Cell
 from attnbench.published.partners import partner
@@ -57,7 +57,7 @@ NUMBERS: Mapping[str, Callable[[Point], float | None]] = {
 
 def runtime(cell: Cell) -> str:
     """What executes the layer."""
-    return "compile" if cell.compiled else "eager"
+    return " ".join([*["compile"] * cell.compiled, *["graphs"] * cell.graphs]) or "eager"
 
 
 WORDS: Mapping[str, Callable[[Point], str]] = {
@@ -79,7 +79,7 @@ class Names:
 
     def number(self, text: str) -> int:
         """The number of a text."""
-        return self.of.setdefault(text, len(self.of))
+        return self.of.setdefault(inert.plain(text), len(self.of))
 
 
 @dataclass(frozen=True)

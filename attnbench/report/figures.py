@@ -14,7 +14,7 @@ GROUP = ("machine", "device", "precision", "pass_", "batch", "dim", "heads", "st
 def over_resolution(evidence: Evidence) -> list[Chart]:
     """Figure 3: MACs, throughput and memory over resolution, a cross for a cell without numbers."""
     charts = []
-    eager = [p for p in evidence.points if p.cell.kernel == "eager" and not p.cell.compiled and p.cell.scope == "layer"]
+    eager = [p for p in evidence.points if p.cell.as_published and p.cell.scope == "layer"]
     found = list(groups(eager, *GROUP).values())
     several = [ps for ps in found if len({_pixels(p) for p in ps}) > 1]
     for number_, points in enumerate(several or found[:1], 1):

@@ -13,7 +13,7 @@ SPEED, MEMORY = "throughput_img_per_s", "peak_memory_bytes"
 
 def eager(evidence: Evidence, *scopes: str) -> list[Point]:
     """The points of the plain eager kernel."""
-    return [p for p in evidence.points if p.cell.scope in scopes and p.cell.kernel == "eager" and not p.cell.compiled]
+    return [p for p in evidence.points if p.cell.scope in scopes and p.cell.as_published]
 
 
 def comparable(evidence: Evidence, *need: str) -> list[list[Point]]:

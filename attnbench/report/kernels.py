@@ -32,12 +32,8 @@ def kernels(evidence: Evidence) -> tuple[Table, list[Chart]]:
         "variant",
     )
     for points in groups([p for p in evidence.points if p.get(SPEED)], *keys).values():
-        base = next(
-            (p for p in points if (p.cell.kernel, p.cell.compiled, p.cell.precision) == ("eager", False, "fp32")), None
-        )
-        others = [
-            p for p in points if base and (p.cell.kernel, p.cell.compiled, p.cell.precision) != ("eager", False, "fp32")
-        ]
+        base = next((p for p in points if (p.cell.execution, p.cell.precision) == ("eager", "fp32")), None)
+        others = [p for p in points if base and (p.cell.execution, p.cell.precision) != ("eager", "fp32")]
         found += [(p, _over(p, base)) for p in others if base]
     rows: tuple[tuple[Value, ...], ...] = tuple(
         (

@@ -49,7 +49,7 @@ def has_layer_size(cell: Cell) -> bool:
 
 def ran_as_published(cell: Cell) -> bool:
     """Whether a timed cell runs what the papers timed: the eager kernel, not compiled, in fp32 or TF32."""
-    return cell.kernel == "eager" and not cell.compiled and cell.precision in PRECISIONS
+    return cell.as_published and cell.precision in PRECISIONS
 
 
 def is_on(point: Point, device: str) -> bool:

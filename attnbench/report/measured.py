@@ -54,7 +54,7 @@ def kernel(point: Point) -> str:
 
     A layer that calls `flash` twice ran the same kernel as one that calls it once, so both stand under one heading.
     """
-    asked = point.cell.kernel + (" compiled" if point.cell.compiled else "")
+    asked = point.cell.execution
     other = ran(point)
     return f"{asked} ({other})" if other and other != asked else asked
 

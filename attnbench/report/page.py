@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from attnbench import inert
 from attnbench.report.chart import Chart
 from attnbench.report.chooser import Chooser
 from attnbench.report.evidence import Estimate
@@ -70,7 +71,7 @@ def render(*, chooser: Chooser, tabs: Sequence[Tab], problems: Sequence[str], ru
         runs: per run its folder, id and a list of (fact, value).
     """
     import jinja2
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("attnbench.report", "assets"),
@@ -79,6 +80,7 @@ def render(*, chooser: Chooser, tabs: Sequence[Tab], problems: Sequence[str], ru
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
+        finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else inert.plain(value),
     )
     blocks = [(number, Markup(script_json(block))) for number, block in enumerate(chooser.blocks)]
     blocks.sort(key=lambda b: b[0] != chooser.first)  # what the page opens with stands before the script
@@ -88,7 +90,7 @@ def render(*, chooser: Chooser, tabs: Sequence[Tab], problems: Sequence[str], ru
         style=Markup(asset("page.css")),
         vega=Markup(asset("vega.js")),
         script=Markup("".join(asset(name) for name in SCRIPTS)),
-        licences=asset("LICENSES.txt"),
+        licences=escape(asset("LICENSES.txt")),
         charts=Markup(script_json(json.loads(asset("charts.json")))),
         index=Markup(script_json(chooser.index)),
         first=chooser.first,
@@ -128,7 +130,7 @@ def table_data(table: Table) -> dict[str, Any]:
 
 
 def _cell(value: Value, column: Column) -> str | list[Any]:
-    shown = cell_text(value, column)
+    shown = inert.plain(cell_text(value, column))
     if not isinstance(value, Estimate) or not math.isfinite(value.value):
         return shown
     return [shown, float(f"{value.value / column.scale:.{DATA_DIGITS}g}")]

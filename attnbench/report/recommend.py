@@ -87,9 +87,9 @@ def _answer(points: Sequence[Point], q: Question, machine: str) -> Answer:
 
 def _fastest_each(points: Sequence[Point]) -> list[Point]:
     """The same variant may have run with several kernels and precisions: each way is an offer of its own."""
-    offers: dict[tuple[str, str, str, bool, int], Point] = {}
+    offers: dict[tuple[str, str, str, int], Point] = {}
     for p in points:
-        offers.setdefault((p.cell.variant, p.cell.kernel, p.cell.precision, p.cell.compiled, p.cell.threads), p)
+        offers.setdefault((p.cell.variant, p.cell.execution, p.cell.precision, p.cell.threads), p)
     return list(offers.values())
 
 
@@ -154,7 +154,7 @@ def words(answer: Answer) -> list[str]:
 
 def _offer(p: Point) -> str:
     speed, ratio = p.get(SPEED), p.get("ratio_to_reference")
-    parts = [f"{p.cell.variant}, {p.cell.precision}, {p.cell.kernel}{' compiled' if p.cell.compiled else ''}"]
+    parts = [f"{p.cell.variant}, {p.cell.precision}, {p.cell.execution}"]
     if speed:
         parts.append(f"{_within(speed)} img/s")
     if ratio and p.reference and p.reference != p.cell.variant:

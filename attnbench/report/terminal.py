@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attnbench import inert
 from attnbench.planning.sweep import Plan
 from attnbench.results import flags
 from attnbench.results.record import Record
@@ -28,6 +29,11 @@ def open_console() -> Console:
     """Open stdout: as wide as the terminal, or FULL_WIDTH if stdout is not one."""
     console = Console()
     return console if console.is_terminal else Console(width=FULL_WIDTH)
+
+
+def inert_text(words: str, style: str = "", *, lines: bool = False) -> Text:
+    """Words from outside for the terminal: neither markup nor escape sequences act; `lines`: keep line breaks."""
+    return Text(inert.terminal(words, lines=lines), style=style)
 
 
 def result_tables(
@@ -84,9 +90,9 @@ def plan_tables(plan: Plan) -> list[Table]:
         table.add_column(name, overflow="fold", no_wrap=name in ("variant", "grid"))
     for cell in plan.cells:
         reason = plan.declined.get(cell.id)
-        verdict = Text(f"declined: {reason}", style="yellow") if reason else Text("will be measured", style="dim")
+        verdict = inert_text(f"declined: {reason}", "yellow") if reason else Text("will be measured", style="dim")
         grid = f"{cell.grid[0]}x{cell.grid[1]}" if cell.scope == "layer" else "-"
-        table.add_row(Text(cell.variant), cell.conditions(), grid, verdict)
+        table.add_row(inert_text(cell.variant), inert_text(cell.conditions()), grid, verdict)
     return [table]
 
 
@@ -121,13 +127,19 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     name += f" ({machine})" if machine else ""
     threads = f", {first.threads} threads, allocator {first.allocator}" if first.device == "cpu" else ""
     lines = [shared, f"{name}{threads}", resolution.sentence if resolution else ""]
-    table = Table(title=Text("\n".join(filter(None, lines))), title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=Text("\n".join(inert.terminal(line) for line in lines if line)),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     letters = resolution.letters if resolution else {}
-    several_kernels = len({(r.cell.kernel, r.cell.compiled) for r in records}) > 1
+    several_kernels = len({r.cell.execution for r in records}) > 1
     table.add_column("mechanism", no_wrap=True)
     if several_kernels:
         table.add_column("kernel", no_wrap=True)
     shown = [c for c in _COLUMNS if width >= c.min_width]
+    shown += [_LAUNCH] if any("launch_share" in r.values for r in records) else []
     for column in shown:
         table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
     if letters:
@@ -135,13 +147,13 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     table.add_column("notes", overflow="fold", ratio=1)
     for record in sorted(records, key=_order):
         v, cell = record.values, record.cell
-        row = [Text(cell.variant, style=_STYLE[record.outcome])]
+        row = [inert_text(cell.variant, _STYLE[record.outcome])]
         if several_kernels:
-            row.append(Text(cell.kernel + (" compiled" if cell.compiled else "")))
+            row.append(Text(cell.execution))
         row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
         row += [Text(abbreviate(letters.get(cell.id, "")))] if letters else []
         note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
-        row.append(Text(note, style=_STYLE[record.outcome] or "yellow"))
+        row.append(inert_text(note, _STYLE[record.outcome] or "yellow"))
         table.add_row(*row)
     return table
 
@@ -192,3 +204,4 @@ _COLUMNS = (
     _Column("", 60, _interval("ratio_low", "ratio_high")),
     _Column("peak memory", 90, lambda v: mebibytes(v.get("peak_memory_bytes"))),
 )
+_LAUNCH = _Column("launch", 0, lambda v: f"{v['launch_share']:.0%}" if "launch_share" in v else "-")

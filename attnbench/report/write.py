@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from attnbench import inert
 from attnbench.errors import AttnbenchError
 from attnbench.report import (
     chooser,
@@ -30,7 +31,7 @@ from attnbench.report.chooser import Chooser
 from attnbench.report.evidence import Evidence, gather
 from attnbench.report.page import Tab
 from attnbench.report.style import charts as chart_settings
-from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, md, number
+from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, number
 from attnbench.results.lines import encode
 from attnbench.results.store import Run
 
@@ -167,11 +168,11 @@ def _gallery(drawn: Sequence[Chart], path: Path) -> Path:
     for chart in drawn:
         formats = ", ".join(f"[{kind}]({chart.name}.{kind})" for kind in ("pdf", "svg", "png"))
         lines += [
-            f"## {md(chart.title)}",
+            f"## {inert.markdown(chart.title)}",
             "",
-            f"![{md(chart.title)}]({chart.name}.png)",
+            f"![{inert.markdown(chart.title)}]({chart.name}.png)",
             "",
-            f"{md(chart.caption)} ({formats})",
+            f"{inert.markdown(chart.caption, block=True)} ({formats})",
             "",
         ]
     path.write_text("\n".join(lines), encoding="utf-8")
@@ -182,7 +183,7 @@ def text_of(table: Table, form: str) -> str:
     """A table as `md`, `csv`, `tex` or `json` (a list of objects, every value as text)."""
     if form == "json":
         rows = [{c.key: cell_text(v, c) for c, v in zip(table.columns, row, strict=True)} for row in table.rows]
-        return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(rows, indent=1) + "\n"
     return {"md": markdown, "csv": comma_separated, "tex": latex}[form](table)
 
 

@@ -57,7 +57,7 @@ class Sensitivity:
     trials: int
     excluding: int
     rate: Interval
-    rate_of_all_pairs: float
+    rate_of_all_pairs: Interval
     half_width: float
     reference_half_width: float
     twice: Interval
@@ -140,25 +140,52 @@ def judge_pairs(
     def compared(arm: str, base: str) -> Interval:
         return contrasts(rounds, [ids[arm]], ids[base])[ids[arm]].interval(level)
 
-    def excludes_one(ratio: Interval) -> bool:
-        return not ratio.low <= 1 <= ratio.high
-
     pairs = [compared(b, a) for a, b in zip(same[::2], same[1::2], strict=True)]
-    every = [compared(b, a) for a, b in itertools.combinations(same, 2)]
     doubled = [compared(arm, base) for arm, base in zip(double, same, strict=False)]
     logs = statistics.student_interval([math.log(r.estimate) for r in doubled])
     pooled = Interval(math.exp(logs.estimate), math.exp(logs.low), _exp(logs.high))
-    excluding = sum(map(excludes_one, pairs))
+    excluding = sum(map(_excludes_one, pairs))
     return {
         "trials": len(pairs),
         "excluding": excluding,
         "rate": statistics.wilson(excluding, len(pairs)),
-        "rate_of_all_pairs": sum(map(excludes_one, every)) / len(every),
+        "rate_of_all_pairs": statistics.share_of_pairs([false_differences(rounds, ids, same, level)]),
         "half_width": median(r.half_width for r in pairs),
         "reference_half_width": median(compared(arm, "probe").half_width for arm in same),
         "twice": pooled,
         "twice_hits": sum(r.low <= pooled.estimate <= r.high for r in doubled),
     }
+
+
+def false_differences(
+    rounds: Sequence[Round], ids: Mapping[str, str], same: Sequence[str], level: float
+) -> list[list[bool]]:
+    """Whether the interval of each pair of these identical arms excludes 1: a symmetric table, [arms, arms]."""
+    table = [[False] * len(same) for _ in same]
+    for (i, a), (j, b) in itertools.combinations(enumerate(same), 2):
+        ratio = contrasts(rounds, [ids[b]], ids[a])[ids[b]].interval(level)
+        table[i][j] = table[j][i] = _excludes_one(ratio)
+    return table
+
+
+def compare_identical(
+    arms: int, *, protocol: str = "quick", seed: int = 0, device: str = "cpu", dim: int = 192,
+    progress: Callable[[str], None] = print,
+) -> list[list[bool]]:  # fmt: skip
+    """Time so many identical arms in one run; which pairs of them were called different, [arms, arms]."""
+    numbers = protocols.get(protocol)
+    same = [f"probe[copy={i}]" for i in range(1, arms + 1)]
+    sweep = Sweep(
+        mechanism=("probe", *same), reference="probe", batch=(4,), measure=("latency",), device=(device,),
+        protocol=protocol, plugins=(PROBES,), dim=(dim,), heads=(3,), seed=seed,
+    )  # fmt: skip
+    with _measured(sweep, _Progress(progress, numbers.looks[-1])) as (records, rounds):
+        level = summarize.rule_of(numbers, len(records)).level_at_a_look
+        return false_differences(rounds, {name: r.cell.id for name, r in records.items()}, same, level)
+
+
+def _excludes_one(ratio: Interval) -> bool:
+    return not ratio.low <= 1 <= ratio.high
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.machine import environment
 from attnbench.machine.environment import Environment
 from attnbench.planning import protocol as protocols
+from attnbench.results.journal import read_json
 from attnbench.results.lines import decode, encode, finite
 from attnbench.selftest.sensitivity import Sensitivity
 
@@ -63,13 +64,22 @@ def load(path: Path) -> dict[str, Any]:
         AttnbenchError: the file cannot be read, is no self-test, or has an unknown schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = read_json(path)
+    except ValueError as error:
         raise AttnbenchError(f"a stored self-test must be a JSON file; {path} cannot be read: {error}") from error
     if not isinstance(data, dict) or data.get("kind") != "selftest":
         raise AttnbenchError(f"{path} is not a stored self-test; `attnbench selftest` writes one")
     if data.get("schema") != SCHEMA:
-        raise AttnbenchError(f"a self-test's schema must be {SCHEMA}; got {data.get('schema')!r} in {path}")
+        got = str(data.get("schema"))[:40]
+        raise AttnbenchError(f"a self-test's schema must be {SCHEMA}; got {got} in {path}")
+    try:
+        _ = datetime.now(UTC) - datetime.fromisoformat(data["created"])
+        _ = heading(data), *lines(data)  # all that is read of it
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise AttnbenchError(
+            f"a self-test has a result with its numbers; {path} is damaged ({type(error).__name__}: {error}); "
+            "restore it, or run `attnbench selftest` again"
+        ) from error
     return data
 
 
@@ -127,7 +137,10 @@ def lines(data: Mapping[str, Any]) -> Iterator[str]:
         f"95 % interval {r['rate']['low']:.1%} to {r['rate']['high']:.1%}; nominal {100 * (1 - level):.3g} %)"
     )
     pairs = r["trials"] * (2 * r["trials"] - 1)
-    yield f"                 of all {pairs} pairs, which share arms, {r['rate_of_all_pairs']:.1%}"
+    every = r["rate_of_all_pairs"]
+    ends = f", 95 % interval {every['low']:.1%} to {every['high']:.1%}" if isinstance(every, Mapping) else ""
+    share = every["estimate"] if isinstance(every, Mapping) else every
+    yield f"                 of all {pairs} pairs, which share arms, {share:.1%}{ends}"
     yield (
         f"                 median half-width {_percent(r['half_width'])} between two arms, "
         f"{_percent(r['reference_half_width'])} against the reference"

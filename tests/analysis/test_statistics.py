@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from attnbench.analysis.statistics import holm, kendall_tau, power_law, spearman_rho, welch, wilson
+from attnbench.analysis.statistics import holm, kendall_tau, power_law, share_of_pairs, spearman_rho, welch, wilson
 
 NOISE = np.random.default_rng(0).normal(0.01, 0.02, 40)
 
@@ -103,3 +103,22 @@ def test_a_power_law_needs_positive_values_and_two_sizes():
         power_law([7, 7], [1, 2])
     with pytest.raises(ValueError, match="got 2 and 3"):
         power_law([1, 2], [1, 2, 3])
+
+
+def test_the_share_of_pairs_has_an_interval_that_contains_the_truth_although_pairs_share_members():
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(200):
+        tables = []
+        for _group in range(2):
+            x = rng.normal(size=30)
+            tables.append(np.abs(x[:, None] - x[None, :]) > 1.96 * math.sqrt(2))
+        share = share_of_pairs(tables)
+        inside += share.low <= 0.05 <= share.high
+    assert inside >= 180
+
+
+def test_the_share_of_pairs_counts_each_pair_once_and_refuses_tables_that_are_none():
+    share = share_of_pairs([[[False, True, False], [True, False, False], [False, False, False]]])
+    assert share.estimate == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="square"):
+        share_of_pairs([[[True]]])

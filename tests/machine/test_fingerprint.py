@@ -177,3 +177,9 @@ def test_numa_nodes_are_listed_in_their_order_with_their_cpus(tmp_path):
 def test_the_boot_has_an_identifier_where_the_system_gives_one(tmp_path):
     assert linux.boot_id(write(tmp_path, {"proc/sys/kernel/random/boot_id": "4d25"})) == "4d25"
     assert linux.boot_id(tmp_path / "nowhere") == ""
+
+
+def test_the_cpus_and_memory_nodes_of_a_bound_process_are_read(tmp_path):
+    status = "Name:\tpython\nCpus_allowed_list:\t0-3,8\nMems_allowed_list:\t1\n"
+    assert linux.bound_to(write(tmp_path, {"proc/self/status": status})) == ("0-3,8", "1")
+    assert linux.bound_to(tmp_path / "nowhere") == ("", "")

@@ -37,3 +37,17 @@ def test_trials_correct_the_estimates_of_the_cells_that_are_left(cells):
     remaining.finish([cells[0].id])
     remaining.learn(cells[1].id, None)
     assert 0 < remaining.left_s < remaining.total_s / 2
+
+
+def test_a_plan_that_may_stop_early_lies_between_its_first_look_and_its_last(cells):
+    standard = Remaining({c.id: 0.1 for c in cells}, get("standard"), cells)
+    least, most = standard.range_s
+    assert 1.3 * least < standard.total_s < most / 1.3
+    quick = Remaining({c.id: 0.1 for c in cells}, QUICK, cells)
+    assert quick.range_s == (quick.total_s, quick.total_s)
+
+
+def test_passes_beside_time_are_counted(cells):
+    alone = Remaining({c.id: 0.1 for c in cells}, QUICK, cells)
+    more = Remaining({c.id: 0.1 for c in cells}, QUICK, cells, ("latency", "breakdown", "error"))
+    assert more.total_s > alone.total_s + 3 * len(cells)

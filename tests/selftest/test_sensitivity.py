@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+import os
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,6 +15,7 @@ from attnbench import AttnbenchError
 from attnbench.analysis.statistics import Interval
 from attnbench.commands import doctor, selftest, show
 from attnbench.results.events import ArmTurn, Round
+from attnbench.results.lines import finite
 from attnbench.selftest import sensitivity, stored
 from attnbench.selftest.sensitivity import POWER_80, Sensitivity, judge_pairs, measure_sensitivity
 
@@ -41,7 +43,7 @@ def test_pairs_become_a_rate_of_false_differences_and_a_pooled_ratio():
     found = judged(invented({"d": 1.2, "A": 2.02, "B": 2.02}))
     assert (found["trials"], found["excluding"], found["twice_hits"]) == (2, 1, 2)
     assert found["rate"].estimate == 0.5
-    assert found["rate_of_all_pairs"] == pytest.approx(3 / 6)  # d against a, b and c
+    assert found["rate_of_all_pairs"].estimate == pytest.approx(3 / 6)  # d against a, b and c
     assert found["twice"].estimate == pytest.approx(1 / 2.02, rel=0.01)
     assert 0 < found["half_width"] < 0.03
 
@@ -59,10 +61,14 @@ def test_rounds_that_are_too_few_for_an_interval_give_no_difference_and_no_error
 
 
 RESULT = Sensitivity(
-    trials=10, excluding=1, rate=Interval(0.1, 0.018, 0.404), rate_of_all_pairs=0.05, half_width=0.04,
+    trials=10, excluding=1, rate=Interval(0.1, 0.018, 0.404), rate_of_all_pairs=Interval(0.05, 0.01, 0.09),
+    half_width=0.04,
     reference_half_width=0.03, twice=Interval(0.494, 0.49, 0.498), twice_hits=9, allocation=(95 << 20, 96 << 20),
     delay=(0.021, 0.02), alone=Interval(0.9, 0.8, math.inf),
 )  # fmt: skip
+
+
+STORED_RESULT = finite({**asdict(RESULT), "resolvable": RESULT.resolvable})
 
 
 def described(result: Sensitivity = RESULT) -> dict:
@@ -96,6 +102,28 @@ def test_another_file_is_refused(tmp_path, text, why):
     path.write_text(text)
     with pytest.raises(AttnbenchError, match=why):
         stored.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"created": "today"}, {"created": "2026-11-21T10:00:00"}, {"created": 7}, {"protocol": []}, {"result": {}},
+        {"result": {**STORED_RESULT, "trials": "ten"}}, {"result": {**STORED_RESULT, "allocation": []}},
+        {"environment": {"cpu": 1}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_self_test_is_refused_with_the_file_and_what_is_wrong(tmp_path, change):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({**described(), **change}))
+    with pytest.raises(AttnbenchError, match="damaged"):
+        stored.load(path)
+
+
+def test_what_is_no_plain_file_is_no_self_test(tmp_path):
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(AttnbenchError, match=r"x.json must be a plain file .* it is a FIFO"):
+        stored.load(tmp_path / "x.json")
 
 
 def test_the_latest_is_of_this_machine_and_recent(tmp_path):

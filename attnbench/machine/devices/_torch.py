@@ -12,6 +12,7 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, 
 _OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
     "alloc_failed", "bad_alloc", "cudaerrormemoryallocation", "unable to allocate",
+    "resource temporarily unavailable",  # no room for the stack of a thread
 )  # fmt: skip
 
 

@@ -93,8 +93,7 @@ function command(cells) {
   for (const [axis, value] of Object.entries(usual)) if (state[axis] !== "" && state[axis] !== value) words.push(`--${axis}`, quote(state[axis]));
   if (cells.reference && cells.reference !== "msa") words.push("--reference", quote(cells.reference));
   if (!["any", "eager"].includes(state.kernel)) words.push("--kernel", quote(state.kernel));
-  if (state.runtime === "compile") words.push("--compile yes");
-  else if (!["any", "eager"].includes(state.runtime)) words.push("--runtime", quote(state.runtime));
+  for (const way of state.runtime.split(" ")) if (["compile", "graphs"].includes(way)) words.push(`--${way} yes`);
   return words.join(" ");
 }
 

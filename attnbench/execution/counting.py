@@ -1,0 +1,54 @@
+"""Cells -> their counts, by a fork server of its own in the background, while layers are tried on the main one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from types import TracebackType
+
+from attnbench.execution.workers import Workers
+from attnbench.planning.protocol import Protocol
+from attnbench.planning.sweep import Cell, Sweep
+from attnbench.results.events import Count
+
+_LOOK_S = 0.1  # between two looks at an interrupt while a count is waited for
+
+
+class Counting:
+    """Counts what is asked for, one job after another; starts a process when the first cell is asked for."""
+
+    def __init__(self, sweep: Sweep, protocol: Protocol, origins: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`origins`: as of `Workers`."""
+        self._workers = Workers(sweep, protocol, origins=origins, counts=True)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="counting")
+        self._asked: dict[str, Future[Count]] = {}
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._workers.end()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._workers.__exit__(kind, error, trace)
+
+    def ask(self, cells: Sequence[Cell]) -> None:
+        """Begin to count these cells; those that count alike are counted once."""
+        for cell in cells:
+            if cell.count_key not in self._asked:
+                self._workers.start(cell.allocator)  # in this thread: the server ends with the thread that started it
+                self._asked[cell.count_key] = self._pool.submit(self._workers.count, cell)
+
+    def count(self, cell: Cell, look: Callable[[], None]) -> Count:
+        """The count of a cell that was asked for; `look` is called while it is waited for, and may raise.
+
+        Raises:
+            UnfinishedError: the fork servers were killed too often.
+        """
+        while True:
+            try:
+                return self._asked[cell.count_key].result(_LOOK_S)
+            except NotYet:
+                look()

@@ -7,7 +7,7 @@ FOLDERS ?= 1000
 RUNS := $(wildcard reports/runs/*)
 DEVICE ?= cuda
 
-.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed fuzz faults selftest \
+.PHONY: install bench test test-oldest report charts lint types check docs docs-check overhead speed fuzz faults selftest \
   gpu-proof gpu-reference clean
 
 install: .venv/.installed
@@ -38,6 +38,10 @@ test-oldest: .venv-oldest/.installed
 # Tables, figures and the page from the stored runs alone.
 report: install
 	$(BIN)/attnbench report $(RUNS) --out reports
+
+# The page's charts and the scripts that draw them, by Altair and vl-convert.
+charts: install
+	$(BIN)/python tools/charts.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -61,6 +61,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     per_stride={4: {"order": 2}, 8: {"order": 3}, 16: {"order": 4}, 32: {"order": 5}},
     macs=macs,
     refuses=refuses,
+    kind="gate",
     reach=reach,
     growth="linear",
 )

@@ -70,6 +70,8 @@ KEY_OWNERS = {
     "published.layouts": "layouts.toml",
     "published.suites": "the options of a suite, which it declares",
     "registry.defaults": "defaults.json, which the registry writes",
+    "report.chooser": "columns of the papers' CSV files, and its own table of axes",
+    "report.mixing": "the setting of a task model that names its backbone",
     "report.papers_figures": "columns of the papers' CSV files, and settings of mechanisms",
     "results.events": "lines of the journal",
     "results.record": "lines of records.jsonl",

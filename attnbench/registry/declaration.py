@@ -17,6 +17,8 @@ Layout = Literal["grid", "tokens", "image"]
 Scope = Literal["layer", "backbone", "task"]
 Growth = Literal["linear", "quadratic"]
 Approximated = Literal["", "msa"]
+Kind = Literal["attention", "gate", "convolution", "pooling", "fourier", "state-space"]
+Extent = Literal["global", "sparse", "local", ""]
 Resolution = tuple[int, int]
 
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
@@ -78,6 +80,8 @@ class Description:
         paper: a link or identifier; `year` of publication.
         repository: the authors' code, as owner/name; empty when there is none.
         scope: a layer, a whole backbone or a task model.
+        kind: how tokens are mixed: `attention` (weights computed by comparing tokens, or channels), `gate` (a product
+            with a map computed from the tokens), `convolution`, `pooling`, `fourier` or `state-space` (a scan).
         defaults: the settings' default values; the constructor has none.
         per_stride: the authors' settings where a stride's differ from `defaults`.
         macs: closed formula: multiply-accumulates of linear layers, convolutions and matrix products per
@@ -111,6 +115,7 @@ class Description:
     year: int | None = None
     repository: str = ""
     scope: Scope = "layer"
+    kind: Kind = "attention"
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     per_stride: Mapping[int, Mapping[str, Setting]] = field(default_factory=dict)
     macs: Callable[[Size], int] | None = None
@@ -145,6 +150,22 @@ class Declaration(Description):
     def settings_at(self, stride: int) -> dict[str, Setting]:
         """The default settings of a layer at this stride."""
         return {**self.defaults, **self.per_stride.get(stride, {})}
+
+    def extent(self, size: Size) -> Extent:
+        """From how far a token may be influenced at this size; empty for a whole model.
+
+        `global`: from everywhere (or from where the content chooses); `sparse`: from border to border, but not by
+        every token (stripes, grids); `local`: from a part of the map.
+        """
+        if self.scope != "layer":
+            return ""
+        if isinstance(self.reach, str):
+            return "global"
+        seen = set(self.reach(size, size.grid[0] // 2, size.grid[1] // 2))
+        if len(seen) == size.tokens:
+            return "global"
+        sides = [max(at) - min(at) + 1 for at in zip(*seen, strict=True)]
+        return "sparse" if all(side >= full - 1 for side, full in zip(sides, size.grid, strict=True)) else "local"
 
     def coupling(self, size: Size) -> str:
         """Why images of one batch depend on each other at this size; empty where they do not."""

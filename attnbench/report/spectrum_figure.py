@@ -30,6 +30,7 @@ def charts(evidence: Evidence) -> list[Chart]:
             f"The papers print no numbers here. A run folder's {FILE}, which `attnbench spectrum` "
             "writes, fills this figure."
         )
+        chart.has_data = False
         chart.empty(chart.axes[0], "these runs hold no spectrum")
         return [chart]
     return [_chart(number, run, data) for number, (run, data) in enumerate(found, 1)]
@@ -84,8 +85,7 @@ def _chart(number: int, run: Run, data: _Spectrum) -> Chart:
     axes = chart.axes[0]
     for place, (branch, amplitude) in enumerate(sorted(data.amplitude.items())):
         color = PALETTE[(place + 1) % len(PALETTE)]
-        (line,) = axes.plot(data.frequency, amplitude, color=color, marker="osD^"[place % 4])
-        chart.mark(line, "hilo", branch)
+        axes.plot(data.frequency, amplitude, color=color, marker="osD^"[place % 4])
         axes.annotate(
             branch,
             (data.frequency[-1], amplitude[-1]),

@@ -117,7 +117,9 @@ def test_two_machines_have_a_column_that_says_whose_the_numbers_are(report: Path
 
 def test_the_page_begins_with_the_answer_and_is_one_file(report: Path) -> None:
     text = (report / "index.html").read_text()
-    assert re.search(r'id="summary">On Invented CPU the fastest of 14 layers', text)
+    assert "On Invented CPU the fastest of 14 layers" in text
+    assert text.index('id="chooser"') < text.index('id="answer"') < text.index('role="tablist"')
+    text = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # library code holds markup in its strings
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
     assert not re.search(r"url\(\s*['\"]?http", text)
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -164,8 +166,10 @@ def test_a_hostile_name_is_text_everywhere(tmp_path: Path, quick: None) -> None:
     )
     for path in (tmp_path / "out").rglob("*"):
         if path.suffix in (".html", ".svg", ".md"):
-            assert "<img" not in path.read_text(), path
-    assert "&lt;img src=x" in (tmp_path / "out" / "index.html").read_text()
+            assert "<img src=x" not in path.read_text(), path
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "&lt;img src=x" in page, "a fact of a run"
+    assert "\\u003cimg src=x" in page, "a variant in the page's data"
 
 
 def test_an_empty_run_gives_a_report_that_says_so(tmp_path: Path, quick: None) -> None:
@@ -201,7 +205,7 @@ def test_a_planned_cell_without_a_record_is_a_row(tmp_path: Path, quick: None) -
 def test_one_point_alone_gives_its_figures(tmp_path: Path) -> None:
     write([made.run(tmp_path / "run", [made.measured(made.cell("msa"))])], tmp_path / "out")
     assert (tmp_path / "out" / "figures" / "fig3-resolution.png").exists()
-    assert "one resolution only" in (tmp_path / "out" / "index.html").read_text()
+    assert "one resolution only" in (tmp_path / "out" / "figures" / "README.md").read_text()
 
 
 def test_a_torn_last_line_is_told(tmp_path: Path, quick: None) -> None:

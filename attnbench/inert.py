@@ -24,25 +24,27 @@ _BLOCK = re.compile(r"^(\s*)(?=[\[#=~]|[-+] |---)")  # begins a definition, a he
 _AFTER_SEPARATOR = re.compile(rf";(\s*)(?=[{re.escape(_STARTS)}])(?!\s*{_NUMBER.pattern}(?:[;,\s]|$))")
 
 
-def plain(text: str, *, lines: bool = False) -> str:
+def plain(text: str, *, lines: bool = False, backslash: str = "\\") -> str:
     """Text of one line without anything invisible that acts.
 
     Args:
         text: any text, halves of surrogate pairs included.
         lines: keep line breaks.
+        backslash: what begins an escape.
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or (lines and c == "\n") else _shown(c) for c in text)
+    return "".join(c if c.isprintable() or (lines and c == "\n") else _shown(c, backslash) for c in text)
 
 
-def _shown(c: str) -> str:
+def _shown(c: str, backslash: str) -> str:
     code = ord(c)
     if c in _SPACES:
         return " "
     no_character = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
     if no_character or unicodedata.category(c) in ("Cc", "Cf", "Cs"):
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+        width = "x02" if code < 0x100 else "u04" if code < 0x10000 else "U08"
+        return f"{backslash}{width[0]}{code:{width[1:]}x}"
     return c
 
 

@@ -109,8 +109,11 @@ def asset(name: str) -> str:
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand inside a script element: nothing in it can end the element or begin a comment."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """JSON that can stand inside a script element: nothing in it can end the element or begin a comment.
+
+    What is not printable becomes a visible escape, whose backslash JSON writes twice.
+    """
+    text = inert.plain(json.dumps(value, ensure_ascii=False, separators=(",", ":")), backslash="\\\\")
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

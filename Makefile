@@ -2,9 +2,13 @@
 PYTHON ?= python3
 PYTHON_OLDEST ?= python3.11
 BIN := .venv/bin
+INPUTS ?= 10000
+FOLDERS ?= 1000
 RUNS := $(wildcard reports/runs/*)
+DEVICE ?= cuda
 
-.PHONY: install bench test test-oldest report lint types check docs docs-check overhead speed selftest clean
+.PHONY: install bench test test-oldest report charts lint types check docs docs-check overhead speed fuzz faults selftest \
+  gpu-proof gpu-reference clean
 
 install: .venv/.installed
 
@@ -35,6 +39,10 @@ test-oldest: .venv-oldest/.installed
 report: install
 	$(BIN)/attnbench report $(RUNS) --out reports
 
+# The page's charts and the scripts that draw them, by Altair and vl-convert.
+charts: install
+	$(BIN)/python tools/charts.py
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,8 +66,24 @@ overhead: install
 speed: install
 	$(BIN)/python benchmarks/speed.py
 
+# 10,000 wrong and nearly right inputs, and damaged run folders, through the command line; about an hour.
+fuzz: install
+	nice $(BIN)/python benchmarks/fuzz.py --inputs $(INPUTS) --folders $(FOLDERS)
+
+# Faults injected into real runs until each has finished; writes docs/reliability.md. An hour on two cores.
+faults: install
+	$(BIN)/python benchmarks/faults.py --count 300 --seed 0 --jobs 2 --out docs/reliability.md
+
 selftest: install
 	$(BIN)/attnbench selftest
+
+# What a GPU proves of the CUDA paths, step by step: a table in reports/local/. DEVICE=cpu runs the steps without one.
+gpu-proof: install
+	$(BIN)/python benchmarks/gpu_proof.py --device $(DEVICE) $(PROOF)
+
+# The same, then the cells of the published tables on this device, and their report.
+gpu-reference: install
+	$(BIN)/python benchmarks/gpu_proof.py --device $(DEVICE) --reference --hours 24 $(PROOF)
 
 clean:
 	rm -rf .venv .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache

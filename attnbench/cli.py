@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -17,6 +18,9 @@ import click
 
 from attnbench import __version__
 from attnbench.errors import AttnbenchError, UnfinishedError
+from attnbench.inputs import printable
+
+_LONGEST_LINE, _MOST_LINES = 4000, 100  # of a message
 
 COMMANDS = {
     "run": "Measure a sweep and store it as a run folder.",
@@ -91,19 +95,32 @@ def _run() -> Any:
     try:
         code = group.main(prog_name="attnbench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        _say(said.getvalue())
         code = error.exit_code
     except AttnbenchError as error:
-        click.echo(f"attnbench: {error}", err=True)
+        _say(f"attnbench: {error}", indent="  ")  # shows what belongs to the message
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        with contextlib.suppress(OSError):
+            click.echo("interrupted", err=True)
         code = 130
     except SystemExit as end:  # click makes one of a pipe that the reader of our output has closed
         if not isinstance(end.__context__, BrokenPipeError):
             raise
         code = 0
     return code
+
+
+def _say(message: str, indent: str = "") -> None:
+    """Write a message to stderr: what was typed may hold anything, so each line is bounded and printable.
+
+    `indent` stands before all lines but the first.
+    """
+    with contextlib.suppress(OSError):  # stderr is full, or nobody reads it
+        for number, line in enumerate(message.splitlines()[:_MOST_LINES]):
+            click.echo(f"{indent if number else ''}{printable(line, _LONGEST_LINE)}", err=True)
 
 
 def _open_standard_streams() -> None:
@@ -116,6 +133,9 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal's encoding lacks is no error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_output(error: OSError) -> None:

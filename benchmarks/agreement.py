@@ -1,6 +1,6 @@
 """Check that the spread between independent runs matches their intervals, for each allocator.
 
-    python benchmarks/agreement.py [--runs 10] [--allocators pinned,system]
+    python benchmarks/agreement.py [--runs 10] [--allocators pinned,system] [--mechanisms msa,sra,window,hilo]
 
 For each ratio to MSA: its standard deviation over the runs, the standard error that the records claim (root mean square
 of `ratio_error`), and the quotient of the two, which should be at most 1.5.
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +21,6 @@ from statistics import fmean, median, stdev
 from attnbench import Sweep, run
 from attnbench.results.record import Record
 from attnbench.results.store import open_run
-
-MECHANISMS = ("msa", "sra", "window", "hilo")
 
 
 @dataclass
@@ -60,18 +60,21 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--allocators", default="pinned,system")
     parser.add_argument("--protocol", default="standard")
+    parser.add_argument("--mechanisms", default="msa,sra,window,hilo")
     given = parser.parse_args()
     unknown = 0
     print("allocator  ratio       mean   sd of runs  claimed  quotient  median half-width")
     for allocator in given.allocators.split(","):
         spreads: dict[str, Spread] = {}
         for number in range(given.runs):
+            started = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 sweep = Sweep(
-                    mechanism=MECHANISMS, batch=(8,), seed=number, measure=("latency",), protocol=given.protocol,
-                    allocator=(allocator,),
+                    mechanism=tuple(given.mechanisms.split(",")), batch=(8,), seed=number, measure=("latency",),
+                    protocol=given.protocol, allocator=(allocator,),
                 )  # fmt: skip
                 unknown += collect(open_run(run(sweep, Path(folder) / "r")).records, spreads)
+            print(f"run {number}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
         for name, spread in spreads.items():
             if len(spread.logs) < 2:
                 continue

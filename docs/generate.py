@@ -129,10 +129,12 @@ def page(known: Registry, name: str) -> tuple[str, str]:
     d = known[name]
     doc = sections(sys.modules[d.build.__module__].__doc__ or "")
     svg, grid, place, seen = diagram(known, name)
+    kind, extent = d.kind.replace("fourier", "Fourier"), defaults.mixing(d).extent
     source = [words for words in (paper_link(d), d.repository and f"code: {d.repository}") if words]
     lines = [f"# {name}", "", MADE.format(name=name), "", f"**{prose(d.title)}**", ""]
     lines += [_sentence(prose(doc[""].partition(": ")[2] or doc[""])), ""]
     lines += [f"{'; '.join([*source, 'source'])}: [mechanisms/{name}.py](../../mechanisms/{name}.py)", ""]
+    lines += [f"Kind: {kind}; reach: {extent}.", ""]
     lines += ["## Who attends to whom", "", f"![the tokens that one output token depends on]({name}.svg)", ""]
     how = {"global": "", "data-dependent": "; the content decides, and this is one random image"}
     reach = how[d.reach] if isinstance(d.reach, str) else ""

@@ -1,7 +1,7 @@
 """softmax(q k^T + b) v: the one place where an attention kernel is chosen.
 
-Kernels: `eager` (matmul, softmax, matmul: what the papers timed), `sdpa` (PyTorch's fused call) and `flex`
-(torch.nn.attention.flex_attention). None falls back on another.
+Kernels: `eager` (matmul, softmax, matmul: what the papers timed), `sdpa` (PyTorch's fused call, which chooses among
+kernels of its own) and `flex` (torch.nn.attention.flex_attention). None falls back on another.
 """
 
 from __future__ import annotations
@@ -48,10 +48,24 @@ def attend(
             logits = logits + bias
         return logits.softmax(dim=-1) @ v
     if kernel == "sdpa":
+        if bias is not None and bias.requires_grad and torch.is_grad_enabled() and _on_gpu(q):
+            return _without_cudnn(q, k, v, bias, scale)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
     if kernel == "flex":
         return _flex(q, k, v, bias, scale)
     raise ValueError(f"kernel must be eager, sdpa or flex; got {kernel!r}")
+
+
+def _on_gpu(q: Tensor) -> bool:
+    return q.device.type == "cuda"
+
+
+def _without_cudnn(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float | None) -> Tensor:
+    """PyTorch's fused call without cuDNN's kernel, which it prefers on some GPUs and which cannot train a bias."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
@@ -74,4 +88,5 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float | N
 def _compiled_flex() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    # one graph for one shape: without `fullgraph`, Dynamo runs the ninth shape unfused and says nothing
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)

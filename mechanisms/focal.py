@@ -20,7 +20,7 @@ Cost    multiply-accumulates per image, N' = P w^2: 4 N' C^2 + N' C + 3 P C^2 + 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -83,26 +83,47 @@ def reach(size: Size, y: int, x: int) -> Iterable[Place]:
 
 @per_grid
 def _keys(rows: int, columns: int, w: int, e: int, f: int, wrap: bool, device: torch.device) -> Tensor:
-    """Each window's keys [2,P,m]: places among windows of w^2 tokens (and a summary, if f > 0); 1 where masked."""
-    size, step = torch.tensor((rows, columns), device=device), w * w + (f > 0)
-    offsets = [(i, j) for i in range(w) for j in range(w)] + [place for _, place in ring(w, e)]
-    windows = torch.cartesian_prod(torch.arange(rows, device=device), torch.arange(columns, device=device))[:, None]
-    around = w * windows + torch.tensor(offsets, device=device)  # p m 2, as if the map had no border
-    y, x = (around % (w * size)).unbind(-1)
-    a, b = (torch.div(t, w, rounding_mode="floor") for t in (y, x))
-    index = (a * columns + b) * step + y % w * w + x % w
-    beyond = torch.zeros_like(index) if wrap else _outside(around, w * size)
+    """Each window's keys [2,P,m]: places among windows of w^2 tokens (and a summary, if f > 0); 1 where masked.
+
+    Arithmetic on the device alone: a compiled layer would copy a table made of Python numbers at every call.
+    """
+    step = w * w + (f > 0)
+    window = torch.arange(rows * columns, device=device)[:, None]
+    down, right = window // columns, window % columns  # p 1
+    y, x = torch.cat([_block(0, w, 0, w, device), *_ring(w, e, device)], dim=1)
+    y, x = down * w + y, right * w + x  # p m, as if the map had no border
+    beyond = torch.zeros_like(y) if wrap else _outside(y, x, rows * w, columns * w)
+    y, x = y % (rows * w), x % (columns * w)
+    index = (y // w * columns + x // w) * step + y % w * w + x % w
     if f:
-        offsets = [(i - f // 2, j - f // 2) for i in range(f) for j in range(f)]
-        near = windows + torch.tensor(offsets, device=device)
-        a, b = (near % size).unbind(-1)
-        index = torch.cat([index, (a * columns + b) * step + w * w], dim=1)
-        beyond = torch.cat([beyond, _outside(near, size)], dim=1)
+        y, x = _block(0, f, 0, f, device) - f // 2
+        y, x = down + y, right + x
+        beyond = torch.cat([beyond, _outside(y, x, rows, columns)], dim=1)
+        index = torch.cat([index, (y % rows * columns + x % columns) * step + w * w], dim=1)
     return torch.stack([index, beyond])
 
 
-def _outside(places: Tensor, size: Tensor) -> Tensor:
-    return ((places < 0) | (places >= size)).any(-1).long()
+def _block(top: int, bottom: int, left: int, right: int, device: torch.device) -> Tensor:
+    """The places of a rectangle, row by row: [2, places]."""
+    y, x = torch.arange(top, bottom, device=device), torch.arange(left, right, device=device)
+    return torch.stack([y[:, None].expand(-1, right - left), x.expand(bottom - top, -1)]).flatten(1)
+
+
+def _ring(w: int, e: int, device: torch.device) -> Iterator[Tensor]:
+    """The places of `ring`, in its order: of each shifted window the rectangles that lie outside the window itself."""
+    for u in (1, -1):
+        for v in (1, -1):
+            beside = (w - e, w) if v == 1 else (0, e)  # columns that a row inside the window shows outside it
+            upper, lower = ((0, w - e, *beside), (w - e, w, 0, w))
+            if u == -1:
+                upper, lower = ((0, e, 0, w), (e, w, *beside))
+            for rectangle in (upper, lower):
+                y, x = _block(*rectangle, device)
+                yield torch.stack([y + u * e, x + v * e])
+
+
+def _outside(y: Tensor, x: Tensor, height: int, width: int) -> Tensor:
+    return ((y < 0) | (y >= height) | (x < 0) | (x >= width)).long()
 
 
 def _pairs(queries: int, apart: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ def macs(size: Size) -> int:
     year=2021,
     repository="raoyongming/GFNet",
     macs=macs,
+    kind="fourier",
     reach="global",
     growth="linear",
     notes={

@@ -31,7 +31,7 @@ def refuses(dim: int, order: int, s: float) -> str | None:
     """Why it cannot be built with these values, or None."""
     if order < 1:
         return f"order must be at least 1; got order={order}"
-    if dim % 2 ** (order - 1):
+    if order > dim.bit_length() or dim % 2 ** (order - 1):
         return f"2^(order-1) must divide dim; got order={order}, dim={dim}"
     if s <= 0:
         return f"s must be positive; got s={s}"
@@ -61,6 +61,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     per_stride={4: {"order": 2}, 8: {"order": 3}, 16: {"order": 4}, 32: {"order": 5}},
     macs=macs,
     refuses=refuses,
+    kind="gate",
     reach=reach,
     growth="linear",
 )

@@ -87,6 +87,7 @@ class BiAttentionFFN(nn.Module):
     defaults={"num_tokens": 8, "act_ratio": 0.25},
     macs=macs,
     refuses=refuses,
+    kind="gate",
     reach="global",
     growth="linear",
     notes={"params": "the global tokens (num_tokens x dim) are the model's parameters, not the gate's"},

@@ -44,17 +44,24 @@ def fitting(side: int, kernel_size: int, dilation: int) -> int:
 
 @per_grid
 def neighbors(H: int, W: int, kernel_size: int, dilation: int, device: torch.device) -> Tensor:
-    """For each token its keys' places in the map, then their rows in the bias table: [2, N, k k]."""
+    """For each token its keys' places in the map, then their rows in the bias table: [2, N, k k].
+
+    Arithmetic on the device alone: a compiled layer would copy a table made of Python numbers at every call.
+    """
     reach = 2 * kernel_size - 1
 
-    def along(side: int) -> tuple[Tensor, Tensor]:
-        keys = torch.tensor([list(nearest(i, side, kernel_size, dilation)) for i in range(side)])
-        return keys, (keys - torch.arange(side)[:, None]) // dilation + kernel_size - 1
+    def along(side: int) -> tuple[Tensor, Tensor]:  # `nearest` of all places at once
+        place, k = torch.arange(side, device=device)[:, None], fitting(side, kernel_size, dilation)
+        first, here = place % dilation, place // dilation
+        run = (side - 1 - first) // dilation + 1
+        start = torch.minimum((here - k // 2).clamp_min(0), run - k)
+        keys = first + (start + torch.arange(k, device=device)) * dilation
+        return keys, (keys - place) // dilation + kernel_size - 1
 
     (rows, down), (columns, right) = along(H), along(W)
     places = rows[:, None, :, None] * W + columns[None, :, None, :]
     offsets = down[:, None, :, None] * reach + right[None, :, None, :]
-    return torch.stack([places, offsets]).view(2, H * W, -1).to(device)
+    return torch.stack([places, offsets]).view(2, H * W, -1)
 
 
 def refuses(kernel_size: int, dilation: int) -> str | None:

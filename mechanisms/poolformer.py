@@ -47,6 +47,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     defaults={"pool_size": 3},
     macs=macs,
     refuses=refuses,
+    kind="pooling",
     reach=reach,
     growth="linear",
     notes={"macs": "no parameters and no multiply-accumulates: about pool_size^2 N C additions, counted by no counter"},

@@ -28,11 +28,13 @@ from torch import Tensor, nn
 from attnbench.registry.declaration import Size, mechanism
 from mechanisms.grid import crop, pad_to
 
+MOST_LEVELS = 16  # the grid is padded to multiples of 2^(sr_ratio-1)
+
 
 def refuses(sr_ratio: int, topk: int) -> str | None:
     """Why it cannot be built with these values, or None."""
-    if sr_ratio < 1:
-        return f"sr_ratio must be at least 1; got sr_ratio={sr_ratio}"
+    if not 1 <= sr_ratio <= MOST_LEVELS:
+        return f"sr_ratio must be from 1 to {MOST_LEVELS}; got sr_ratio={sr_ratio}"
     if topk < 1:
         return f"topk must be at least 1; got topk={topk}"
     return None

@@ -77,6 +77,7 @@ def scan(a: Tensor, b: Tensor) -> Tensor:
     defaults={"ssm_ratio": 2.0, "d_state": 1},
     macs=macs,
     refuses=refuses,
+    kind="state-space",
     reach="global",
     growth="linear",
     notes={"scan": "no counter sees the scan; the authors count 9 x 4 N D S + 4 N D FLOPs for it"},

@@ -56,6 +56,7 @@ class _LargeKernel(nn.Module):
     year=2022,
     repository="Visual-Attention-Network/VAN-Classification",
     macs=macs,
+    kind="gate",
     reach=reach,
     growth="linear",
 )

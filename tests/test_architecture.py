@@ -17,7 +17,8 @@ PACKAGE_DIR = Path(attnbench.__file__).parent
 # From the ground up: a module imports from its own folder and from lower layers. Two folders of one layer do not see
 # each other.
 LAYERS = [
-    ["errors"],
+    ["errors", "inert"],
+    ["inputs"],
     ["registry", "machine"],
     ["runtimes"],
     ["planning"],
@@ -35,17 +36,17 @@ HEIGHT = {folder: height for height, folders in enumerate(LAYERS) for folder in 
 NO_TORCH = [
     "analysis.compare", "analysis.machines", "analysis.statistics", "analysis.stopping", "analysis.summarize", "cli",
     "commands.options", "errors", "execution.fork_server", "execution.progress", "execution.runner",
-    "machine.disturbances", "machine.environment", "machine.fingerprint", "planning.duration", "planning.protocol",
-    "planning.sweep", "published.suites", "registry.declaration", "registry.variant", "report.claims",
-    "report.recommend", "report.terminal", "report.write", "results.flags", "results.record", "results.run_facts",
-    "results.store", "studies.images", "studies.spectrum",
+    "inputs", "machine.disturbances", "machine.environment", "machine.fingerprint", "planning.duration",
+    "planning.cell", "planning.protocol", "planning.sweep", "published.suites", "registry.declaration",
+    "registry.variant", "report.claims", "report.recommend", "report.terminal", "report.write", "results.flags",
+    "results.record", "results.run_facts", "results.store", "studies.images", "studies.spectrum",
 ]  # fmt: skip
 
 # Names that are columns of data, wherever they are read: quantities and words of a record, conditions of a reading.
 COLUMN_NAMES = {*QUANTITIES, "device_name", "kernel_ran", "executed", "reference", "stopped", "count_notes"}
 CONDITION_NAMES = {
     "wall_s", "other_cpu_s", "load_1min", "sm_clock_mhz", "throttle_bits", "throttle_reasons", "other_gpu_processes",
-    "steal_s", "own_cpu_s", "cpus",
+    "steal_s", "own_cpu_s", "cpus", "nvml",
 }  # fmt: skip
 # Modules that read a mapping by literal keys because they own the data that they parse.
 KEY_OWNERS = {
@@ -59,20 +60,20 @@ KEY_OWNERS = {
     "execution.jobs": "the wire to a worker",
     "execution.worker": "the wire to a worker",
     "machine.devices.cpu": "lines of /proc/self/status",
-    "machine.disturbances": "NVML's answers by name",
+    "machine.devices.cuda": "NVML's answers by name",
     "machine.environment": "lines of os-release",
     "machine.counters": "lines of /proc and of control groups",
     "machine.linux": "lines of /proc and of control groups",
     "planning.protocol": "overrides, which it declares",
-    "planning.sweep": "a cell's own plain values",
+    "planning.cell": "a cell's own plain values",
     "published.claims": "claims.toml",
     "published.differences": "differences.toml",
     "published.layouts": "layouts.toml",
     "published.suites": "the options of a suite, which it declares",
     "registry.defaults": "defaults.json, which the registry writes",
+    "report.chooser": "columns of the papers' CSV files, and its own table of axes",
+    "report.mixing": "the setting of a task model that names its backbone",
     "report.papers_figures": "columns of the papers' CSV files, and settings of mechanisms",
-    "report.spectrum_figure": "spectrum.json, which studies.spectrum writes",
-    "report.tables": "its table of LaTeX characters",
     "results.events": "lines of the journal",
     "results.record": "lines of records.jsonl",
     "results.run_facts": "run.json",

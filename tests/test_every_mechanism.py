@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
 from attnbench import registry
 from attnbench.conformance import CHECKS, COMPILES, examine
@@ -211,3 +213,22 @@ def test_declares_what_the_tool_asks_for(name):
     assert d.growth in ("linear", "quadratic")
     assert d.kernels[0] == "eager"
     assert not (d.year is not None and not d.paper)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compiled_call_holds_no_constant_that_it_would_copy_to_the_device(name):
+    """A table made of Python numbers becomes a constant of the host, copied and waited for at each compiled call."""
+    constants: list[str] = []
+
+    def compiler(graph, _):
+        nodes = [node for node in graph.graph.nodes if node.op == "get_attr" or "lift_fresh" in str(node.target)]
+        constants.extend(str(node.target) for node in nodes)
+        return make_boxed_func(graph.forward)
+
+    layer = KNOWN.build(parse_variant(name), KNOWN.size(Variant(name), dim=32, heads=4, grid=(8, 8), stride=16)).eval()
+    torch.compiler.reset()
+    with torch.no_grad():
+        backend = aot_autograd(fw_compiler=compiler)
+        torch.compile(layer, backend=backend, dynamic=False, fullgraph=True)(torch.randn(1, 8, 8, 32))
+    assert constants == []

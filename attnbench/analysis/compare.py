@@ -28,7 +28,7 @@ from attnbench.analysis.machines import machine_of, same_machine
 from attnbench.analysis.stopping import Rule
 from attnbench.errors import AttnbenchError
 from attnbench.machine.fingerprint import differences
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.registry.variant import parse_variant
 from attnbench.results.events import Round
 from attnbench.results.store import Run, open_run, read_rounds
@@ -98,7 +98,7 @@ def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.0
     rounds, rows = read_rounds(run.folder), []
     for base in (c for c in run.cells if c.variant == names[0]):
         for cell in run.cells:
-            comparable = (cell.group, cell.kernel, cell.runtime) == (base.group, base.kernel, base.runtime)
+            comparable = (cell.group, cell.execution) == (base.group, base.execution)
             if comparable and cell.variant in names[1:]:
                 found = contrasts(rounds.get(cell.group, ()), [cell.id], base.id).get(cell.id)
                 rows.append(_arm(cell, base, found, margin, level, looks))

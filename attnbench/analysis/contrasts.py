@@ -11,6 +11,10 @@ docs/methods.md: where many arms share the rounds, a variance borrows strength f
 moderated t); where successive processes resemble each other, the error is widened by their common lag-1 correlation;
 Student's t takes the rest.
 
+An arm that was isolated has no round in common with others: it and a copy of the reference were timed in processes of
+their own, one of each beside every shared process. In each such pair of processes the mean of the two locations is
+taken out, and the pair is what the jackknife leaves out. Their variances are refined apart from those of other arms.
+
 Sources:
     Hodges, Lehmann (1963), Estimates of location based on rank tests, Ann. Math. Statist. 34.
     Tukey (1958), Bias and confidence in not quite large samples, Ann. Math. Statist. 29.
@@ -22,13 +26,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnbench.analysis.statistics import Interval, student_quantile, t_p
-from attnbench.results.events import Round
+from attnbench.results.events import ArmTurn, Round, mean_log
 
 Floats = NDArray[np.float64]
 MODERATED = 8  # arms from which a variance borrows strength from the others
@@ -118,10 +123,28 @@ class _Logs:
         self._arms: dict[str, dict[int, Floats]] = {}
         self._summaries: dict[tuple[str, tuple[int, ...]], _Summary] = {}
 
+    def isolated(self, arm: str) -> bool:
+        """Whether the arm was timed in processes of its own only."""
+        return not self.rounds_of(arm) and any(r.of(arm) for r in self._rounds)
+
+    def apart(self, one: str, other: str) -> tuple[Contrast, Floats] | None:
+        """Location of `one` minus that of `other`, timed in separate processes; and the pseudo-values."""
+        paired = [(r.process, r.pair(one, other)) for r in self._rounds]
+        processes = [process for process, (a, b) in paired if a and b]
+        if not processes:
+            return None
+        mine, others = ([_log_times(turns[side]) for _, turns in paired if all(turns)] for side in (0, 1))
+        for name in set(processes):
+            places = [i for i, process in enumerate(processes) if process == name]
+            effect = sum(location(np.concatenate([side[i] for i in places])) for side in (mine, others)) / 2
+            for side, i in product((mine, others), places):
+                side[i] = side[i] - effect
+        return _jackknife(_summary(mine, processes), _summary(others, processes), processes, processes)
+
     def rounds_of(self, arm: str) -> dict[int, Floats]:
-        """Place of a round -> the arm's values in it."""
+        """Place of a round -> the arm's values in it, of its turns in the shared process."""
         if arm not in self._arms:
-            mine = {i: _logs(r, arm) - self._effects[i] for i, r in enumerate(self._rounds)}
+            mine = {i: _log_times(r.shared(arm)) - self._effects[i] for i, r in enumerate(self._rounds)}
             self._arms[arm] = {i: values for i, values in mine.items() if len(values)}
         return self._arms[arm]
 
@@ -135,13 +158,22 @@ class _Logs:
 
 def _against(logs: _Logs, arms: Sequence[str], reference: str) -> dict[str, Contrast]:
     found: dict[str, Contrast] = {}
+    apart: dict[str, Contrast] = {}
     pseudo: dict[str, Floats] = {}
     for arm in arms:
-        both = tuple(i for i in logs.rounds_of(arm) if i in logs.rounds_of(reference)) if arm != reference else ()
+        if arm == reference:
+            continue
+        if logs.isolated(arm) or logs.isolated(reference):
+            separate = logs.apart(reference, arm)
+            if separate:
+                apart[arm], pseudo[arm] = separate
+            continue
+        both = tuple(i for i in logs.rounds_of(arm) if i in logs.rounds_of(reference))
         if both:
             base, mine = logs.summary(reference, both), logs.summary(arm, both)
-            found[arm], pseudo[arm] = _jackknife(base, mine, [logs.processes[i] for i in both])
-    return _refined(found, pseudo)
+            processes = [logs.processes[i] for i in both]
+            found[arm], pseudo[arm] = _jackknife(base, mine, processes, _units(processes))
+    return {**_refined(found, pseudo), **_refined(apart, pseudo)}
 
 
 def log_speed(rounds: Sequence[Round], arm: str) -> Contrast | None:
@@ -150,18 +182,19 @@ def log_speed(rounds: Sequence[Round], arm: str) -> Contrast | None:
     if not mine:
         return None
     processes = [r.process for r in mine]
-    zero, values = [np.zeros(1)] * len(mine), [_logs(r, arm) for r in mine]
-    alone, pseudo = _jackknife(_summary(zero, _units(processes)), _summary(values, _units(processes)), processes)
+    zero, values = [np.zeros(1)] * len(mine), [_log_times(r.of(arm)) for r in mine]
+    units = _units(processes)
+    alone, pseudo = _jackknife(_summary(zero, units), _summary(values, units), processes, units)
     return _refined({arm: alone}, {arm: pseudo})[arm]
 
 
-def _logs(r: Round, arm: str) -> Floats:
-    return np.array([math.log(turn.seconds) for turn in r.of(arm)])
+def _log_times(turns: Sequence[ArmTurn]) -> Floats:
+    return np.array([math.log(turn.seconds) for turn in turns])
 
 
 def _effect(r: Round) -> float:
-    """The median over a round's arms of their log times."""
-    times = [r.log_time(cell) for cell in dict.fromkeys(turn.cell for turn in r.turns)]
+    """The median over a round's arms of their log times; the turns of isolated arms have no part in it."""
+    times = [mean_log(r.shared(cell)) for cell in dict.fromkeys(turn.cell for turn in r.turns)]
     return float(np.median([t for t in times if t is not None])) if times else 0.0
 
 
@@ -188,13 +221,15 @@ def _summary(values: Sequence[Floats], units: Sequence[int]) -> _Summary:
     return _Summary(location(np.concatenate(values)), without, [float(v.mean()) for v in values])
 
 
-def _jackknife(base: _Summary, mine: _Summary, processes: Sequence[int]) -> tuple[Contrast, Floats]:
-    """Location of `base` minus location of `mine`, over the same rounds; and the pseudo-values."""
-    units = _units(processes)
+def _jackknife(
+    base: _Summary, mine: _Summary, processes: Sequence[int], units: Sequence[int]
+) -> tuple[Contrast, Floats]:
+    """Location of `base` minus location of `mine`, over the same rounds; and the pseudo-values, one a unit."""
     k = len(set(units))
     full = base.location - mine.location
     if k == 1:
-        return Contrast(log_ratio=full, error=math.inf, df=0.0, rounds=1, processes=1, units=1), np.zeros(0)
+        only = Contrast(log_ratio=full, error=math.inf, df=0.0, rounds=len(units), processes=1, units=1)
+        return only, np.zeros(0)
     pseudo = k * full - (k - 1) * (np.array(base.without) - np.array(mine.without))
     sd = float(pseudo.std(ddof=1))
     return Contrast(

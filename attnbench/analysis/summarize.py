@@ -10,10 +10,10 @@ from statistics import fmean, median
 from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
 from attnbench.analysis.statistics import Interval
 from attnbench.analysis.stopping import Rule
+from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
-from attnbench.planning.sweep import Cell
 from attnbench.results import flags as validity
-from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial
+from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial, mean_log
 from attnbench.results.record import Record
 from attnbench.runtimes import EAGER
 
@@ -48,15 +48,15 @@ def rule_of(protocol: Protocol, arms: int) -> Rule:
 
 
 def reference_of(cells: Sequence[Cell], reference: str) -> Cell | None:
-    """The arm that ratios refer to: the reference variant with the plan's first kernel, in eager PyTorch if it can."""
-    return min((c for c in cells if c.variant == reference), key=lambda c: c.runtime != EAGER, default=None)
+    """The arm that ratios refer to: the reference with the first kernel, in eager PyTorch and no graph if it can be."""
+    return min((c for c in cells if c.variant == reference), key=lambda c: (c.runtime != EAGER, c.graphs), default=None)
 
 
 def log_ratios(rounds: Iterable[Round], arm: str, reference: str) -> list[list[float]]:
     """Log time ratios reference / arm of the rounds that have both, by process."""
     by_process: dict[int, list[float]] = {}
     for r in rounds:
-        mine, base = r.log_time(arm), r.log_time(reference)
+        mine, base = map(mean_log, r.pair(arm, reference))
         if mine is not None and base is not None:
             by_process.setdefault(r.process, []).append(base - mine)
     return list(by_process.values())
@@ -94,7 +94,20 @@ def summarize(
     alive = [c for c in cells if c.id not in data.dropped]
     against = arm_contrasts(data, alive, reference) if reference else {}
     records = [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
-    return flag_wide(records)
+    return with_launch_shares(flag_wide(records))
+
+
+def with_launch_shares(records: Sequence[Record]) -> list[Record]:
+    """The records, those of graphs with `launch_share` where the same cell was timed without a graph beside it."""
+    times = {r.cell.id: r.values["latency_s"] for r in records if "latency_s" in r.values}
+    found = []
+    for record in records:
+        launched = times.get(replace(record.cell, graphs=False).id)
+        if record.cell.graphs and record.cell.id in times and launched:
+            share = 1 - times[record.cell.id] / launched
+            record = replace(record, values={**record.values, "launch_share": share})
+        found.append(record)
+    return found
 
 
 def flag_wide(records: Sequence[Record]) -> list[Record]:
@@ -168,8 +181,9 @@ def _record(
     if peak and "macs" in values and cell.pass_ == "forward" and cell.precision != "int8":  # the ceilings are fp32's
         values["roofline_share"] = values["macs"] * cell.batch / values["latency_s"] / peak
         flags += ["above_roofline"] if values["roofline_share"] > 1 else []
+    flags += ["isolated"] if not any(r.shared(cell.id) for r in mine) else []
     flags += ["resumed"] if data.resumed else []
-    canary_s = validity.usual_canary_s([turn.conditions for r in data.rounds for turn in r.turns])
+    canary_s = validity.usual_canary_s([turn.conditions for r in data.rounds for turn in (*r.turns, *r.alone)])
     words_of_turns, disturbed = validity.flags(
         [turn.conditions or r.conditions for r in mine for turn in r.of(cell.id)], canary_s
     )
@@ -219,8 +233,8 @@ def _ratio(
     if against is None:
         return {}
     if against.rounds == 1:
-        block = next(r for r in data.rounds if r.of(cell.id) and r.of(reference.id))
-        base, mine = (fmean(block.of(c.id)[0].calls_s) for c in (reference, cell))
+        block = next(r for r in data.rounds if all(r.pair(cell.id, reference.id)))
+        mine, base = (fmean(turns[0].calls_s) for turns in block.pair(cell.id, reference.id))
         return {"ratio_to_reference": base / mine}
     interval = against.interval(level)
     values: dict[str, float | int] = {"ratio_to_reference": interval.estimate, "ratio_rounds": against.rounds}

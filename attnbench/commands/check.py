@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from attnbench import inert, inputs
+from attnbench.commands.parameters import whole_number
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>\w+))?(?P<settings>\[.*\])?")
 @click.option(
     "--runtimes", "exports", is_flag=True, help="Also export to ONNX Runtime and OpenVINO: some seconds each."
 )
-@click.option("--dim", type=click.IntRange(1), help="Channels; by default the smallest width that works.")
-@click.option("--heads", type=click.IntRange(1), help="Attention heads; goes with --dim.")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file that declares mechanisms.")
+@click.option("--dim", type=whole_number("--dim"), help="Channels; by default the smallest width that works.")
+@click.option("--heads", type=whole_number("--heads"), help="Attention heads; goes with --dim.")
+@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A Python file that declares mechanisms.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def command(
     names: tuple[str, ...],
@@ -63,12 +65,12 @@ def command(
     if (dim is None) != (heads is None):
         given, missing = ("--dim", "--heads") if heads is None else ("--heads", "--dim")
         raise AttnbenchError(f"--dim and --heads go together; got {given} alone; give {missing} too")
-    files = [m["path"] for m in map(_FILE.fullmatch, names) if m]
+    files = [m["path"] for m in map(_file, names) if m]
     known = registry.load([*plugins, *dict.fromkeys(files)])
     for problem in known.problems:
         if any(path in problem for path in (*files, *plugins)):
             raise AttnbenchError(problem)
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"warning: {inert.terminal(problem)}", err=True)
     variants = [parse_variant(name) for name in known.names("layer")] if every else [_variant(known, n) for n in names]
     other = known.check(_variant(known, against)) if against else None
     torch.set_num_threads(1)  # more threads slow layers of this size down
@@ -96,13 +98,18 @@ def _workers(plugins: tuple[str, ...]) -> Workers:
     return Workers(Sweep(plugins=tuple(dict.fromkeys(plugins))), protocol.get("quick"))
 
 
+def _file(text: str) -> re.Match[str] | None:
+    """The parts of FILE.py[:CLASS], or None."""
+    return _FILE.fullmatch(text) if len(text) <= inputs.LONGEST_VARIANT else None
+
+
 def _variant(known: Registry, text: str) -> Variant:
     """Read a name, a variant, or a file with a class."""
     from pathlib import Path
 
     from attnbench.registry.variant import parse_variant
 
-    found = _FILE.fullmatch(text)
+    found = _file(text)
     if not found:
         return known.check(parse_variant(text))
     path = Path(found["path"]).resolve()
@@ -110,7 +117,8 @@ def _variant(known: Registry, text: str) -> Variant:
     wanted = found["name"] or (next(iter(here)) if len(here) == 1 else None)
     if wanted is None or wanted not in here:
         raise AttnbenchError(
-            f"a file is checked as FILE.py:CLASS with a class that @attnbench.mechanism(...) decorates; got {text!r}; "
+            f"a file is checked as FILE.py:CLASS with a class that @attnbench.mechanism(...) decorates; "
+            f"got {inputs.brief(text)}; "
             f"{path.name} has: {', '.join(here) or 'none'}"
         )
     return known.check(parse_variant(here[wanted].name + (found["settings"] or "")))
@@ -122,15 +130,15 @@ def _print(report: Report) -> None:
     from rich.text import Text
 
     style = {"pass": "green", "fail": "bold red", "note": "dim"}
-    title = f"{report.mechanism}  dim {report.dim}, {report.heads} heads"
+    title = Text(inert.terminal(f"{report.mechanism}  dim {report.dim}, {report.heads} heads"))
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("why, and what to do", overflow="fold")
     for f in report.findings:
-        words = Text(f.reason)
+        words = Text(inert.terminal(f.reason, lines=True))
         if f.remedy:
-            words.append(f"\n-> {f.remedy}", style="yellow")
+            words.append(f"\n-> {inert.terminal(f.remedy, lines=True)}", style="yellow")
         table.add_row(f.check, Text(f.outcome, style=style[f.outcome]), words)
     console = Console()
     console.print(table)

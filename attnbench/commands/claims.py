@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+from attnbench import inert, inputs
+from attnbench.commands.parameters import path_of
+
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="[RUN...]", type=path_of("RUN"))
 @click.option(
     "--verdict", type=click.Choice(["reproduced", "contradicted", "undecided", "not applicable"]),
     help="Show only the claims with this verdict.",
@@ -36,17 +39,18 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     if only and only not in known:
         import difflib
 
-        near = difflib.get_close_matches(only, known, n=3)
+        near = difflib.get_close_matches(only[: inputs.LONGEST_NAME], known, n=3)
         nearest = ", ".join(near) or "none; `attnbench claims` lists all"
-        raise AttnbenchError(f"--claim must be the id of a claim; got {only!r}; nearest: {nearest}")
+        raise AttnbenchError(f"--claim must be the id of a claim; got {inputs.brief(only)}; nearest: {nearest}")
     evidence = gather(runs or stored())
-    for line in evidence.apart:
-        click.echo(f"warning: {line}", err=True)
+    for line in evidence.problems:
+        click.echo(f"warning: {inert.terminal(line)}", err=True)
     judged = claims.judge(evidence)
     shown = [j for j in judged if (not verdict or j.verdict == verdict) and (not only or j.id == only)]
     if form == "text":
         for judgement in shown:
-            click.echo(_line(judgement, full=bool(only)))
+            for line in _lines(judgement, full=bool(only)):
+                click.echo(inert.terminal(line))
         click.echo(claims.tally(judged), err=True)
     else:
         click.echo(text_of(claims.table(shown), form), nl=False)
@@ -54,7 +58,7 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
         raise SystemExit(1)
 
 
-def _line(judgement: object, *, full: bool) -> str:
+def _lines(judgement: object, *, full: bool) -> list[str]:
     from attnbench.report.claims import Judgement, claimed, details
     from attnbench.report.tables import number
 
@@ -69,8 +73,5 @@ def _line(judgement: object, *, full: bool) -> str:
         words.append(f"{deciding.comparison.what} {number(e.value, 3)}{ends}, claimed {claimed(deciding)}")
     if j.reason:
         words.append(j.reason)
-    line = "; ".join(words)
-    if full:
-        parts = (j.claim.statement, details(j), j.command and f"decided by: {j.command}")
-        line += "".join(f"\n  {part}" for part in parts if part)
-    return line
+    parts = (j.claim.statement, details(j), j.command and f"decided by: {j.command}") if full else ()
+    return ["; ".join(words), *(f"  {part}" for part in parts if part)]

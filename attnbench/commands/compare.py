@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from attnbench import inputs
+from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare")
-@click.argument("runs", nargs=-1, required=True, metavar="A [B]")
+@click.argument("runs", nargs=-1, required=True, metavar="A [B]", type=path_of("RUN"))
 @click.option("--arms", metavar="X,Y,...", help="Compare arms of run A: Y and the others against X.")
 @click.option("--by", type=click.Choice(["time", "ratio"]), help="Compare times, or ratios to the reference. [time]")
 @click.option("--margin", default="3%", show_default=True, help="A difference inside this margin counts as equivalent.")
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(
-    runs: tuple[str, ...], arms: str | None, by: str | None, margin: str, level: str, allow_cross_machine: bool,
+    runs: tuple[Path, ...], arms: str | None, by: str | None, margin: str, level: str, allow_cross_machine: bool,
     fail_on: tuple[str, ...], as_json: bool,
 ) -> int:  # fmt: skip
     """Compare run B with run A, or arms of run A with each other: faster, slower, equivalent or undecided.
@@ -62,10 +65,11 @@ def _print(result: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from attnbench.report.terminal import open_console
+    from attnbench import inert
+    from attnbench.report.terminal import inert_text, open_console
 
     console = open_console()
-    table = Table(title=result.title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(inert.terminal(result.title)), title_justify="left", box=None, pad_edge=False)
     for heading in ("variant", "against", "conditions", "speed ratio", f"{result.level:.0%} interval", "p", "verdict"):
         table.add_column(heading, overflow="fold")
     table.add_column("notes", overflow="fold")
@@ -74,21 +78,19 @@ def _print(result: Comparison) -> None:
         ratio = f"{row.estimate:.3f}x" if row.estimate == row.estimate else "-"
         interval = f"{row.low:.3f} to {row.high:.3f}" if row.high < float("inf") else "-"
         words = (row.variant, row.against, row.conditions, ratio, interval, f"{row.p:.2g}")
-        table.add_row(*map(Text, words), Text(row.verdict, style=styles[row.verdict]), Text(row.reason or row.basis))
+        verdict = Text(row.verdict, style=styles[row.verdict])
+        table.add_row(*map(inert_text, words), verdict, inert_text(row.reason or row.basis))
     console.print(table)
     what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[result.by]
     method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {len(result.rows)} rows"
     for note in (f"{what}; {method}", *result.notes):
-        console.print(Text(note, style="dim"), soft_wrap=True)
+        console.print(inert_text(note, "dim"), soft_wrap=True)
 
 
 def _fraction(name: str, text: str) -> float:
     """Read `3%` or `0.03`: a fraction between 0 and 1, both excluded."""
     number, percent, rest = text.strip().partition("%")
-    try:
-        value = float(number) / (100 if percent else 1)
-    except ValueError:
-        value = -1.0
+    value = (inputs.parse_number(number.strip()) or 0.0) / (100 if percent else 1)
     if rest or not 0 < value < 1:
-        raise AttnbenchError(f"{name} must lie between 0 and 1, as 0.03 or 3%; got {text!r}")
+        raise AttnbenchError(f"{name} must lie between 0 and 1, as 0.03 or 3%; got {inputs.brief(text)}")
     return value

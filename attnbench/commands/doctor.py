@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attnbench import inert
+
 if TYPE_CHECKING:
     from attnbench.machine.devices import Device
     from attnbench.machine.environment import Code, Cpu, Environment
@@ -101,23 +103,25 @@ def _print(report: Report) -> None:
     console = Console()
     table = Table.grid(padding=(0, 2))
     for name, value in _lines(report.environment):
-        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+        table.add_row(Text(name, style="bold"), Text(inert.terminal(value), overflow="fold"))
     console.print(table)
     console.print()
     for row in report.devices:
         words = f"works in {', '.join(row.precisions)}" if row.works else f"does not work: {row.reason}"
         line = f"{row.name:8}{row.title}{': ' if row.title else ''}{words}"
-        console.print(Text(line, style="" if row.works else "dim"), soft_wrap=True)
+        console.print(Text(inert.terminal(line), style="" if row.works else "dim"), soft_wrap=True)
     console.print()
     if not report.disturbances:
         console.print(Text("no disturbance found"))
     for line in report.disturbances:
-        console.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"! {inert.terminal(line)}", style="yellow"), soft_wrap=True)
     if report.selftest:
         from attnbench.selftest import stored
 
         tested = report.selftest
-        console.print(Text(f"self-test of {tested['created']}: {stored.sentence(tested)}"), soft_wrap=True)
+        console.print(
+            Text(inert.terminal(f"self-test of {tested['created']}: {stored.sentence(tested)}")), soft_wrap=True
+        )
 
 
 def _lines(e: Environment) -> Iterator[tuple[str, str]]:

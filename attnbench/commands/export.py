@@ -7,21 +7,27 @@ from pathlib import Path
 
 import click
 
+from attnbench import inert
+from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
 
 @click.command("export")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=path_of("RUN"))
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False), help="The file to write. [stdout]")
-def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
+@click.option("--out", type=path_of("--out"), help="The file to write. [stdout]")
+def command(runs: tuple[Path, ...], form: str, out: Path | None) -> int:
     """Write the records of RUN..., one row per cell; docs/records.md explains the columns."""
     from attnbench.analysis.machines import label_machines, machine_of
     from attnbench.results.store import load, open_run
 
-    table = load(*runs)
-    for line in label_machines([machine_of(open_run(run)) for run in runs])[1] if len(runs) > 1 else ():
-        click.echo(f"warning: {line}; the column run_id distinguishes the rows", err=True)
+    table, opened = load(*runs), [open_run(run) for run in runs]
+    warnings = [f"{run.folder.name}: {problem}" for run in opened for problem in run.problems]
+    if len(runs) > 1:
+        apart = label_machines([machine_of(run) for run in opened])[1]
+        warnings += [f"{line}; the column run_id distinguishes the rows" for line in apart]
+    for line in warnings:
+        click.echo(f"warning: {inert.terminal(line)}", err=True)
     try:
         if form == "parquet":
             if out is None:
@@ -31,9 +37,13 @@ def command(runs: tuple[str, ...], form: str, out: str | None) -> int:
             except ImportError as error:
                 raise AttnbenchError("parquet needs pyarrow; install it: pip install 'attnbench[parquet]'") from error
             return 0
-        text = table.to_csv(index=False) if form == "csv" else table.to_json(orient="records", indent=1) + "\n"
+        if form == "csv":
+            safe = table.map(lambda value: inert.spreadsheet(value) if isinstance(value, str) else value)
+            text = safe.to_csv(index=False)
+        else:
+            text = table.to_json(orient="records", indent=1) + "\n"
         if out:
-            Path(out).write_text(text)
+            out.write_text(text)
         else:
             sys.stdout.write(text)
     except OSError as error:

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
+from attnbench import inert
+
 WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "quantities")
 
 
 @click.command("list")
 @click.argument("what", type=click.Choice(WHAT), default="mechanisms")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
+@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
     """List mechanisms, backbones, tasks, protocols, devices, suites or quantities."""
@@ -22,7 +24,8 @@ def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
         return 0
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from attnbench.report.terminal import inert_text
 
     if not rows:
         click.echo(f"no {what} are registered")
@@ -31,7 +34,7 @@ def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
     for i, name in enumerate(rows[0]):
         table.add_column(name, no_wrap=i == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if v is None else str(v)) for v in row.values()))
+        table.add_row(*(inert_text("" if v is None else str(v)) for v in row.values()))
     Console().print(table)
     return 0
 
@@ -42,7 +45,7 @@ def _declared(what: str, plugins: tuple[str, ...]) -> list[dict[str, Any]]:
 
     known = registry.load(plugins)
     for problem in known.problems:
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"warning: {inert.terminal(problem)}", err=True)
     scope: Any = {"mechanisms": "layer", "backbones": "backbone", "tasks": "task"}[what]
     return [
         {

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from attnbench import inputs
+from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
 TEMPLATE = '''\
@@ -66,11 +68,14 @@ class {title}(ReadsKernel, nn.Module):
 
 @click.command("new")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="The file to write; NAME.py unless given.")
+@click.option("--out", type=path_of("--out"), help="The file to write; NAME.py unless given.")
 def command(name: str, out: Path | None) -> int:
     """Write a file with a mechanism called NAME that passes `attnbench check`, as a start for your own."""
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise AttnbenchError(f"a mechanism's name must be an identifier; got {name!r}; for example my_attention")
+    if not inputs.is_name(name) or keyword.iskeyword(name):
+        raise AttnbenchError(
+            f"a mechanism's name must be an identifier of ASCII letters, digits and _, at most {inputs.LONGEST_NAME}; "
+            f"got {inputs.brief(name)}; for example my_attention"
+        )
     from attnbench import registry
 
     known = registry.load()

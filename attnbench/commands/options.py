@@ -5,33 +5,33 @@ An option on the command line overrides the file, and the file overrides the def
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
-from attnbench import runtimes
+from attnbench import inputs, runtimes
 from attnbench.errors import AttnbenchError
+from attnbench.inputs import brief
 from attnbench.planning import protocol
 from attnbench.planning.sizes import size_bytes
-from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, PASSES, PRECISIONS, PROBES, Sweep
+from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, MOST_THREADS, PASSES, PRECISIONS, PROBES, Sweep
 from attnbench.registry.variant import parse_value, split_list
 
 
-def whole_numbers(name: str, text: str) -> tuple[int, ...]:
+def whole_numbers(name: str, text: str, *, most: int = inputs.MOST) -> tuple[int, ...]:
     """Read `1,64` as (1, 64); `name` is for the message.
 
     Raises:
-        AttnbenchError: an item is not a whole number.
+        AttnbenchError: an item is not a whole number from 1 to `most`.
     """
     numbers = []
     for item in split_list(text):
-        try:
-            numbers.append(int(item))
-        except ValueError:
-            raise AttnbenchError(f"{name} must be a comma-separated list of whole numbers; got {item!r}") from None
+        if inputs.parse_whole(item) is None:
+            raise AttnbenchError(f"{name} must be a comma-separated list of whole numbers; got {brief(item)}")
+        numbers.append(inputs.whole(name, item, most=most))
     return tuple(numbers)
 
 
@@ -43,17 +43,18 @@ def resolutions(text: str) -> tuple[tuple[int, int], ...]:
     """
     sizes = []
     for item in split_list(text):
-        sides = item.lower().split("x")
-        if len(sides) > 2 or not all(s.strip().isdigit() and int(s) > 0 for s in sides):
+        sides = [inputs.parse_whole(side.strip()) or 0 for side in item.lower().split("x", 2)]
+        if len(sides) > 2 or not all(0 < side <= inputs.MOST for side in sides):
             raise AttnbenchError(
-                f"resolution must be pixels, 224 or 512x384 (height x width), each at least 1; got {item!r}"
+                f"resolution must be pixels, 224 or 512x384 (height x width), each from 1 to {inputs.MOST}; "
+                f"got {brief(item)}"
             )
-        sizes.append((int(sides[0]), int(sides[-1])))
+        sizes.append((sides[0], sides[-1]))
     return tuple(sizes)
 
 
-def yes_no(text: str) -> tuple[bool, ...]:
-    """Read `no,yes` as (False, True).
+def yes_no(name: str, text: str) -> tuple[bool, ...]:
+    """Read `no,yes` as (False, True); `name` is for the message.
 
     Raises:
         AttnbenchError: an item is not a yes or a no.
@@ -62,7 +63,7 @@ def yes_no(text: str) -> tuple[bool, ...]:
     switches = []
     for item in split_list(text):
         if item.lower() not in values:
-            raise AttnbenchError(f"compile must be no or yes; got {item!r}")
+            raise AttnbenchError(f"{name} must be no or yes; got {brief(item)}")
         switches.append(values[item.lower()])
     return tuple(switches)
 
@@ -80,6 +81,12 @@ def _devices(text: str) -> tuple[str, ...]:
     return tuple(present())
 
 
+def _checkpoint(text: str) -> str:
+    inputs.regular_file("--weights", text, kind="a checkpoint file")
+    return text
+
+
+# How the text of each option is read, from the command line and from a sweep file alike.
 _READ: dict[str, Callable[[str], Any]] = {
     "mechanism": words,
     "backbone": words,
@@ -94,19 +101,32 @@ _READ: dict[str, Callable[[str], Any]] = {
     "pass": words,
     "kernel": words,
     "runtime": words,
-    "compile": yes_no,
-    "threads": lambda t: whole_numbers("threads", t),
+    "compile": lambda t: yes_no("compile", t),
+    "graphs": lambda t: yes_no("graphs", t),
+    "threads": lambda t: whole_numbers("threads", t, most=MOST_THREADS),
     "allocator": words,
     "measure": words,
-    "reference": str,
-    "protocol": str,
-    "weights": str,
-    "seed": lambda t: whole_numbers("seed", t)[0],
+    "isolate": words,
+    "reference": str.strip,
+    "protocol": str.strip,
+    "weights": _checkpoint,
+    "seed": lambda t: inputs.whole("seed", t, least=0, most=inputs.MOST_SEED),
 }
 _FIELD = {"pass": "pass_"}
-_NUMBERS = {"rounds": int, "processes": int, "calls": int, "target": float, "budget": float, "timeout": float}
-_SWITCHES = ("strict", "cold")
+# The same of the numbers of a protocol.
+_NUMBERS: dict[str, Callable[[str], float]] = {
+    "rounds": lambda t: inputs.whole("rounds", t, most=protocol.MOST_ROUNDS),
+    "processes": lambda t: inputs.whole("processes", t, most=protocol.MOST_ROUNDS),
+    "calls": lambda t: inputs.whole("calls", t),
+    "target": lambda t: inputs.positive("target", t, most=1e3),
+    "budget": lambda t: inputs.positive("budget", t, most=protocol.LONGEST_S),
+    "timeout": lambda t: inputs.positive("timeout", t, most=protocol.LONGEST_S),
+    "memory_limit": size_bytes,
+}
 _NUMBER_FIELD = {"budget": "budget_s", "timeout": "timeout_s"}
+_SWITCHES = ("strict", "cold")
+_DEEP_KEY = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{2 * inputs.DEEPEST}}}""")
+_ONE_VALUE = (*_NUMBERS, "reference", "protocol", "weights", "seed")
 
 
 _OPTIONS = (
@@ -120,30 +140,34 @@ _OPTIONS = (
     click.option("--heads", metavar="LIST", help="Attention heads of a layer. [12]"),
     click.option("--stride", metavar="LIST", help="Pixels per token; selects the authors' settings. [16]"),
     click.option("--device", metavar="LIST", help="cpu, cuda, cuda:1, or all for every device present. [cpu]"),
-    click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32]"),
+    click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32; paper on a GPU: tf32]"),
     click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
     click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
     click.option("--runtime", metavar="LIST", help=f"{', '.join(runtimes.BUILTIN)}, or a plugin's. [eager]"),
     click.option("--compile", "compile_", metavar="LIST", help="no, yes: as --runtime eager,compile. [no]"),
+    click.option("--graphs", metavar="LIST", help="no, yes: capture each call as a CUDA graph and replay it. [no]"),
     click.option("--threads", metavar="LIST", help="CPU threads. [one for each physical core]"),
-    click.option("--allocator", metavar="LIST", help=f"{', '.join(ALLOCATORS)}. [pinned]"),
+    click.option("--allocator", metavar="LIST", help=f"Of the CPU: {', '.join(ALLOCATORS)}. [pinned]"),
     click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
     click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
     click.option("--measure", metavar="LIST", help=f"{', '.join((*MEASURES, *PROBES))}. [{','.join(MEASURES)}]"),
+    click.option("--isolate", metavar="LIST", help="Arms timed in processes of their own: names, plugins or all."),
     click.option("--protocol", metavar="NAME", help=f"{', '.join(protocol.PROTOCOLS)}. [standard]"),
-    click.option("--rounds", type=int, help="Rounds, instead of the protocol's."),
-    click.option("--processes", type=int, help="Timing processes, instead of the protocol's."),
-    click.option("--calls", type=int, help="Timed calls per turn, instead of the protocol's."),
-    click.option("--target", type=float, help="Relative half-width at which timing stops, e.g. 0.02."),
-    click.option("--budget", type=float, help="Seconds of timing per arm and group."),
-    click.option("--timeout", type=float, help="Seconds that one arm's trial may take."),
+    click.option("--rounds", metavar="N", help="Rounds, instead of the protocol's."),
+    click.option("--processes", metavar="N", help="Timing processes, instead of the protocol's."),
+    click.option("--calls", metavar="N", help="Timed calls per turn, instead of the protocol's."),
+    click.option("--target", metavar="SHARE", help="Relative half-width at which timing stops, e.g. 0.02."),
+    click.option("--budget", metavar="SECONDS", help="Seconds of timing per arm and group."),
+    click.option("--timeout", metavar="SECONDS", help="Seconds that one arm's trial may take."),
     click.option("--strict", is_flag=True, default=None, help="Take a turn again that something disturbed."),
     click.option("--cold", is_flag=True, default=None, help="Flush the caches before each timed call."),
-    click.option("--memory-limit", metavar="SIZE", help="Memory that a trial on the CPU may use: 2GiB. [free memory]"),
-    click.option("--weights", type=click.Path(), help="A checkpoint file for the backbone."),
-    click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable."),
-    click.option("--seed", type=int, help="Random seed for inputs and arm order. [0]"),
-    click.option("--sweep", "sweep_file", type=click.Path(), help="A TOML file with these option names as keys."),
+    click.option(
+        "--memory-limit", metavar="SIZE", help="Device memory that a worker process may use: 2GiB. [free memory]"
+    ),
+    click.option("--weights", metavar="PATH", help="A checkpoint file for the backbone."),
+    click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable."),
+    click.option("--seed", metavar="N", help="Random seed for inputs and arm order. [0]"),
+    click.option("--sweep", "sweep_file", metavar="PATH", help="A TOML file with these option names as keys."),
 )
 
 
@@ -160,7 +184,7 @@ def read_sweep(given: Mapping[str, Any]) -> Sweep:
     Raises:
         AttnbenchError: an option's value is malformed or out of range, or the sweep file cannot be read.
     """
-    from_file = read_sweep_file(Path(given["sweep_file"])) if given.get("sweep_file") else {}
+    from_file = read_sweep_file(given["sweep_file"]) if given.get("sweep_file") is not None else {}
     typed = {k.rstrip("_"): v for k, v in given.items() if v is not None and v != () and k != "sweep_file"}
     both = {**from_file, **typed}
     if "suite" in both:
@@ -168,45 +192,60 @@ def read_sweep(given: Mapping[str, Any]) -> Sweep:
     return _sweep(both)
 
 
-def read_sweep_file(path: Path) -> dict[str, Any]:
+def read_sweep_file(path: str) -> dict[str, Any]:
     """Read a TOML file: the options' names as keys, lists or comma-separated text as values.
+
+    Returns:
+        Text as it would be typed, by parameter name.
 
     Raises:
         AttnbenchError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
     """
+    text = inputs.read_text("--sweep", path, kind="a TOML file", largest=inputs.LARGEST_SWEEP_FILE)
     try:
-        data = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise AttnbenchError(f"--sweep must be a TOML file; {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AttnbenchError(f"--sweep must be a TOML file; {path} is not valid TOML: {error}") from error
-    known = {*_READ, *_NUMBERS, *_SWITCHES, "set", "plugin", "suite", "memory-limit"}
-    unknown = [key for key in data if key.replace("_", "-") not in {k.replace("_", "-") for k in known}]
-    if unknown:
-        raise AttnbenchError(
-            f"a sweep file may have the keys {', '.join(sorted(known))}; got {', '.join(unknown)} in {path}"
-        )
+        if _DEEP_KEY.search(text):  # tomllib needs quadratic time for them
+            raise ValueError(f"a key has more than {2 * inputs.DEEPEST} parts")
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = inputs.printable(str(error))
+        raise AttnbenchError(f"--sweep must be a TOML file; {brief(path)} is not valid TOML: {why}") from error
+    known = {*_READ, *_NUMBERS, *_SWITCHES, "set", "plugin", "suite"}
     given: dict[str, Any] = {}
     for key, value in data.items():
-        if key == "set":
-            if not isinstance(value, dict):
-                raise AttnbenchError(
-                    f'set must be a table such as {{"hilo.alpha" = [0, 0.5]}}; got {value!r} in {path}'
-                )
-            given["settings"] = tuple(f"{k}={_list_text(v)}" for k, v in _flat(value))
-        elif key == "plugin":
-            given["plugins"] = tuple(value) if isinstance(value, list) else (value,)
-        elif key in _SWITCHES:
-            if not isinstance(value, bool):
-                raise AttnbenchError(f"{key} must be true or false; got {value!r} in {path}")
-            given[key] = value
-        elif key in _NUMBERS:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise AttnbenchError(f"{key} must be a number; got {value!r} in {path}")
-            given[key] = value
-        else:
-            given[key.replace("-", "_")] = _list_text(value)
+        name = key.replace("-", "_")
+        if name not in known or name in given:
+            raise AttnbenchError(
+                f"a sweep file may have the keys {', '.join(sorted(known)).replace('_', '-')}, each once; "
+                f"got {inputs.printable(key, inputs.LONGEST_NAME)} in {path}"
+            )
+        try:
+            given[name] = _toml_value(name, value)
+            if name in _READ or name in _NUMBERS:
+                {**_READ, **_NUMBERS}[name](given[name])  # so that the message names the file
+        except AttnbenchError as error:
+            raise AttnbenchError(f"{error} in {path}") from None
+    for name, parameter in (("set", "settings"), ("plugin", "plugins")):
+        if name in given:
+            given[parameter] = given.pop(name)
     return given
+
+
+def _toml_value(name: str, value: object) -> Any:
+    """The value of a key as it would be typed: text, several texts of `set` and `plugin`, or a switch."""
+    if name == "set":
+        if not isinstance(value, dict):
+            raise AttnbenchError(f'set must be a table such as {{"hilo.alpha" = [0, 0.5]}}; got {brief(value)}')
+        return tuple(f"{k}={_list_text(k, v)}" for k, v in _flat(value))
+    if name == "plugin":
+        files = value if isinstance(value, list) else [value]
+        return tuple(inputs.path("plugin", file) for file in files)
+    if name in _SWITCHES:
+        if not isinstance(value, bool):
+            raise AttnbenchError(f"{name} must be true or false; got {brief(value)}")
+        return value
+    if name in _ONE_VALUE and isinstance(value, list):
+        raise AttnbenchError(f"{name} must be one value; got {brief(value)}")
+    return _list_text(name, value)
 
 
 def _sweep(both: Mapping[str, Any]) -> Sweep:
@@ -222,19 +261,15 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
     if "settings" in both:
         axes["settings"] = tuple(_setting(text) for text in both["settings"])
     if "plugins" in both:
-        axes["plugins"] = tuple(both["plugins"])
+        axes["plugins"] = tuple(inputs.path("--plugin", text) for text in both["plugins"])
     overrides = []
-    for key in _NUMBERS:
+    for key, read in _NUMBERS.items():
         if both.get(key) is not None:
-            value = both[key]
-            if value <= 0:
-                raise AttnbenchError(f"{key} must be above 0; got {value}")
+            value = read(both[key]) if isinstance(both[key], str) else both[key]
             overrides.append(("looks", (value,)) if key == "rounds" else (_NUMBER_FIELD.get(key, key), value))
     for key in _SWITCHES:
         if both.get(key):
             overrides.append((key, True))
-    if both.get("memory_limit"):
-        overrides.append(("memory_limit", size_bytes(str(both["memory_limit"]))))
     axes["overrides"] = tuple(overrides)
     protocol.get(axes.get("protocol", "standard"), overrides)
     return Sweep(**axes)
@@ -243,7 +278,7 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
 def _setting(text: str) -> tuple[str, tuple[Any, ...]]:
     key, equals, values = text.partition("=")
     if not equals or "." not in key:
-        raise AttnbenchError(f"--set must be mechanism.setting=value,...; got {text!r}; e.g. hilo.alpha=0,0.5,1")
+        raise AttnbenchError(f"--set must be mechanism.setting=value,...; got {brief(text)}; e.g. hilo.alpha=0,0.5,1")
     return key.strip(), tuple(parse_value(v) for v in split_list(values))
 
 
@@ -253,13 +288,29 @@ def _suite(name: str) -> dict[str, Any]:
     return suite(name)
 
 
-def _list_text(value: object) -> str:
+def _list_text(name: str, value: object) -> str:
+    """A TOML value, or a list of them, as it would be typed."""
     if isinstance(value, list):
-        return ",".join(_list_text(v) for v in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return ",".join(_scalar_text(name, item) for item in value)
+    return _scalar_text(name, value)
+
+
+def _scalar_text(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise AttnbenchError(f"{inputs.printable(name)} has a number that is too large: {brief(value)}")
+    if not isinstance(value, str | int | float):
+        raise AttnbenchError(
+            f"{inputs.printable(name, inputs.LONGEST_NAME)} must be text, a number, or a list of them; "
+            f"got {brief(value)}"
+        )
+    return str(value)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    if prefix.count(".") > inputs.DEEPEST:
+        raise AttnbenchError(f"set must be a table of at most {inputs.DEEPEST} levels; got {brief(prefix)}")
     return [
         pair
         for key, value in table.items()

@@ -11,6 +11,7 @@ import click
 from attnbench.commands import options
 
 if TYPE_CHECKING:
+    from attnbench.planning.duration import Remaining
     from attnbench.planning.sweep import Plan, Sweep
     from attnbench.registry import Registry
 
@@ -26,29 +27,27 @@ def command(as_json: bool, **given: Any) -> int:
 def show_plan(sweep: Sweep, *, as_json: bool) -> int:
     """Print the plan of `sweep` as tables or as JSON; returns the exit code 0."""
     from rich.console import Console
-    from rich.text import Text
 
     from attnbench.execution import runner
     from attnbench.execution.progress import duration
-    from attnbench.planning import protocol
-    from attnbench.planning.duration import Remaining
     from attnbench.report import terminal
 
     planned, known = runner.make_plan(sweep)
-    calls_s = estimate_calls(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
-    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    remaining = Remaining(calls_s, numbers, planned.cells, planned.sweep.measure)
+    remaining = time_left(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
     total, (least, most) = remaining.total_s, remaining.range_s
     if as_json:
-        cells = [{**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id)} for c in planned.cells]
+        cells = [
+            {**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id), "isolated": c.id in planned.isolated}
+            for c in planned.cells
+        ]
         text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1),
                 "estimated_range_s": [round(least, 1), round(most, 1)]}  # fmt: skip
         click.echo(json.dumps({**text, "problems": known.problems}))
         return 0
     console, errors = terminal.open_console(), Console(stderr=True)
     for problem in known.problems:
-        errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
-    console.print(Text(headline(planned)), soft_wrap=True)
+        errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
+    console.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
     for table in terminal.plan_tables(planned):
         console.print(table)
     span = "" if least == most else f"{duration(least)} to {duration(most)}, as precision needs rounds; "
@@ -83,12 +82,23 @@ def headline(planned: Plan) -> str:
         f"pass {each(c.pass_ for c in cells)}",
         f"kernel {each(c.kernel for c in cells)}",
         f"runtime {each(c.runtime for c in cells)}",
+        *([f"graphs {each('yes' if c.graphs else 'no' for c in cells)}"] if any(c.graphs for c in cells) else []),
         f"threads {each(c.threads for c in cells)}",
         f"allocator {each(c.allocator for c in cells)}",
         f"protocol {s.protocol}",
         f"reference {s.reference}",
     ]
     return "; ".join(words) + "".join(f"\n{note}" for note in planned.notes)
+
+
+def time_left(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> Remaining:
+    """The remaining seconds of a run of this plan, before anything is measured; `ceilings`: as of `estimate_calls`."""
+    from attnbench.planning import protocol
+    from attnbench.planning.duration import Remaining
+
+    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
+    calls_s = estimate_calls(planned, known, ceilings)
+    return Remaining(calls_s, numbers, planned.cells, planned.sweep.measure, planned.isolated)
 
 
 def estimate_calls(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> dict[str, float]:

@@ -11,27 +11,45 @@ from typing import Any
 
 import click
 
+from attnbench import inputs
+from attnbench.commands.parameters import path_of, whole_number
 from attnbench.errors import AttnbenchError
+from attnbench.planning.protocol import MOST_ROUNDS
+from attnbench.planning.sweep import MOST_THREADS
 
 
 @click.command("protocols")
 @click.option("--mechanism", "-m", metavar="LIST", help="Layers: hilo,msa,'hilo[alpha=0.5]'. [the paper's fourteen]")
 @click.option("--reference", default="msa", show_default=True, help="The arm that ratios refer to.")
 @click.option("--res", default="224", show_default=True, help="Pixels: 224 or 512x384 (height x width).")
-@click.option("--batch", type=click.IntRange(1), help="Images per batch. [1 on a CPU, 64 on a GPU]")
-@click.option("--paper-batch", type=click.IntRange(1), help="The authors' batch (theirs: 64). [that of --batch]")
-@click.option("--dim", type=click.IntRange(1), default=768, show_default=True, help="Channels of a layer.")
-@click.option("--heads", type=click.IntRange(1), default=12, show_default=True, help="Attention heads.")
+@click.option("--batch", type=whole_number("--batch"), help="Images per batch. [1 on a CPU, 64 on a GPU]")
+@click.option(
+    "--paper-batch", type=whole_number("--paper-batch"), help="The authors' batch (theirs: 64). [that of --batch]"
+)
+@click.option("--dim", type=whole_number("--dim"), default=768, show_default=True, help="Channels of a layer.")
+@click.option("--heads", type=whole_number("--heads"), default=12, show_default=True, help="Attention heads.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads. [all that this process may use]")
+@click.option(
+    "--threads", type=whole_number("--threads", most=MOST_THREADS), help="CPU threads. [all that this process may use]"
+)
 @click.option("--protocol", default="quick", show_default=True, help="Our procedure.")
-@click.option("--rounds", type=click.IntRange(2), help="Rounds of our procedure, instead of the protocol's.")
-@click.option("--processes", type=click.IntRange(1), help="Timing processes of our procedure.")
-@click.option("--block", type=click.IntRange(1), default=30, show_default=True, help="Calls of the authors' block.")
+@click.option(
+    "--rounds",
+    type=whole_number("--rounds", 2, MOST_ROUNDS),
+    help="Rounds of our procedure, instead of the protocol's.",
+)
+@click.option(
+    "--processes", type=whole_number("--processes", most=MOST_ROUNDS), help="Timing processes of our procedure."
+)
+@click.option(
+    "--block", type=whole_number("--block"), default=30, show_default=True, help="Calls of the authors' block."
+)
 @click.option("--departure", metavar="LIST", help="no-warm-up,allocator,...: only these, and both procedures. [all]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder to write. [runs/protocols-REQUEST]")
+@click.option(
+    "--seed", type=whole_number("--seed", 0, inputs.MOST_SEED), default=0, show_default=True, help="Random seed."
+)
+@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
+@click.option("--out", type=path_of("--out"), help="The folder to write. [runs/protocols-REQUEST]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(out: Path | None, as_json: bool, **given: Any) -> int:
     """Measure the same layers by the authors' procedure, by ours, and by every single departure between them.
@@ -66,7 +84,9 @@ def _request(given: Mapping[str, Any]) -> Any:
 
     sizes = resolutions(given["res"])
     if len(sizes) != 1:
-        raise AttnbenchError(f"--res must be one resolution; got {given['res']!r}; run the command once for each")
+        raise AttnbenchError(
+            f"--res must be one resolution; got {inputs.brief(given['res'])}; run the command once for each"
+        )
     gpu = not given["device"].startswith("cpu")
     numbers = {"looks": (given["rounds"],) if given["rounds"] else None, "processes": given["processes"]}
     arms: dict[str, Any] = {"mechanism": words(given["mechanism"])} if given["mechanism"] else {}
@@ -85,10 +105,9 @@ def _request(given: Mapping[str, Any]) -> Any:
 
 def _print(data: Mapping[str, Any]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from attnbench.report.tables import cell_text
-    from attnbench.report.terminal import open_console
+    from attnbench.report.terminal import inert_text, open_console
     from attnbench.studies.protocols_tables import conclusion, tables
 
     console = open_console()
@@ -99,9 +118,9 @@ def _print(data: Mapping[str, Any]) -> None:
             shown.add_column(column.title, overflow="fold", justify="right" if source.numeric(place) else "left")
         for row in source.rows:
             texts = (cell_text(value, column) for value, column in zip(row, source.columns, strict=True))
-            shown.add_row(*map(Text, texts))
+            shown.add_row(*map(inert_text, texts))
         console.print(shown)
         for note in (source.caption, *source.notes):
-            console.print(Text(note, style="dim"), soft_wrap=True)
+            console.print(inert_text(note, "dim"), soft_wrap=True)
         console.print()
-    console.print(Text(conclusion(data)), soft_wrap=True)
+    console.print(inert_text(conclusion(data)), soft_wrap=True)

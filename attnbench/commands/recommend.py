@@ -6,17 +6,20 @@ from pathlib import Path
 
 import click
 
+from attnbench import inert, inputs
+from attnbench.commands.parameters import path_of, whole_number
+
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="[RUN...]", type=path_of("RUN"))
 @click.option("--res", required=True, help="Pixels: 512 or 512x384 (height x width).")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--batch", type=click.IntRange(min=1), help="Images. [8 on a CPU, 64 on a GPU]")
+@click.option("--batch", type=whole_number("--batch"), help="Images. [8 on a CPU, 64 on a GPU]")
 @click.option("--pass", "pass_", type=click.Choice(["forward", "train"]), default="forward", show_default=True)
 @click.option("--memory", metavar="SIZE", help="Memory that one call may take, e.g. 4GiB.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), help="Only this precision. [any]")
-@click.option("--dim", type=click.IntRange(min=1), default=768, show_default=True)
-@click.option("--heads", type=click.IntRange(min=1), default=12, show_default=True)
+@click.option("--dim", type=whole_number("--dim"), default=768, show_default=True)
+@click.option("--heads", type=whole_number("--heads"), default=12, show_default=True)
 def command(
     runs: tuple[Path, ...],
     res: str,
@@ -40,14 +43,14 @@ def command(
 
     sizes = resolutions(res)
     if len(sizes) != 1:
-        raise AttnbenchError(f"--res must be one resolution; got {res!r}; run the command once for each")
+        raise AttnbenchError(f"--res must be one resolution; got {inputs.brief(res)}; run the command once for each")
     question = recommend.Question(
         res=sizes[0], device=device, batch=batch or (8 if device.startswith("cpu") else 64), pass_=pass_, dim=dim,
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
     )  # fmt: skip
     evidence = gather(runs or stored())
-    for line in evidence.apart:
-        click.echo(f"warning: {line}", err=True)
+    for line in evidence.problems:
+        click.echo(f"warning: {inert.terminal(line)}", err=True)
     for answer in recommend.recommend(evidence, question):
         for line in recommend.words(answer):
-            click.echo(line)
+            click.echo(inert.terminal(line))

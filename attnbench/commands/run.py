@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,26 +11,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnbench.commands import options
+from attnbench.commands.parameters import path_of
+from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
     from attnbench.execution.fork_server import ForkServer
     from attnbench.planning.sweep import Sweep
 
+LISTED = 5  # names of files in a message
+
 
 @click.command("run")
 @options.sweep_options
-@click.option("--out", type=click.Path(), help="The run folder. [runs/PROTOCOL-PLAN]")
+@click.option("--out", type=path_of("--out"), help="The run folder. [runs/PROTOCOL-PLAN]")
 @click.option("--fresh", is_flag=True, help="Measure again even if the run is complete; the old folder is kept.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; measure nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Print no progress and no table.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines to stdout.")
-def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: bool, **given: Any) -> int:
+def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: bool, **given: Any) -> int:
     """Measure a sweep and store it as a run folder.
 
     Every planned cell gets a record. If a run is interrupted, the same command resumes it.
     Exit codes: 0 done; 2 usage error; 3 some cells failed; 4 the run could not be finished; 130 interrupted, with
     everything saved.
     """
+    if fresh and out is not None and _holds_the_working_directory(out):
+        raise AttnbenchError(f"--fresh renames the old folder; {out} holds the working directory; run it from outside")
     sweep = options.read_sweep(given)  # before torch is imported, so that usage errors appear immediately
     if dry_run:
         from attnbench.commands.plan import show_plan
@@ -46,48 +53,54 @@ def command(out: str | None, fresh: bool, dry_run: bool, quiet: bool, as_json: b
         server.close()
 
 
-def _measure(sweep: Sweep, server: ForkServer, out: str | None, fresh: bool, quiet: bool, as_json: bool) -> int:
+def _holds_the_working_directory(folder: Path) -> bool:
+    here = Path(os.path.realpath("."))
+    return Path(os.path.realpath(folder)) in (here, *here.parents)
+
+
+def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, quiet: bool, as_json: bool) -> int:
     import json
 
-    from rich.console import Console
-    from rich.text import Text
-
-    from attnbench.commands.plan import estimate_calls, headline
+    from attnbench import inert
+    from attnbench.commands.plan import headline, time_left
     from attnbench.execution import runner
-    from attnbench.execution.progress import Bar, Silent
-    from attnbench.planning import protocol
-    from attnbench.planning.duration import Remaining
+    from attnbench.execution.progress import Bar, Silent, stderr_console
     from attnbench.report import terminal
     from attnbench.results import store
 
-    errors = Console(stderr=True)
+    errors = stderr_console()
     planned, known = runner.make_plan(sweep)
-    folder = Path(out) if out else runner.default_folder(planned)
+    folder = out or runner.default_folder(planned)
     if fresh:
         store.set_aside(folder)
+    before = set(os.listdir())
     again = shlex.join(["attnbench", *sys.argv[1:]])
     if not quiet:
         for problem in known.problems:
-            errors.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
-        errors.print(Text(headline(planned)), soft_wrap=True)
-    numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    remaining = Remaining(estimate_calls(planned, known), numbers, planned.cells, planned.sweep.measure)
-    watcher = Silent() if quiet else Bar(remaining, errors)
+            errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
+        errors.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
+    watcher = Silent() if quiet else Bar(time_left(planned, known), errors)
     try:
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
     except runner.Interrupted:
         done = len(store.open_run(folder).records)
-        errors.print(
-            Text(f"interrupted; {done} of {len(planned.cells)} records are in {folder}; resume with:\n  {again}"),
-            soft_wrap=True,
-        )
+        for line in (
+            f"interrupted; {done} of {len(planned.cells)} records are in {folder}; resume with:",
+            f"  {again}",
+        ):
+            errors.print(terminal.inert_text(line), soft_wrap=True)
         return 130
+    left = sorted(set(os.listdir()) - before - {folder.parts[0]})
+    if left:
+        text = f"files in the working directory that were not there before the run: {', '.join(left[:LISTED])}"
+        more = " and more" if left[LISTED:] else ""
+        errors.print(terminal.inert_text(f"{text}{more}; a layer may have left them"), soft_wrap=True)
     finished = store.open_run(folder)
     if as_json:
         for record in finished.records:
             click.echo(json.dumps(record.as_dict()))
     elif not quiet:
         terminal.print_results(finished, terminal.open_console())
-        click.echo(f"run folder: {folder}")
+        click.echo(f"run folder: {inert.terminal(str(folder))}")
     failed = [r for r in finished.records if r.outcome not in ("ok", "declined", "oom")]
     return 3 if failed else 0

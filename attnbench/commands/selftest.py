@@ -7,18 +7,35 @@ from pathlib import Path
 
 import click
 
+from attnbench import inputs
+from attnbench.commands.parameters import path_of, whole_number
+from attnbench.planning.protocol import MOST_ROUNDS
+from attnbench.planning.sweep import MOST_THREADS
+
 
 @click.command("selftest")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
 @click.option("--protocol", default="quick", show_default=True, help="The protocol to test.")
 @click.option(
-    "--trials", type=click.IntRange(min=2), default=10, show_default=True, help="Comparisons of identical arms."
+    "--trials",
+    type=whole_number("--trials", 2, MOST_ROUNDS),
+    default=10,
+    show_default=True,
+    help="Comparisons of identical arms.",
 )
-@click.option("--rounds", type=click.IntRange(min=2), help="Rounds, instead of the protocol's.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [all that this process may use]")
+@click.option("--rounds", type=whole_number("--rounds", 2, MOST_ROUNDS), help="Rounds, instead of the protocol's.")
+@click.option(
+    "--threads", type=whole_number("--threads", most=MOST_THREADS), help="CPU threads. [all that this process may use]"
+)
 @click.option("--allocator", default="pinned", show_default=True, help="pinned, system, tcmalloc, jemalloc.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for inputs and order.")
-@click.option("--out", type=click.Path(path_type=Path), help="The JSON file to write. [runs/selftest-TIME.json]")
+@click.option(
+    "--seed",
+    type=whole_number("--seed", 0, inputs.MOST_SEED),
+    default=0,
+    show_default=True,
+    help="Random seed for inputs and order.",
+)
+@click.option("--out", type=path_of("--out"), help="The JSON file to write. [runs/selftest-TIME.json]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(
     device: str, protocol: str, trials: int, rounds: int | None, threads: int | None, allocator: str, seed: int,

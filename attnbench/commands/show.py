@@ -3,75 +3,72 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from pathlib import Path
 
 import click
 
+from attnbench import inert
+
 
 @click.command("show")
 @click.argument("name")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
+@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
 def command(name: str, plugins: tuple[str, ...]) -> int:
     """Describe the run in folder NAME, the self-test in file NAME.json, or the mechanism or model NAME."""
-    path = Path(name)
-    if path.suffix == ".json" and path.is_file():
-        return _show_selftest(path)
-    return _show_run(path) if path.is_dir() else _show_mechanism(name, plugins)
+    if name.endswith(".json") and os.path.isfile(name):
+        return _show_selftest(Path(name))
+    return _show_run(Path(name)) if os.path.isdir(name) else _show_mechanism(name, plugins)
 
 
 def _show_selftest(path: Path) -> int:
     from attnbench.selftest import stored
 
     data = stored.load(path)
-    click.echo(stored.heading(data))
-    for line in stored.lines(data):
-        click.echo(line)
+    for line in (stored.heading(data), *stored.lines(data)):
+        click.echo(inert.terminal(line))
     return 0
 
 
 def _show_run(folder: Path) -> int:
-    from rich.text import Text
-
-    from attnbench.report.terminal import open_console, print_results
+    from attnbench.report.terminal import inert_text, open_console, print_results
     from attnbench.results.store import open_run
 
     run, console = open_run(folder), open_console()
     facts = run.facts
-    console.print(Text(f"run {run.id} of {facts.created}, plan {facts.planned.hash}"), soft_wrap=True)
-    console.print(Text(f"on {facts.machine}, made by: {facts.command}"), soft_wrap=True)
-    if run.torn:
-        console.print(Text(run.torn, style="yellow"))
+    console.print(inert_text(f"run {run.id} of {facts.created}, plan {facts.planned.hash}"), soft_wrap=True)
+    console.print(inert_text(f"on {facts.machine}, made by: {facts.command}"), soft_wrap=True)
+    for problem in run.problems:
+        console.print(inert_text(problem, "yellow"), soft_wrap=True)
     print_results(run, console)
-    missing = len(run.cells) - len(run.records)
-    if missing:
+    if run.missing:
         remedy = "rerun the command above to resume"
-        console.print(Text(f"{missing} planned cells have no record yet; {remedy}", style="yellow"))
+        console.print(inert_text(f"{run.missing} planned cells have no record yet; {remedy}", "yellow"))
     return 0
 
 
 def _show_mechanism(name: str, plugins: tuple[str, ...]) -> int:
     from rich.console import Console
-    from rich.text import Text
 
     from attnbench import registry
     from attnbench.registry.variant import parse_variant, value_text
-    from attnbench.report.terminal import si
+    from attnbench.report.terminal import inert_text, si
 
     known = registry.load(plugins)
     for problem in known.problems:
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"warning: {inert.terminal(problem)}", err=True)
     variant = known.check(parse_variant(name))
     d, console = known[variant.name], Console()
-    console.print(Text(f"{d.name}: {d.title}", style="bold"))
+    console.print(inert_text(f"{d.name}: {d.title}", "bold"))
     module = sys.modules.get(d.build.__module__)
-    console.print(Text(inspect.cleandoc(module.__doc__ or "") if module else ""))
+    console.print(inert_text(inspect.cleandoc(module.__doc__ or "") if module else "", lines=True))
     console.print()
     for stride in (None, *sorted(d.per_stride)):
         settings = d.defaults if stride is None else d.settings_at(stride)
         words = ", ".join(f"{k}={value_text(v)}" for k, v in settings.items()) or "none"
-        console.print(Text(f"settings{f' at stride {stride}' if stride else ''}: {words}"))
-    console.print(Text(f"kernels: {', '.join(d.kernels)}"))
+        console.print(inert_text(f"settings{f' at stride {stride}' if stride else ''}: {words}"))
+    console.print(inert_text(f"kernels: {', '.join(d.kernels)}"))
     if d.macs and d.scope == "layer":
         for grid in ((14, 14), (24, 24), (32, 32), (64, 64)):
             size = known.size(variant, grid=grid)
@@ -80,7 +77,7 @@ def _show_mechanism(name: str, plugins: tuple[str, ...]) -> int:
                 count = f"declined: {reason}" if reason else si(known.macs(d.name, size), "MACs")
             except ValueError as error:
                 count = str(error)
-            console.print(Text(f"  {grid[0]}x{grid[1]} tokens, dim 768, 12 heads: {count}"))
+            console.print(inert_text(f"  {grid[0]}x{grid[1]} tokens, dim 768, 12 heads: {count}"))
     for title, text in d.notes.items():
-        console.print(Text(f"{title}: {text}"), soft_wrap=True)
+        console.print(inert_text(f"{title}: {text}", lines=True), soft_wrap=True)
     return 0

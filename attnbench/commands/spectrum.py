@@ -6,20 +6,28 @@ from pathlib import Path
 
 import click
 
+from attnbench import inert, inputs
+from attnbench.commands.parameters import path_of, whole_number
 from attnbench.errors import AttnbenchError
 
 
 @click.command("spectrum")
 @click.option("--backbone", default="litv2_s", show_default=True, help="A LITv2 model or variant.")
-@click.option("--weights", type=click.Path(path_type=Path), help="A checkpoint file. [random weights]")
-@click.option(
-    "--image", "images", multiple=True, type=click.Path(path_type=Path), help="A PNG or JPEG file; repeatable."
-)
+@click.option("--weights", type=path_of("--weights"), help="A checkpoint file. [random weights]")
+@click.option("--image", "images", multiple=True, type=path_of("--image"), help="A PNG or JPEG file; repeatable.")
 @click.option("--res", default="224", show_default=True, help="Pixels: 224 or 512x384 (height x width).")
-@click.option("--layer", type=int, help="Number of the HiLo layer in the third stage, from 1. [the last]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Random seed for the weights.")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(), help="A file with mechanisms; repeatable.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write; may be a run folder.")
+@click.option(
+    "--layer", type=whole_number("--layer"), help="Number of the HiLo layer in the third stage, from 1. [the last]"
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=whole_number("--seed", 0, inputs.MOST_SEED),
+    help="Random seed for the weights.",
+)
+@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
+@click.option("--out", required=True, type=path_of("--out"), help="The folder to write; may be a run folder.")
 def command(
     backbone: str,
     weights: Path | None,
@@ -41,10 +49,10 @@ def command(
 
     sizes = resolutions(res)
     if len(sizes) != 1:
-        raise AttnbenchError(f"--res must be one resolution; got {res!r}; run the command once for each")
+        raise AttnbenchError(f"--res must be one resolution; got {inputs.brief(res)}; run the command once for each")
     for problem in registry.load(plugins).problems:
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"warning: {inert.terminal(problem)}", err=True)
     data = spectrum.measure(backbone, resolution=sizes[0], weights=weights, images=images, layer=layer, seed=seed)
     for path in spectrum.write(data, out):
-        click.echo(path)
-    click.echo(data["caption"], err=True)
+        click.echo(inert.terminal(str(path)))
+    click.echo(inert.terminal(data["caption"]), err=True)

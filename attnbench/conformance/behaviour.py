@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.conformance.subject import PROBE, CheckError, Note, Subject, attempt, difference, text, twin, words_of
+from attnbench.runtimes.compile import forbid_fallback
 
 Dtypes = tuple[torch.dtype, ...]
 HALF: Dtypes = (torch.bfloat16, torch.float16)
@@ -141,6 +142,7 @@ def flex(s: Subject) -> str:
     """Where flex is declared and runs on this machine, it computes what eager does."""
     if "flex" not in s.declaration.kernels or s.declaration.random:
         return Note("not declared")
+    forbid_fallback()
     (grid,) = s.some(PROBE)[:1]
     eager, x, layer = s.layer(grid), s.images(grid), s.layer(grid, torch.float32, kernel="flex")
     try:
@@ -185,7 +187,9 @@ def compiled(s: Subject) -> str:
                 "avoid what depends on memory layout or on values; try torch.compile(backend='aot_eager') to locate it",
             )
     breaks = sum(torch._dynamo.utils.counters["graph_break"].values())
-    return f"{s.backend} agrees" + (f"; {breaks} graph breaks" if breaks else ", one graph")
+    return f"{s.backend} agrees" + (
+        f"; {breaks} graph breaks, with which --compile yes fails" if breaks else ", one graph"
+    )
 
 
 def weights(s: Subject) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from attnbench import runtimes
 from attnbench.conformance.subject import CheckError, Note, Subject
 from attnbench.errors import AttnbenchError
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.results.events import Failure
 
 _REMEDIES = {

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
+from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
-from attnbench.planning.sweep import Cell
 
 LEAST_PROCESSES = 4  # fewer give no useful interval: the process is the unit of inference
 FRUITLESS = 3  # timing processes in a row that gave nothing and lost nobody, until the group is given up
+TURNS_ALONE = 2  # turns a round of an arm in a process of its own, whose start costs more than they do
 _COMPILE = 3.0  # times the trial's compilation that building may take
 _SLOW = 10.0  # times the expected round that a round may take
 
 
 class Comparison:
-    """The arms of one group and the rounds that they have."""
+    """The arms of one group and the rounds that they have; `isolated`: ids of the arms that share no process."""
 
-    def __init__(self, group: str, cells: Sequence[Cell], data: GroupData, protocol: Protocol, reference: str) -> None:
+    def __init__(
+        self, group: str, cells: Sequence[Cell], data: GroupData, protocol: Protocol, reference: str,
+        isolated: Collection[str] = (),
+    ) -> None:  # fmt: skip
         self.group, self.data = group, data
         self.cells = tuple(cells)
-        self.protocol = protocol.for_arms(len(self.arms))
+        self.isolated = frozenset(isolated)
+        self.protocol = protocol.for_arms(len(self.shared))
         self.reference = summarize.reference_of(self.arms, reference)
-        self.rule = summarize.rule_of(protocol, len(self.arms))
+        self.rule = summarize.rule_of(self.protocol, len(self.arms))
         self.fruitless = 0
 
     @property
@@ -34,9 +39,26 @@ class Comparison:
         return [c for c in self.cells if c.id not in self.data.dropped]
 
     @property
+    def shared(self) -> list[Cell]:
+        """The arms that share a process."""
+        return [c for c in self.arms if c.id not in self.isolated]
+
+    @property
+    def alone(self) -> list[Cell]:
+        """What has a process of its own: the isolated arms, and the reference, which they are compared with."""
+        apart = [c for c in self.arms if c.id in self.isolated]
+        base = self.reference
+        return [base, *apart] if apart and base in self.arms and base not in apart else apart
+
+    @property
+    def turns_alone(self) -> int:
+        """Turns a round of what has a process of its own."""
+        return TURNS_ALONE if self.protocol.schedule == "interleaved" and self.protocol.looks[-1] > 1 else 1
+
+    @property
     def reference_turns(self) -> int:
         """Turns of the reference in a round."""
-        return self.protocol.reference_turns(len(self.arms))
+        return self.protocol.reference_turns(len(self.shared))
 
     @property
     def spent_s(self) -> float:
@@ -84,11 +106,14 @@ class Comparison:
         return {c.id: self.protocol.calls_in_turn(seconds[c.id]) for c in self.arms}
 
     def patience_s(self) -> float:
-        """Seconds of silence after which a timing process counts as hung: building, or a round, at its slowest."""
+        """Seconds of silence after which a timing process counts as hung: building an arm, or a round, at its slowest.
+
+        A process breaks its silence when an arm is built or has compiled; the sum covers what all share.
+        """
         p, calls = self.protocol, self.calls()
         each = {c.id: self.data.trials[c.id].call_s for c in self.arms}
         once = math.fsum(max(p.prime_s, p.prime_calls * s) + calls[i] * s for i, s in each.items())
-        if self.reference:
+        if self.reference and self.reference.id in each:  # it may have been dropped
             once += (self.reference_turns - 1) * (p.prime_s + calls[self.reference.id] * each[self.reference.id])
         compiling = math.fsum(float(self.data.trials[c.id].values.get("compile_s", 0.0)) for c in self.arms)
         return p.timeout_s + _SLOW * once + _COMPILE * compiling

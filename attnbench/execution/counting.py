@@ -1,25 +1,32 @@
-"""Cells -> their counts, by a fork server of its own in the background, while layers are tried on the main one."""
+"""Cells -> their counts and exported layers, by a fork server of its own.
+
+It counts in the background, while layers are tried on the main server. It alone imports torch's compiler for them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from types import TracebackType
+from typing import TypeVar
 
 from attnbench.execution.workers import Workers
+from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
-from attnbench.planning.sweep import Cell, Sweep
-from attnbench.results.events import Count
+from attnbench.planning.sweep import Sweep
+from attnbench.results.events import Count, Exported, Failure
 
+T = TypeVar("T")
 _LOOK_S = 0.1  # between two looks at an interrupt while a count is waited for
 
 
 class Counting:
-    """Counts what is asked for, one job after another; starts a process when the first cell is asked for."""
+    """Counts and exports what is asked for, one job after another; its processes start with the first cell."""
 
-    def __init__(self, sweep: Sweep, protocol: Protocol) -> None:
-        self._workers = Workers(sweep, protocol, counts=True)
+    def __init__(self, sweep: Sweep, protocol: Protocol, origins: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`origins`: as of `Workers`."""
+        self._workers = Workers(sweep, protocol, origins=origins, counts=True)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="counting")
         self._asked: dict[str, Future[Count]] = {}
 
@@ -46,8 +53,17 @@ class Counting:
         Raises:
             UnfinishedError: the fork servers were killed too often.
         """
-        while True:
-            try:
-                return self._asked[cell.count_key].result(_LOOK_S)
-            except NotYet:
-                look()
+        return _awaited(self._asked[cell.count_key], look)
+
+    def export(self, cell: Cell, look: Callable[[], None]) -> Exported | Failure:
+        """The cell's layer as a file for its runtime; `look` and errors as of `count`."""
+        self._workers.start(cell.allocator)
+        return _awaited(self._pool.submit(self._workers.export, cell), look)
+
+
+def _awaited(asked: Future[T], look: Callable[[], None]) -> T:
+    while True:
+        try:
+            return asked.result(_LOOK_S)
+        except NotYet:
+            look()

@@ -26,6 +26,7 @@ from types import TracebackType
 from attnbench import runtimes
 from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.execution import jobs, wire
+from attnbench.execution.descendants import MARK, end_marked
 from attnbench.execution.status_file import StatusFile
 from attnbench.results.events import Event, from_line
 
@@ -74,6 +75,13 @@ class End:
         return f"{words}; it last printed: {tail}" if tail else words
 
 
+@dataclass(frozen=True)
+class Noise:
+    """So many bytes on the children's channel, before the next event, that the trusted loop did not write."""
+
+    count: int
+
+
 def allocator_environment(allocator: str) -> dict[str, str]:
     """What to add to a worker's environment.
 
@@ -105,6 +113,7 @@ class ForkServer:
     def __init__(self, allocator: str = "pinned", *, imports_compiler: bool = False) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         environment |= allocator_environment(allocator) | runtimes.environment()
+        self._mark = environment[MARK] = secrets.token_hex(8)
         environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no compile workers beside a timed call
         # without a name, so that nothing is left behind however we end; the children inherit it
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
@@ -122,6 +131,7 @@ class ForkServer:
         self._control = wire.Lines(self._process.stdout.fileno())
         self._events = wire.Lines(events)
         self._ready = self._closed = False
+        self._running = False  # a job was sent whose process has not been seen to end
         self.child = 0
 
     def __enter__(self) -> ForkServer:
@@ -148,6 +158,8 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.returncode:  # it could not end what it had started
+            end_marked(self._mark)
         if self._process.stdout:
             self._process.stdout.close()
         os.close(self._children_end)
@@ -172,20 +184,24 @@ class ForkServer:
         os.lseek(self._log.fileno(), 0, os.SEEK_SET)  # the child's place in the file too: they share it
         os.ftruncate(self._log.fileno(), 0)
 
-    def do(self, job: jobs.Job, *, patience_s: float) -> Iterator[Event | End]:
-        """Run one job; yield what it reports, then its `End`. Killed when it reports nothing for `patience_s` seconds.
+    def do(self, job: jobs.Job, *, patience_s: float) -> Iterator[Event | Noise | End]:
+        """Run one job; yield what it reports, with noise, then its `End`.
+
+        It is killed when it reports nothing for `patience_s` seconds; noise is no report.
 
         Raises:
             ServerEndedError: the server itself ended.
             UnfinishedError: the server did not start, or a child cannot be killed.
         """
         self._wait_until_ready()
+        self._finish_last()
         self.empty_log()
         self.status.reset()
-        self._events.read()  # what an earlier child's remains may have written
+        self._events.discard()  # what an earlier child's remains may have written
         kills, key = _oom_kills(), secrets.token_hex(16)
         self._send({"job": jobs.to_line(job), "log": self._log.fileno(), "status": self.status.descriptor, "key": key})
-        timed_out, code, deadline = False, None, time.monotonic() + patience_s
+        self._running = True
+        timed_out, code, noise, deadline = False, None, 0, time.monotonic() + patience_s
         while code is None:
             self._select(deadline)
             for control in self._control.read():
@@ -196,7 +212,12 @@ class ForkServer:
                 raise ServerEndedError("the worker process exited; rerun the command to resume")
             for line in self._events.read():
                 event = _event(line, key)
-                if event is not None and not timed_out:
+                if event is None:
+                    noise += len(line)
+                elif not timed_out:
+                    if noise:
+                        yield Noise(noise)
+                    noise = 0
                     deadline = time.monotonic() + patience_s
                     yield event
             if code is None and time.monotonic() >= deadline:  # noise on the pipe is no sign of life
@@ -204,7 +225,7 @@ class ForkServer:
                     raise UnfinishedError("a worker process could not be killed; see `attnbench doctor`")
                 timed_out, deadline = True, time.monotonic() + _KILL_S
                 self.kill()
-        self.child = 0
+        self.child, self._running = 0, False
         yield End(code, timed_out, self._tail(), _oom_kills() > kills)
 
     def _wait_until_ready(self) -> None:
@@ -215,6 +236,23 @@ class ForkServer:
             self._ready = bool(self._control.read())
             if self._control.closed:
                 raise ServerEndedError("the worker process exited while it started; run `attnbench doctor`")
+
+    def _finish_last(self) -> None:
+        """Wait for the end of a job whose caller took its answer and left: it must not pass for the next job's end."""
+        deadline, killed = time.monotonic() + _KILL_S, False
+        while self._running:
+            if not self._select(deadline) and time.monotonic() >= deadline:
+                if killed:
+                    raise UnfinishedError("a worker process could not be killed; see `attnbench doctor`")
+                deadline, killed = time.monotonic() + _KILL_S, True
+                self.kill()
+            for control in self._control.read():
+                message = json.loads(control)
+                self.child = message["pid"]
+                self._running = "exit" not in message
+            self._events.read()
+            if self._control.closed:
+                raise ServerEndedError("the worker process exited; rerun the command to resume")
 
     def _send(self, words: dict[str, object]) -> None:
         assert self._process.stdin is not None

@@ -6,18 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.results.events import Ceilings
 from attnbench.results.lines import decode, encode
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountJob:
-    """Count parameters and multiply-accumulates of one layer, on the meta device."""
+    """Count parameters and multiply-accumulates of one layer, on the meta device.
+
+    Attributes:
+        imports: the plugins that the process may import, named as in `Registry.origins`; None: all.
+    """
 
     kind: ClassVar[str] = "count"
     cell: Cell
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +31,14 @@ class TrialJob:
 
     Attributes:
         inference: no autograd and eval mode for a forward pass.
-        memory_limit: bytes that the process may allocate on the CPU; 0 for what is free.
-        artifact: the file name of the exported layer, for a runtime that needs one.
+        memory_limit: bytes that the process may allocate on the device; 0 for what is free.
+        imports: as of a count. artifact: the file name of the exported layer, for a runtime that needs one.
     """
 
     kind: ClassVar[str] = "trial"
     cell: Cell
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
     weights: str = ""
     seed: int = 0
     inference: bool = True
@@ -42,11 +48,12 @@ class TrialJob:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob:
-    """Export one layer for its cell's runtime, unless the cache has it."""
+    """Export one layer for its cell's runtime, unless the cache has it; `imports` as of a count."""
 
     kind: ClassVar[str] = "export"
     cell: Cell
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
     weights: str = ""
     seed: int = 0
     memory_limit: int = 0
@@ -64,6 +71,7 @@ class TimingJob:
         cold: caches are flushed before each timed call. `strict`: a disturbed turn is taken again.
         sequential: an arm has its turns of every round before the next arm begins. fixed_order: arms stay in the order
             of `cells`.
+        imports: as of a count.
     """
 
     kind: ClassVar[str] = "time"
@@ -76,6 +84,7 @@ class TimingJob:
     reference: str = ""
     reference_turns: int = 1
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
     weights: str = ""
     seed: int = 0
     order_seed: int = 0
@@ -109,13 +118,14 @@ class ProbeJob:
 
     Attributes:
         what: a word of `PROBES`.
-        inference, memory_limit, artifact: as of a trial.
+        inference, memory_limit, imports, artifact: as of a trial.
     """
 
     kind: ClassVar[str] = "probe"
     cell: Cell
     what: str
     plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
     weights: str = ""
     seed: int = 0
     inference: bool = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from time import perf_counter  # bound before a plugin can replace it
 from typing import Any
 
@@ -41,6 +42,8 @@ def do(line: Mapping[str, Any], status: int, say: Say) -> None:
         ValueError: an unknown kind of job.
     """
     job, shared = jobs.from_line(line), StatusFile(status)
+    if not isinstance(job, CeilingsJob) and job.imports is not None:
+        registry.restrict(job.imports)
     if isinstance(job, CountJob):
         say(_count(job))
     elif isinstance(job, ExportJob):
@@ -107,6 +110,8 @@ def _trial(job: TrialJob, say: Say) -> None:
     guard: Guard | None = None
     try:
         known = registry.load(job.plugins)
+        say(Progress(stage="imported"))
+        of_plugin = cell.id if known.origins_of(parse_variant(cell.variant), cell.size) else ""
         dtype = device.set_precision(cell.precision)
         runtimes.load(cell.runtime)
         guard = Guard()
@@ -115,27 +120,31 @@ def _trial(job: TrialJob, say: Say) -> None:
         arm = Arm(
             cell, device, known, inference=job.inference, weights=job.weights, artifact=job.artifact, prepare=False
         )
-        values, first_s = _first_call(arm, inputs, guard, say)
+        values, first_s = _first_call(arm, inputs, guard, partial(say, Progress(stage="built", cell=of_plugin)))
         arm.check()
         if expected:
             values["runtime_error"] = error_against(expected, tensors_of(arm.output), cell)
         guard.check(arm, thorough=True)
+        guard.settle()
         start = perf_counter()
         turn = device.time_calls(arm, 1 if first_s > 1 else 2)
         call_s = min(turn.device_s)
+        guard.check(arm, thorough=True)
         kernel_ran = cell.runtime if arm.runtime.artifact else kernel_that_ran(arm)
         values |= {} if arm.runtime.artifact else memory.measure(device, arm)
+        guard.settle()  # the profiler has threads of its own
         forward_s = first_s + (perf_counter() - start)
         arm()
         arm.check()
         guard.check(arm, thorough=True)
         words = _runtime_words(arm)
+        say(Progress(stage="tried", cell=of_plugin))
     except (Exception, SystemExit) as error:
         failure = failure_of(error, device)
         say(guard.failure(failure, error) if guard else failure)
         return
     values["params"] = arm.parameters
-    if cell.runtime != runtimes.EAGER:
+    if cell.prepares_first:
         values["compile_s"] = first_s
     say(
         Trial(
@@ -152,8 +161,13 @@ def _trial(job: TrialJob, say: Say) -> None:
     )
 
 
-def _first_call(arm: Arm, inputs: InputSets, guard: Guard, say: Say) -> tuple[dict[str, float | int], float]:
-    """Prepare the arm and call it once: its memory, where loading is a part of that, and the seconds of it."""
+def _first_call(
+    arm: Arm, inputs: InputSets, guard: Guard, built: Callable[[], None]
+) -> tuple[dict[str, float | int], float]:
+    """Prepare the arm and call it once: its memory, where loading is a part of that, and the seconds of it.
+
+    `built` is called between the two, where the memory is not looked at.
+    """
 
     def prepare() -> None:
         arm.prepare()
@@ -165,7 +179,7 @@ def _first_call(arm: Arm, inputs: InputSets, guard: Guard, say: Say) -> tuple[di
         return values, perf_counter() - first
     prepare()
     guard.check()
-    say(Progress(stage="built"))
+    built()
     first = perf_counter()
     arm()
     arm.device.synchronize()
@@ -184,20 +198,29 @@ def _runtime_words(arm: Arm) -> dict[str, str]:
 
 
 def _probe(job: ProbeJob) -> Probe:
-    """One pass beside time; a layer that fails in it leaves its reason in the words."""
+    """One pass beside time; a layer that fails in it, or changes the process, leaves its reason in the words."""
     device = open_limited(job.cell, job.memory_limit)
+    guard: Guard | None = None
     try:
         known = registry.load(job.plugins)
+        device.set_precision(job.cell.precision)
+        runtimes.load(job.cell.runtime)
+        guard = Guard()
         if job.what == "error":
             values, words = error.measure(
                 job.cell, device, known, weights=job.weights, seed=job.seed, artifact=job.artifact
             )
+            guard.check()
         else:
             arm = Arm(job.cell, device, known, inference=job.inference, weights=job.weights, artifact=job.artifact)
-            arm.feed(make_inputs(job.cell, device, arm.dtype, job.seed))
+            inputs = make_inputs(job.cell, device, arm.dtype, job.seed)
+            arm.feed(inputs)
             values, words = {"breakdown": breakdown.measure, "energy": energy.measure}[job.what](device, arm)
+            arm.check_values()
+            guard.check(arm, thorough=True)
     except (Exception, SystemExit) as problem:
         failure = failure_of(problem, device)
+        failure = guard.failure(failure, problem) if guard else failure
         return Probe(
             cell=job.cell.id, what=job.what, words={f"{job.what}_notes": f"{failure.outcome}: {failure.reason}"}
         )

@@ -1,20 +1,49 @@
-"""What a run tells while it goes on: a bar with the time left on a terminal, plain lines elsewhere, or nothing.
+"""What a run reports while it goes on: a bar with the time left on a terminal, plain lines elsewhere, or nothing.
 
 Everything goes to stderr. Nothing is drawn by a thread of its own: a redraw beside a timed call would disturb it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Sequence
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from attnbench import inert
+from attnbench.planning.cell import Cell
 from attnbench.planning.duration import Remaining
-from attnbench.planning.sweep import Cell, Plan
+from attnbench.planning.sweep import Plan
 from attnbench.results.record import Record
+
+
+class _BestEffort:
+    """A text stream that drops what cannot be written: a full disk or a closed terminal is no reason to end a run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+def stderr_console() -> Console:
+    """A console on stderr that drops what stderr does not take."""
+    return Console(file=_BestEffort(sys.stderr))  # type: ignore[arg-type]
 
 
 class Watcher:
@@ -50,7 +79,7 @@ class Bar(Watcher):
     """A line with a bar, the count of records, what is being done and the time left."""
 
     def __init__(self, remaining: Remaining, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or stderr_console()
         self.remaining = remaining
         self.live: Live | None = None
         self.what, self.cells, self.done, self.trouble = "", 0, 0, 0
@@ -91,7 +120,7 @@ class Bar(Watcher):
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(inert.terminal(text)), soft_wrap=True)
 
     def end(self) -> None:
         """Take the line away."""
@@ -117,7 +146,7 @@ class Bar(Watcher):
         text.append(f" {self.done}/{self.cells} cells")
         if self.trouble:
             text.append(f", {self.trouble} in trouble", style="red")
-        return text.append(f", {duration(left)} left").append(f"  {self.what}", style="dim")
+        return text.append(f", {duration(left)} left").append(f"  {inert.terminal(self.what)}", style="dim")
 
 
 def duration(seconds: float) -> str:

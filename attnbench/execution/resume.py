@@ -24,8 +24,8 @@ class Known:
 
 
 def replay(plan: Plan, events: Iterable[Event]) -> Known:
-    """Sort the events by the group that they tell about; those of no planned cell are left out."""
-    known = Known()
+    """Sort the events by the group that they belong to; those of no planned cell, and repeated rounds, are left out."""
+    known, rounds = Known(), set()
     known.groups = {group: GroupData(counts=known.counts) for group in plan.groups()}
     group_of = {cell.id: cell.group for cell in plan.cells}
     for event in events:
@@ -40,6 +40,9 @@ def replay(plan: Plan, events: Iterable[Event]) -> Known:
         elif isinstance(event, Dropped) and event.cell in group_of:
             known.groups[group_of[event.cell]].dropped[event.cell] = event
         elif isinstance(event, Round) and event.group in known.groups:
+            if (event.group, event.process, event.round) in rounds:
+                continue  # its line was copied
+            rounds.add((event.group, event.process, event.round))
             known.groups[event.group].rounds.append(event)
             known.groups[event.group].resumed = True
     return known

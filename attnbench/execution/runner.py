@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnbench import __version__, registry, runtimes
 from attnbench.analysis import summarize
@@ -29,11 +31,15 @@ from attnbench.execution.resume import replay
 from attnbench.execution.workers import Workers
 from attnbench.machine import environment
 from attnbench.planning import protocol
-from attnbench.planning.sweep import PROBES, Cell, Plan, Sweep, plan
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import PROBES, Plan, Sweep, plan
 from attnbench.results.events import Ceilings, Dropped, Event, Exported, Failure, Round, SessionEnd, Trial
 from attnbench.results.record import Record
 from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume, read_events
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
 
@@ -51,14 +57,22 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
     numbers = protocol.get(sweep.protocol, sweep.overrides)
     for allocator in sweep.allocator:
         allocator_environment(allocator)
-    for device in sweep.device:
-        open_device(device)
+    devices = {name: open_device(name) for name in sweep.device}
     for runtime in sweep.runtime:
         runtimes.get(runtime).require()
-    known = registry.load(sweep.plugins)
+    tf32 = [
+        name for name, device in devices.items() if numbers.tf32 and not sweep.precision and not device.refuses("tf32")
+    ]
+    known = registry.load(sweep.plugins, rehearse=True)
     if numbers.batch and not sweep.batch:
         sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
-    return plan(sweep, known, threads=environment.default_threads()), known
+    refused = {(n, p): why for n, device in devices.items() for p in sweep.precision if (why := device.refuses(p))}
+    threads = environment.default_threads()
+    made = plan(sweep, known, threads=threads, refused=refused, precisions=dict.fromkeys(tf32, "tf32"))
+    if tf32:
+        note = f"{sweep.protocol} runs tf32 on {', '.join(tf32)}: PyTorch's default when the authors timed"
+        made = replace(made, notes=(*made.notes, f"{note}; for IEEE fp32 use --precision fp32"))
+    return made, known
 
 
 def default_folder(planned: Plan) -> Path:
@@ -100,7 +114,8 @@ def execute(
         environment=environment.describe(sweep.device),
     )
     with create_or_resume(folder, planned, facts) as writer:
-        workers = Workers(sweep, numbers, {sweep.allocator[0]: server} if server else {})
+        servers = {sweep.allocator[0]: server} if server else {}
+        workers = Workers(sweep, numbers, servers, planned.origins if planned.isolated else None)
         _Runner(planned, writer, numbers, watcher or Silent(), workers).go()
     return folder
 
@@ -115,7 +130,7 @@ class _Runner:
         self.known = replay(planned, writer.events)
         self.exports: dict[tuple[object, ...], Exported | Failure] = {}
         self.export_values: dict[str, Mapping[str, float | int]] = {}
-        self.counting = Counting(planned.sweep, numbers)
+        self.counting = Counting(planned.sweep, numbers, planned.origins if planned.isolated else None)
         self.forward_s = 0.0
 
     def go(self) -> None:
@@ -204,7 +219,7 @@ class _Runner:
             key = (runtime.artifact, runtime.export, shared)
             if key not in self.exports:
                 self.watcher.stage(f"exporting {cell.variant}", cell)
-                self.exports[key] = self.workers.export(cell)
+                self.exports[key] = self.counting.export(cell, self.interrupts.raise_if_requested)
             made = self.exports[key]
             if isinstance(made, Exported):
                 self.workers.artifacts[cell.id], self.export_values[cell.id] = made.artifact, made.values
@@ -255,14 +270,20 @@ class _Runner:
             return None
         if "macs" in self.measure:
             data.ceilings = self._ceilings(alive[0])
-        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference)
+        apart = self.plan.isolated if self.protocol.schedule != "separate" else ()
+        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference, apart)
 
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
-        separate = self.protocol.schedule == "separate"
-        for event in (self.workers.separate_rounds if separate else self.workers.rounds)(
-            arms,
+        self.watcher.stage(f"building {len(arms)} arms at {arms[0].conditions()}", arms[0])
+        rounds: Callable[..., Iterator[Round | Dropped]] = self.workers.rounds
+        if self.protocol.schedule == "separate":
+            rounds = self.workers.separate_rounds
+        elif comparison.alone:
+            rounds = partial(self.workers.rounds_beside, alone=comparison.alone, turns_alone=comparison.turns_alone)
+        for event in rounds(
+            comparison.shared,
             group=comparison.group,
             process=comparison.process,
             first_round=len(data.rounds),

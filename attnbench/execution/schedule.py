@@ -18,3 +18,10 @@ def joined(parts: Sequence[Round]) -> Round:
         forward_s=math.fsum(part.forward_s for part in parts),
         primer_s=math.fsum(part.primer_s for part in parts),
     )
+
+
+def beside(shared: Round | None, alone: Sequence[Round]) -> Round:
+    """One round of the shared process's part and the parts of arms in processes of their own; either may be absent."""
+    whole = joined([*([shared] if shared else []), *alone])
+    turns = shared.turns if shared else ()
+    return replace(whole, turns=turns, alone=tuple(turn for part in alone for turn in part.turns))

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-from pathlib import Path
-
 from attnbench.errors import AttnbenchError
 from attnbench.machine.devices import Device, open_device
 from attnbench.measure.arm import ContractError
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.results.events import Failure
 from attnbench.runtimes import UnsupportedError
 
-_SPARE_BYTES = 256 << 20
-
 
 def open_limited(cell: Cell, memory_limit: int) -> Device:
-    """The cell's device with its threads; on the CPU, allocations end at the limit and not in the kernel's hands."""
+    """The cell's device with its threads, and no more of its memory than `memory_limit` bytes; 0: what is free."""
     device = open_device(cell.device)
-    if cell.device.startswith("cpu") and sys.platform == "linux":
-        limit = memory_limit or max(device.free_bytes() - _SPARE_BYTES, _SPARE_BYTES)
-        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = mapped + limit
-        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    device.limit_memory(memory_limit)
     device.set_threads(cell.threads)
     return device
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from time import perf_counter  # bound before a plugin can replace it
 from typing import Any
@@ -25,7 +26,9 @@ from attnbench.measure import latency
 from attnbench.measure.arm import Arm, InputSets, make_inputs
 from attnbench.measure.canary import Canary
 from attnbench.measure.initialize import prepared_weights
-from attnbench.planning.sweep import Cell
+from attnbench.measure.start import start_libraries
+from attnbench.planning.cell import Cell
+from attnbench.registry.variant import parse_variant
 from attnbench.results import flags
 from attnbench.results.events import ArmTurn, Dropped, Event, Progress, Round
 
@@ -46,6 +49,7 @@ class Timing:
         self.canary = Canary(self.device)
         self.last_canary_s = 0.0
         self.canaries: list[float] = []
+        self.foreign: set[str] = set()  # cells that run code of plugins
         self.void = False  # an arm has changed what the turns of this round share
 
     def run(self) -> None:
@@ -61,29 +65,38 @@ class Timing:
     def _build(self) -> None:
         """Every arm anew, in random order; then one call of each, which makes its tables and compiles."""
         known = registry.load(self.job.plugins)
-        self.device.set_precision(self.job.cells[0].precision)
+        self.foreign = {c.id for c in self.job.cells if known.origins_of(parse_variant(c.variant), c.size)}
+        dtype = self.device.set_precision(self.job.cells[0].precision)
         for runtime in dict.fromkeys(cell.runtime for cell in self.job.cells):
             runtimes.load(runtime)
+        if not self.job.prime_calls:
+            start_libraries(self.device, dtype)
         self.guard = Guard()
         cells = self.job.cells if self.job.fixed_order else self.rng.sample(self.job.cells, len(self.job.cells))
         for cell in cells:
-            self.status.announce(cell.id)
-            try:
-                with prepared_weights():
-                    arm = Arm(
-                        cell, self.device, known, inference=self.job.inference, weights=self.job.weights,
-                        artifact=self.job.artifacts.get(cell.id, ""),
-                    )  # fmt: skip
-                if not self.inputs.originals:
-                    self.inputs = make_inputs(cell, self.device, arm.dtype, self.job.seed)
-                self.guard.check()
+            arm = self._attempt(cell, partial(self._build_arm, cell, known))
+            if arm is not None:
                 self.arms.append(arm)
-            except (Exception, SystemExit) as error:
-                self._drop(cell, error)
+            self.say(Progress(stage=f"built {cell.variant}"))
         for arm in list(self.arms):
-            if self.job.prime_calls or arm.cell.runtime != runtimes.EAGER:
+            if self.job.prime_calls or arm.cell.prepares_first:
                 self.forward_s += self._guarded(arm, self._first_call) or 0.0
+                self.say(Progress(stage=f"called {arm.cell.variant}"))  # the patience is for one arm's compilation
+        if self.job.prime_calls:
+            self.guard.settle()
         self.say(Progress(stage="built"))
+
+    def _build_arm(self, cell: Cell, known: registry.Registry) -> Arm:
+        with prepared_weights():
+            arm = Arm(
+                cell, self.device, known, inference=self.job.inference, weights=self.job.weights,
+                artifact=self.job.artifacts.get(cell.id, ""),
+            )  # fmt: skip
+        if not self.inputs.originals:
+            self.inputs = make_inputs(cell, self.device, arm.dtype, self.job.seed)
+        self.device.synchronize()  # an error of this arm's kernels must not be the next arm's
+        self.guard.check()
+        return arm
 
     def _rounds_arm_by_arm(self) -> None:
         """All rounds, an arm's turns one after the other; reported when every arm has had its own."""
@@ -157,6 +170,7 @@ class Timing:
         return turn, primer_s
 
     def _take(self, arm: Arm) -> tuple[ArmTurn, float]:
+        arm.capture()
         reading, start, primers = self.device.start_reading(), perf_counter(), 0
         if self.job.prime_calls:
             primers = latency.prime(self.device, arm, self.job.prime_s, self.job.prime_calls)
@@ -180,20 +194,59 @@ class Timing:
 
     def _guarded(self, arm: Arm, work: Callable[[Arm], Any], *, check: bool = False) -> Any:
         """Let an arm work on the restored inputs; on an error it is dropped and None returned."""
-        self.status.announce(arm.cell.id)
-        try:
+
+        def turn() -> Any:
             arm.feed(self.inputs)
             answer = work(arm)
             self.device.synchronize()
             if check:
                 arm.check()
+            else:
+                arm.check_values()
             self.guard.check(arm, thorough=check)
             arm.leave()
             return answer
-        except (Exception, SystemExit) as error:
-            self.arms.remove(arm)
-            self._drop(arm.cell, error)
-            return None
+
+        return self._attempt(arm.cell, turn)
+
+    def _attempt(self, cell: Cell, work: Callable[[], Any]) -> Any:
+        """What the work gives; on an error the cell's arm is dropped and None returned.
+
+        An arm that had memory enough alone may run out of it in company. All that arms hold beside their weights is
+        then released, and the work is done once more.
+        """
+        self._begin(cell)
+        for last in (False, True):
+            try:
+                answer = work()
+                self._ran(cell)
+                return answer
+            except (Exception, SystemExit) as error:
+                if last or not self.device.is_out_of_memory(error):
+                    self._drop(cell, error)
+                    break
+            self._release()  # not where the error is caught: its frames hold tensors
+        self._release()
+        self.arms = [arm for arm in self.arms if arm.cell.id != cell.id]
+        return None
+
+    def _release(self) -> None:
+        """Keep of every arm its weights alone."""
+        for arm in self.arms:
+            arm.leave()
+        self.inputs.release()
+        self.device.release_memory()
+
+    def _begin(self, cell: Cell) -> None:
+        """From now on the code of this cell's layer runs."""
+        self.status.announce(cell.id)
+        if cell.id in self.foreign:
+            self.say(Progress(stage="turn"))
+
+    def _ran(self, cell: Cell) -> None:
+        """The code of this cell's layer has run: noise on the channel since `_begin` is its own."""
+        if cell.id in self.foreign:
+            self.say(Progress(stage="turn", cell=cell.id))
 
     def _drop(self, cell: Cell, error: BaseException) -> None:
         failure = self.guard.failure(failure_of(error, self.device), error)

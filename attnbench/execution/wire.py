@@ -20,6 +20,7 @@ _dumps, _loads, _write, _hmac, _same = json.dumps, json.loads, os.write, hmac.ne
 _set_blocking = os.set_blocking
 _DIGEST = 16  # hexadecimal digits of the signature
 _LONGEST = 1 << 26  # bytes of one line
+_KEPT = 64  # bytes of a line that is longer
 _CHUNKS = 64  # that one call reads at most, so that a flood of noise does not hold the reader past its deadline
 
 
@@ -55,8 +56,13 @@ class Lines:
         self.closed = False
         self._buffer = b""
 
+    def discard(self) -> None:
+        """Forget what has come so far, whole lines and a beginning."""
+        self.read()
+        self._buffer = b""
+
     def read(self) -> list[bytes]:
-        """The lines that have come since the last call, without their breaks; an endless one is thrown away."""
+        """The lines that have come since the last call, without their breaks; of an endless one the beginning."""
         found: list[bytes] = []
         for _ in range(_CHUNKS):
             try:
@@ -69,6 +75,7 @@ class Lines:
             *whole, self._buffer = (self._buffer + chunk).split(b"\n")
             found += whole
             if len(self._buffer) > _LONGEST:
+                found.append(self._buffer[:_KEPT])
                 self._buffer = b""
         return found
 

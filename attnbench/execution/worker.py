@@ -3,8 +3,8 @@
 `python -m attnbench.execution.worker EVENTS [all]` reads one JSON job a line on stdin, forks a child for it, and says
 on stdout which process it is and how it ended. The server runs no operator, so a fork is safe; its environment chooses
 the allocator; with `all` it imports torch's compiler too. A child has a session of its own, its prints go to a log
-file, it reports on the descriptor EVENTS in signed lines, and it dies with the server. What a job does is in
-attnbench.execution.perform.
+file, it reports on the descriptor EVENTS in signed lines, and it dies with the server. A server that is asked to end,
+or whose runner has ended, ends all that was started. What a job does is in attnbench.execution.perform.
 """
 
 from __future__ import annotations
@@ -17,24 +17,41 @@ import resource
 import select
 import signal
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from attnbench.execution import wire
+from attnbench.execution.descendants import adopt_orphans, end_children
 from attnbench.results.events import Done, Event, Failure, to_line
 
-_GENERATIONS = 100  # of processes that a job left behind
+_ENDING = (signal.SIGTERM, signal.SIGHUP)  # end a server in order
 LOG_LIMIT = 1 << 30  # bytes that a child may write into any file; its log is emptied at every round
 
 
 def main() -> None:
-    """Serve jobs until stdin ends."""
+    """Serve jobs until stdin ends; whatever ends the server, but SIGKILL, ends what it has started."""
+    server = os.getpid()
+
+    def end(code: int) -> None:
+        if os.getpid() == server:  # and not a child that was forked just now
+            end_children()
+        os._exit(code)  # not by an exception, which would be reported wherever the signal came
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    events, control = int(sys.argv[1]), os.dup(1)
+    for number in _ENDING:
+        signal.signal(number, lambda *_: end(1))
+    _on_parents_death(signal.SIGCONT)  # a server that is stopped would not see that stdin ends
+    adopt_orphans()
+    try:
+        _serve(int(sys.argv[1]))
+    except BrokenPipeError:  # the parent is gone
+        end(1)
+    end(0)
+
+
+def _serve(events: int) -> None:
+    control, child, buffer = os.dup(1), 0, b""
     os.dup2(2, 1)
-    _die_with_parent()
-    _adopt_orphans()
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(wake, False)
@@ -50,8 +67,6 @@ def main() -> None:
         flops.preload()
 
     _say(control, {"pid": 0})
-    buffer = b""
-    child = 0
     while True:
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
@@ -60,7 +75,7 @@ def main() -> None:
                 pid, status = os.waitpid(child, os.WNOHANG)
                 if pid:
                     _end_group(child)  # what it left running
-                    _end_orphans()  # and what left its group
+                    end_children()  # and what left its group
                     _say(control, {"pid": 0, "exit": os.waitstatus_to_exitcode(status)})
                     child = 0
         if 0 in ready:
@@ -68,8 +83,7 @@ def main() -> None:
             if not chunk:  # the parent is gone
                 if child:
                     _end_group(child)
-                _end_orphans()
-                os._exit(0)
+                return
             buffer += chunk
             while b"\n" in buffer:
                 line, buffer = buffer.split(b"\n", 1)
@@ -95,8 +109,10 @@ def _child(words: dict[str, Any], events: int, perform: ModuleType) -> None:
 
     try:
         os.setsid()
-        _die_with_parent()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, *_ENDING):
+            signal.signal(number, signal.SIG_DFL)
+        _on_parents_death(signal.SIGKILL)
+        adopt_orphans()
         os.dup2(words["log"], 1)
         os.dup2(words["log"], 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -127,29 +143,10 @@ def _end_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def _adopt_orphans() -> None:
-    """Become the parent of what a job's processes leave behind, also in a session of its own."""
+def _on_parents_death(number: signal.Signals) -> None:
+    """Receive this signal when the parent ends, however it does."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
-
-
-def _end_orphans() -> None:
-    """Kill what a job left behind, generation by generation: the children of a killed process come to this one."""
-    for _ in range(_GENERATIONS):
-        left = [int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
-        if not left:
-            return
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in left:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, int(number))  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

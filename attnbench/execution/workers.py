@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from attnbench.errors import UnfinishedError
-from attnbench.execution.fork_server import End, ForkServer, ServerEndedError
+from attnbench.execution.fork_server import End, ForkServer, Noise, ServerEndedError
 from attnbench.execution.jobs import CeilingsJob, CountJob, ExportJob, Job, ProbeJob, TimingJob, TrialJob
-from attnbench.execution.schedule import joined
+from attnbench.execution.schedule import beside, joined
+from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
-from attnbench.planning.sweep import Cell, Sweep
+from attnbench.planning.sweep import Sweep
 from attnbench.results.events import (
     Ceilings,
     Count,
@@ -27,24 +30,30 @@ from attnbench.results.events import (
     Round,
     Trial,
 )
-from attnbench.runtimes import EAGER
+from attnbench.runtimes import COMPILED
 
 CEILINGS_S = 120.0
+COMPILING = 5.0  # times the usual patience, for a cell whose first call compiles
 RESTARTS = 5  # of fork servers in one run
 
 
 def needs_compiler(sweep: Sweep) -> bool:
-    """Whether cells of this sweep go through torch's compiler, or are exported, which needs the same modules."""
-    return set(sweep.runtime) != {EAGER} or "flex" in sweep.kernel
+    """Whether layers of this sweep run code of torch's compiler; counting and exporting have a server of their own."""
+    return bool({*sweep.runtime} & {*COMPILED}) or "flex" in sweep.kernel
 
 
 class Workers:
     """The worker processes of a run, one fork server for each allocator, started when first needed."""
 
     def __init__(
-        self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None, *, counts: bool = False
-    ) -> None:
-        self._sweep, self._protocol = sweep, protocol
+        self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None,
+        origins: Mapping[str, Sequence[str]] | None = None, *, counts: bool = False,
+    ) -> None:  # fmt: skip
+        """`origins`: the plugins that a process with these cells may import, by cell id; None: all of them.
+
+        `counts`: for counting and exporting, which need torch's compiler.
+        """
+        self._sweep, self._protocol, self._origins = sweep, protocol, origins
         self._servers = dict(servers or {})
         self._imports_compiler = counts or needs_compiler(sweep)
         self._closing = False
@@ -85,7 +94,7 @@ class Workers:
     def count(self, cell: Cell) -> Count:
         """Parameters and MACs; without values, and with the reason in `notes`, where nothing could be counted."""
         why = "it gave no count"
-        for event in self._events(cell, CountJob(cell=cell, plugins=self._sweep.plugins), self._protocol.timeout_s):
+        for event in self._events(cell, CountJob(cell=cell, **self._plugins([cell])), self._protocol.timeout_s):
             if isinstance(event, Count):
                 return event
             if isinstance(event, Failure):
@@ -95,32 +104,31 @@ class Workers:
     def export(self, cell: Cell) -> Exported | Failure:
         """The layer as a file for the cell's runtime, made in a fresh process or found in the cache."""
         job = ExportJob(
-            cell=cell, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
-            memory_limit=self._protocol.memory_limit,
+            cell=cell, weights=self._sweep.weights, seed=self._sweep.seed, memory_limit=self._protocol.memory_limit,
+            **self._plugins([cell]),
         )  # fmt: skip
-        answers = [e for e in self._events(cell, job, self._protocol.timeout_s) if isinstance(e, Exported | Failure)]
+        answers = [e for e in self._events(cell, job, self._patience_s(cell)) if isinstance(e, Exported | Failure)]
         return answers[0] if answers else Failure(outcome="crashed", reason="its process gave no result")
 
     def trial(self, cell: Cell) -> Trial | Failure:
         """One arm alone in a fresh process."""
         job = TrialJob(
-            cell=cell, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
-            inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
-            artifact=self.artifacts.get(cell.id, ""),
+            cell=cell, weights=self._sweep.weights, seed=self._sweep.seed, inference=self._protocol.inference,
+            memory_limit=self._protocol.memory_limit, artifact=self.artifacts.get(cell.id, ""), **self._plugins([cell]),
         )  # fmt: skip
-        events = list(self._events(cell, job, self._protocol.timeout_s))
+        events = list(self._events(cell, job, self._patience_s(cell)))
         answers = [e for e in events if isinstance(e, Trial | Failure)]
         return answers[0] if answers else Failure(outcome="crashed", reason="its process gave no result")
 
     def probe(self, cell: Cell, what: str) -> Probe:
         """One pass beside time in a fresh process; without values, and with the reason in a word, where it failed."""
         job = ProbeJob(
-            cell=cell, what=what, plugins=self._sweep.plugins, weights=self._sweep.weights, seed=self._sweep.seed,
+            cell=cell, what=what, weights=self._sweep.weights, seed=self._sweep.seed,
             inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
-            artifact=self.artifacts.get(cell.id, ""),
+            artifact=self.artifacts.get(cell.id, ""), **self._plugins([cell]),
         )  # fmt: skip
         why = "its process gave no result"
-        for event in self._events(cell, job, self._protocol.timeout_s):
+        for event in self._events(cell, job, self._patience_s(cell)):
             if isinstance(event, Probe):
                 return event
             if isinstance(event, Failure):
@@ -145,7 +153,7 @@ class Workers:
         p = self._protocol
         job = TimingJob(
             cells=tuple(cells), group=group, process=process, calls=calls, first_round=first_round, rounds=rounds,
-            reference=reference, reference_turns=reference_turns, plugins=self._sweep.plugins,
+            reference=reference, reference_turns=reference_turns, **self._plugins(cells),
             weights=self._sweep.weights, seed=self._sweep.seed, order_seed=self._sweep.seed + 7919 * process,
             inference=p.inference, memory_limit=p.memory_limit, prime_s=p.prime_s, prime_calls=p.prime_calls,
             cold=p.cold, strict=p.strict, sequential=p.schedule != "interleaved", fixed_order=p.order == "fixed",
@@ -162,6 +170,7 @@ class Workers:
                         lost.add(event.cell)
                     else:
                         self.start(allocator).empty_log()
+                        event = replace(event, turns=tuple(t for t in event.turns if t.cell not in lost))
                     yield event
                 elif isinstance(event, Failure):
                     failure = event
@@ -181,8 +190,60 @@ class Workers:
                     parts.setdefault(event.round, []).append(event)
                 else:
                     yield event
+            if self.interrupted:
+                return
         for number in sorted(parts):
             yield joined(parts[number])
+
+    def rounds_beside(
+        self, cells: Sequence[Cell], alone: Sequence[Cell], *, turns_alone: int, process: int, **given: Any
+    ) -> Iterator[Round | Dropped]:
+        """As `rounds` of the `cells` in one process, and of each arm of `alone` in one of its own, in random order.
+
+        Only rounds that lack no arm are given, when all processes have ended; an interruption costs them all. An arm
+        that is in `alone` only and whose process gives nothing is lost.
+        """
+        parts = [(list(cells), False), *(([cell], True) for cell in alone)]
+        random.Random(self._sweep.seed + 7919 * process).shuffle(parts)
+        shared: dict[int, Round] = {}
+        own: dict[int, dict[str, Round]] = {}
+        lost: set[str] = set()
+        for arms, apart in parts:
+            arms = [cell for cell in arms if cell.id not in lost]
+            words = {**given, "reference": arms[0].id, "reference_turns": turns_alone} if apart and arms else given
+            useful = False
+            for event in self.rounds(arms, process=process, **words) if arms else ():
+                useful = True
+                if isinstance(event, Dropped):
+                    lost.add(event.cell)
+                    yield event
+                elif apart:
+                    own.setdefault(event.round, {})[arms[0].id] = event
+                else:
+                    shared[event.round] = event
+            if self.interrupted:
+                return
+            if apart and arms and not useful and arms[0] not in cells:
+                lost.add(arms[0].id)
+                yield Dropped(
+                    cell=arms[0].id, outcome="crashed", reason=f"its process gave no round; {self.last_failure}"
+                )
+        together, apart_ids = {c.id for c in cells} - lost, {c.id for c in alone} - lost
+        for number in sorted(shared.keys() | own.keys()):
+            part, beside_it = shared.get(number), own.get(number, {})
+            if together <= {t.cell for t in (part.turns if part else ())} and apart_ids <= beside_it.keys():
+                yield beside(part, [beside_it[name] for name in sorted(apart_ids)])
+
+    def _patience_s(self, cell: Cell) -> float:
+        """How long a process of this cell alone may report nothing."""
+        return self._protocol.timeout_s * (COMPILING if cell.compiles else 1)
+
+    def _plugins(self, cells: Sequence[Cell]) -> dict[str, Any]:
+        """What a job with these cells imports."""
+        if self._origins is None:
+            return {"plugins": self._sweep.plugins}
+        needed = {origin for cell in cells for origin in self._origins.get(cell.id, ())}
+        return {"plugins": self._sweep.plugins, "imports": tuple(sorted(needed))}
 
     def stop_after_turn(self) -> None:
         """End the running timing job, if there is one, before its next turn (the budget is spent)."""
@@ -192,8 +253,9 @@ class Workers:
     def _events(self, cell: Cell, job: Job, patience_s: float) -> Iterator[Event]:
         """What the worker reports, without stages; an end that came too early is a `Failure`.
 
-        A fork server that was killed is replaced. A job that had not reported is done again; what a timing job had
-        reported stands. A cell whose code ran at two such kills is blamed: the job ends with a `Failure`.
+        An arm whose code made noise on the worker's channel is dropped from a timing job, which ends then; another job
+        fails. A fork server that was killed is replaced: a job that had not reported is done again; what a timing job
+        had reported stands. A cell whose code ran at two such kills is blamed: the job ends with a `Failure`.
 
         Raises:
             UnfinishedError: fork servers of this run were killed too often.
@@ -201,16 +263,26 @@ class Workers:
         self._culprit = ""
         while True:
             done = failed = reported = False
+            noise, blamed = 0, set[str]()
             try:
                 for event in self.start(cell.allocator).do(job, patience_s=patience_s):
                     if isinstance(event, End):
                         if not done and not failed:
-                            yield self._ended(event)
+                            yield _ended(event, patience_s)
+                    elif isinstance(event, Noise):
+                        noise = event.count
+                        continue
                     elif isinstance(event, Done):
                         done = True
-                    elif not isinstance(event, Progress):
+                    elif isinstance(event, Progress):
+                        if noise and event.cell and event.cell not in blamed:
+                            blamed.add(event.cell)
+                            reported, failed = True, not isinstance(job, TimingJob)
+                            yield self._noisy(event.cell, noise, job)
+                    else:
                         reported, failed = True, failed or isinstance(event, Failure)
                         yield event
+                    noise = 0
                 return
             except ServerEndedError as error:
                 announced = self._replace(cell.allocator, error)
@@ -221,6 +293,16 @@ class Workers:
                     yield Failure(outcome="crashed", reason="the server of its process was killed twice while it ran")
                 if reported or self._culprit:
                     return
+
+    def _noisy(self, cell: str, noise: int, job: Job) -> Dropped | Failure:
+        reason = (
+            "a layer must not write to descriptors that it did not open; it wrote noise on the worker's channel while "
+            f"it ran ({noise} bytes)"
+        )
+        if not isinstance(job, TimingJob):
+            return Failure(outcome="failed", reason=reason)
+        self.stop_after_turn()  # what writes may go on, so the other arms are measured in a new process
+        return Dropped(cell=cell, outcome="failed", reason=reason)
 
     def _replace(self, allocator: str, error: ServerEndedError) -> str:
         """Let a fork server that ended go; the id of the cell whose code ran last. The next job starts another."""
@@ -237,10 +319,10 @@ class Workers:
             ) from error
         return culprit
 
-    def _ended(self, end: End) -> Failure:
-        if end.timed_out:
-            limit = self._protocol.timeout_s
-            return Failure(outcome="timeout", reason=f"it gave nothing for {limit:g} s and was killed")
-        if end.code == -signal.SIGKILL and end.oom_killed:
-            return Failure(outcome="oom", reason="the system killed its process for want of memory")
-        return Failure(outcome="crashed", reason=end.describe())
+
+def _ended(end: End, patience_s: float) -> Failure:
+    if end.timed_out:
+        return Failure(outcome="timeout", reason=f"it gave nothing for {patience_s:.4g} s and was killed")
+    if end.code == -signal.SIGKILL and end.oom_killed:
+        return Failure(outcome="oom", reason="the system killed its process for want of memory")
+    return Failure(outcome="crashed", reason=end.describe())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 
-from attnbench.machine import counters, linux, nvml
+from attnbench.machine import counters, linux
 from attnbench.machine.environment import default_threads
 
 BUSY_SHARE = 0.10  # largest accepted share of this process's CPUs that other processes use
@@ -19,7 +19,7 @@ def disturbances(watch_s: float = 0.2) -> list[str]:
     Args:
         watch_s: seconds for which the CPUs are watched.
     """
-    return [*_cpu_disturbances(watch_s), *_memory_disturbances(), *_gpu_disturbances()]
+    return [*_cpu_disturbances(watch_s), *_memory_disturbances(), *_device_disturbances()]
 
 
 def _cpu_disturbances(watch_s: float) -> list[str]:
@@ -75,38 +75,7 @@ def _memory_disturbances() -> list[str]:
     return []
 
 
-def _gpu_disturbances() -> list[str]:
-    from attnbench.machine.devices import present
+def _device_disturbances() -> list[str]:
+    from attnbench.machine.devices import disturbances_of, present
 
-    gpus = [name for name in present() if name.startswith("cuda")]
-    if gpus and nvml.library() is None:
-        return [
-            f"clocks, temperature and other processes of the GPU cannot be read ({nvml.why_not()}); "
-            "install NVML's bindings: pip install 'attnbench[gpu]'"
-        ]
-    return [line for name in gpus for line in _one_gpu(name)]
-
-
-def _one_gpu(name: str) -> list[str]:
-    import torch
-
-    gpu = nvml.open_gpu(str(getattr(torch.cuda.get_device_properties(torch.device(name)), "uuid", "")))
-    if gpu is None:
-        return [f"NVML does not list {name}, so its clock and temperature are unknown; give this process the whole GPU"]
-    lines = []
-    state, facts = gpu.state(linux.family()), gpu.facts()
-    if state.get("other_gpu_processes"):
-        lines.append(
-            f"{state['other_gpu_processes']:g} other processes compute on {name}; stop them or use another GPU"
-        )
-    slowed = nvml.reasons(int(state.get("throttle_bits", 0)))
-    if slowed:
-        lines.append(
-            f"the clock of {name} is throttled now ({', '.join(slowed)}); let it cool, or check its power supply"
-        )
-    cap, usual = facts.get("power_cap_w"), facts.get("power_cap_default_w")
-    if isinstance(cap, float) and isinstance(usual, float) and cap < usual:
-        lines.append(
-            f"the power of {name} is capped at {cap:g} W of {usual:g} W; raise the cap: nvidia-smi -pl {usual:g}"
-        )
-    return lines
+    return disturbances_of(present())

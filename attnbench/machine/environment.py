@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.errors import AttnbenchError
-from attnbench.machine import linux, nvml
+from attnbench.machine import linux
+from attnbench.machine.devices import facts_of
 from attnbench.machine.fingerprint import Fingerprint, Processor, machine_name, processor
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
@@ -177,7 +178,7 @@ def describe(devices: Sequence[str]) -> Environment:
         devices: names of the devices that the run measures on; one that cannot be opened has an empty title.
     """
     titles = {name: _title(name) for name in devices}
-    gpus = {name: _gpu(name) for name in devices if name.startswith("cuda") and titles[name]}
+    gpus = {name: Gpu(**facts) for name in devices if titles[name] and (facts := facts_of(name))}
     chip, torch = processor(), _torch()
     cpu = _cpu(chip)
     kernel = platform.release().partition("-")[0]
@@ -256,20 +257,6 @@ def _title(name: str) -> str:
         return open_device(name).title()
     except AttnbenchError:
         return ""
-
-
-def _gpu(name: str) -> Gpu:
-    import torch
-
-    properties = torch.cuda.get_device_properties(torch.device(name))
-    gpu = nvml.open_gpu(str(getattr(properties, "uuid", "")))
-    known: dict[str, Any] = {**gpu.facts()} if gpu else {"nvml": nvml.why_not() or "NVML does not list this GPU"}
-    return Gpu(
-        capability=f"{properties.major}.{properties.minor}",
-        memory_bytes=properties.total_memory,
-        multiprocessors=properties.multi_processor_count,
-        **known,
-    )
 
 
 def _host() -> str:

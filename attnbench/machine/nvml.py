@@ -60,15 +60,19 @@ def why_not() -> str:
 
 
 class Gpu:
-    """One GPU in NVML, found by its UUID because the order of NVML differs from CUDA's."""
+    """One GPU in NVML, found by its UUID because the order of NVML differs from CUDA's.
+
+    A slice of a GPU (MIG) has processes of its own; clocks, temperature, power and throttling are its board's.
+    """
 
     def __init__(self, nvml: Any, uuid: str) -> None:
         self._nvml = nvml
         self._handle = _handle(nvml, uuid)
+        self._board = _board(nvml, self._handle)
 
     def facts(self) -> dict[str, str | float]:
         """Constant properties: driver, power caps in watts, maximum clocks in MHz, modes."""
-        n, h = self._nvml, self._handle
+        n, h = self._nvml, self._board
         return _answers(
             {
                 "driver": lambda: _word(n.nvmlSystemGetDriverVersion()),
@@ -88,23 +92,21 @@ class Gpu:
         Args:
             own: process ids that do not count as others.
         """
-        n, h = self._nvml, self._handle
-        ask = getattr(n, "nvmlDeviceGetCurrentClocksEventReasons", None)
-        ask = ask or n.nvmlDeviceGetCurrentClocksThrottleReasons
+        n, h = self._nvml, self._board
         return _answers(
             {
                 "sm_clock_mhz": lambda: n.nvmlDeviceGetClockInfo(h, n.NVML_CLOCK_SM),
                 "temperature_c": lambda: n.nvmlDeviceGetTemperature(h, n.NVML_TEMPERATURE_GPU),
                 "power_w": lambda: n.nvmlDeviceGetPowerUsage(h) / 1000,
-                "throttle_bits": lambda: ask(h),
-                "other_gpu_processes": lambda: _others(n.nvmlDeviceGetComputeRunningProcesses(h), own),
+                "throttle_bits": lambda: _throttle_bits(n, h),
+                "other_gpu_processes": lambda: _others(n.nvmlDeviceGetComputeRunningProcesses(self._handle), own),
             }
         )
 
     def energy_j(self) -> float | None:
         """Joules that the GPU has used since its driver was loaded; None where it has no such counter."""
         try:
-            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
+            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._board)) / 1000
         except Exception:  # NVML's own error class: this GPU, or its binding, has no such counter
             return None
 
@@ -121,11 +123,46 @@ def open_gpu(uuid: str) -> Gpu | None:
 
 
 def _handle(nvml: Any, uuid: str) -> Any:
-    full = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+    """The handle of a GPU or of a slice of one; torch gives both UUIDs without their prefix.
+
+    Raises:
+        Exception: NVML's own error class: neither is visible.
+    """
+    names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
+    for name in names[:-1]:
+        try:
+            return _by_uuid(nvml, name)
+        except Exception:  # NVML's own error class: no whole GPU has this UUID
+            continue
+    return _by_uuid(nvml, names[-1])
+
+
+def _by_uuid(nvml: Any, name: str) -> Any:
     try:
-        return nvml.nvmlDeviceGetHandleByUUID(full)
+        return nvml.nvmlDeviceGetHandleByUUID(name)
     except TypeError:  # older bindings take bytes alone
-        return nvml.nvmlDeviceGetHandleByUUID(full.encode())
+        return nvml.nvmlDeviceGetHandleByUUID(name.encode())
+
+
+def _board(nvml: Any, handle: Any) -> Any:
+    """The handle of the whole GPU that a slice belongs to; the handle itself where it is no slice."""
+    try:
+        if nvml.nvmlDeviceIsMigDeviceHandle(handle):
+            return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    except Exception:  # NVML's own error class, or a binding without these functions: no slices here
+        return handle
+    return handle
+
+
+def _throttle_bits(nvml: Any, handle: Any) -> int:
+    """The reasons by their newer name; by the older one where the bindings or the driver lack the newer."""
+    newer = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
+    if newer is not None:
+        try:
+            return int(newer(handle))
+        except Exception:  # NVML's own error class: the driver is older than the bindings
+            pass
+    return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
 
 def _others(processes: list[Any], own: frozenset[int]) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from attnbench import runtimes
 from attnbench.machine.devices import Device
 from attnbench.measure.arm import Arm, ContractError, InputSets, tensors_of
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.registry import Registry
 
 

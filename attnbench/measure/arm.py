@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from attnbench import runtimes
 from attnbench.machine.devices import Device
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.registry import Registry
 from attnbench.registry.variant import parse_variant
+from attnbench.runtimes.compile import forbid_fallback
 
 INPUT_SETS = 3  # random inputs that calls use in turn
 _SAMPLE_STEP = 1021  # elements; a prime, so that no grid or channel count is in step with it
@@ -27,20 +29,31 @@ class InputSets:
     """The inputs of a comparison, [batch, ...] each, and one copy of them on which every arm works in its turn.
 
     One copy serves all arms, so that arms need no memory for inputs between turns and all read the same addresses.
+
+    Args:
+        originals: on the host.
+        place: where the copy is made; the host if not given.
     """
 
-    def __init__(self, originals: Sequence[Tensor]) -> None:
+    def __init__(self, originals: Sequence[Tensor], place: torch.device | None = None) -> None:
         self.originals = tuple(originals)
-        self._copies = [x.clone() for x in self.originals]
+        self._place = place or torch.device("cpu")
+        self._copies: list[Tensor] = []
 
     def restored(self) -> list[Tensor]:
         """The copies, with the values of the originals."""
-        for place, (mine, original) in enumerate(zip(self._copies, self.originals, strict=True)):
-            if mine.untyped_storage().nbytes() < original.nbytes:  # a layer has shrunk it
-                self._copies[place] = original.clone()
-            else:
+        if any(x.untyped_storage().nbytes() < y.nbytes for x, y in zip(self._copies, self.originals, strict=False)):
+            self._copies = []  # a layer has shrunk one
+        if not self._copies:
+            self._copies = [x.to(self._place, copy=True) for x in self.originals]
+        else:
+            for mine, original in zip(self._copies, self.originals, strict=True):
                 mine.copy_(original)
         return self._copies
+
+    def release(self) -> None:
+        """Let the copies go; the next `restored` makes them anew."""
+        self._copies = []
 
 
 class Arm:
@@ -54,6 +67,8 @@ class Arm:
 
         Without `prepare` the arm is not ready to be called until its `prepare` was.
         """
+        if cell.kernel == "flex":
+            forbid_fallback()
         self.cell, self.device = cell, device
         self.inference = inference and cell.pass_ == "forward"
         self.dtype = device.set_precision(cell.precision)
@@ -66,6 +81,7 @@ class Arm:
         self._originals: Sequence[Tensor] = ()
         self._versions: list[int] = []
         self._gradient: Any = None
+        self._replay: Callable[[], object] | None = None
         self.output: Any = None
         if self.runtime.artifact:
             self.module = self.module.to("meta")  # its weights are in the file
@@ -89,13 +105,16 @@ class Arm:
             self.weights_bytes, self.module = self.prepared.weights_bytes, self.module.to("meta")
 
     def feed(self, inputs: InputSets) -> None:
-        """Give the input sets that calls use in turn; what an earlier arm wrote into their copies is undone."""
-        train = self.cell.pass_ == "train"
-        self._inputs = [x.detach().requires_grad_(train) for x in inputs.restored()]
+        """Give the input sets that calls use in turn; what an earlier arm wrote into their copies is undone.
+
+        A graph has fixed addresses, so it works on the first set alone.
+        """
+        train, sets = self.cell.pass_ == "train", 1 if self.cell.graphs else None
+        self._inputs = [x.detach().requires_grad_(train) for x in inputs.restored()[:sets]]
         self._versions = [x._version for x in self._inputs]
-        self._originals = inputs.originals
+        self._originals = inputs.originals[:sets]
         self.prepared.bind(self._inputs)
-        self._next = 0
+        self._next, self._replay = 0, None
 
     def changed_inputs(self, *, thorough: bool) -> bool:
         """Whether a call has written into the arm's inputs: by torch's count of writes and a sample, or all values."""
@@ -103,10 +122,27 @@ class Arm:
             return True
         step = 1 if thorough else _SAMPLE_STEP
         pairs = zip(self._inputs, self._originals, strict=True)
-        return not all(torch.equal(mine.detach().view(-1)[::step], x.view(-1)[::step]) for mine, x in pairs)
+        return not all(_same(mine.detach().view(-1)[::step], x.view(-1)[::step]) for mine, x in pairs)
 
     def __call__(self) -> None:
-        """One forward pass; for `train`, forward and backward with a fixed random gradient."""
+        """One forward pass; for `train`, forward and backward with a fixed random gradient. Graphs are replayed."""
+        self.capture()
+        if self._replay is None:
+            self.call()
+        else:
+            self._replay()
+
+    def capture(self) -> None:
+        """Capture the call, if it is to be replayed and has not been captured since `feed` or `forget`.
+
+        Raises:
+            CaptureError: it cannot be captured.
+        """
+        if self.cell.graphs and self._replay is None:
+            self._replay = self.device.capture(self.call)
+
+    def call(self) -> None:
+        """One pass as the layer runs it, never replayed."""
         x = self._inputs[self._next]
         self._next = (self._next + 1) % len(self._inputs)
         if self.inference:
@@ -125,8 +161,11 @@ class Arm:
         self.output = [t.detach() for t in tensors]
 
     def forget(self) -> None:
-        """Let the last call's output and gradients go, so that the next call's peak holds all that it makes."""
-        self.output = None
+        """Let the last call's output and gradients go, so that the next call's peak holds all that it makes.
+
+        A graph goes too, with the memory that it keeps for a call; so do a runtime's buffers.
+        """
+        self.output = self._replay = None
         self.prepared.forget()
         self.module.zero_grad(set_to_none=True)
         for x in self._inputs:
@@ -141,7 +180,7 @@ class Arm:
         """Look at the output of the last call and, for `train`, at the gradients.
 
         Raises:
-            ContractError: something is not finite, or has the wrong shape or dtype.
+            ContractError: something is not finite, or has the wrong shape or dtype, or is the input itself.
         """
         tensors = tensors_of(self.output)
         if not tensors:
@@ -154,6 +193,8 @@ class Arm:
                 raise ContractError(f"forward must keep the dtype; got {tensors[0].dtype} from {self.dtype}")
         for tensor in tensors:
             _finite("output", tensor)
+            if any(tensor.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() for x in self._inputs):
+                raise ContractError("forward must return a new tensor; got its input, or a view of it; return a copy")
         if self.cell.pass_ == "train":
             for name, parameter in self.module.named_parameters():
                 if parameter.grad is not None:
@@ -161,6 +202,16 @@ class Arm:
             for x in self._inputs:
                 if x.grad is not None:
                     _finite("gradient of the input", x.grad)
+
+    def check_values(self) -> None:
+        """Look at the values of the last call's output, in one cheap pass over them.
+
+        Raises:
+            ContractError: a value is not finite.
+        """
+        for tensor in tensors_of(self.output):
+            if tensor.is_floating_point() and not math.isfinite(float(tensor.detach().sum(dtype=torch.float32))):
+                _finite("output", tensor)  # a sum of finite values may overflow
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -187,10 +238,14 @@ def build_module(cell: Cell, device: Device, known: Registry, *, inference: bool
 
 
 def make_inputs(cell: Cell, device: Device, dtype: torch.dtype, seed: int, sets: int = INPUT_SETS) -> InputSets:
-    """Random normal inputs, seeded: [B,H,W,C] for a layer, [B,3,h,w] for a model."""
+    """Random normal inputs, seeded: [B,H,W,C] for a layer, [B,3,h,w] for a model; the originals on the host.
+
+    Pages that the system cannot move are copied to a GPU several times as fast.
+    """
     generator = torch.Generator().manual_seed(seed)
     made = (torch.randn(_input_shape(cell), generator=generator) for _ in range(sets))
-    return InputSets([x.to(device.torch_device(), dtype) for x in made])
+    on_host, place = [x.to(dtype) for x in made], device.torch_device()
+    return InputSets([x.pin_memory() for x in on_host] if place.type == "cuda" else on_host, place)
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -210,6 +265,10 @@ def _input_shape(cell: Cell) -> tuple[int, ...]:
 
 def _bytes_of(module: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+
+
+def _same(mine: Tensor, original: Tensor) -> bool:
+    return torch.equal(mine, original.to(mine.device))
 
 
 def _finite(what: str, tensor: Tensor) -> None:

@@ -117,9 +117,8 @@ def open_counter(device: Device) -> Counter | str:
     """The counter of the device, or why none is readable."""
     if device.name == "cpu":
         return open_rapl()
-    from attnbench.machine.devices.cuda import Cuda
-
-    return open_nvml(device.uuid()) if isinstance(device, Cuda) else f"no counter is known for {device.name}"
+    uuid = getattr(device, "uuid", None)  # of the kinds that NVML can list
+    return open_nvml(uuid()) if uuid else f"no counter is known for {device.name}"
 
 
 def measure(device: Device, arm: Arm) -> tuple[dict[str, float | int], dict[str, str]]:

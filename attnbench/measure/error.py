@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from attnbench.machine.devices import Device, open_device
 from attnbench.measure.arm import Arm, InputSets, make_inputs, tensors_of
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.registry import Registry
 from attnbench.registry.variant import Variant, parse_variant
 
@@ -66,7 +66,7 @@ def measure(
         notes += [note] if note else []
     arm = Arm(one, device, known, inference=True, weights=weights, artifact=artifact)
     for name, scale in SCALES.items():
-        arm.feed(InputSets([(x * scale).to(device.torch_device(), arm.dtype)]))
+        arm.feed(InputSets([(x * scale).to(arm.dtype)], device.torch_device()))
         arm()
         device.synchronize()
         error = relative_rms(tensors_of(arm.output), expected[name])

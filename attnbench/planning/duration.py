@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
 
+from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
-from attnbench.planning.sweep import Cell
 
 FIXED_S = 0.55  # seconds of a trial and its count besides the calls: processes, checks, memory
 CALLS_OF_A_TRIAL = 8.0
@@ -47,6 +47,7 @@ def cell_s(
     arms: int,
     *,
     model: bool = False,
+    apart: int = 0,
     passes: Iterable[str] = (),
     rounds: float | None = None,
 ) -> float:
@@ -55,8 +56,10 @@ def cell_s(
     Args:
         call: seconds of one call.
         protocol: as it was asked for; the size of the group adapts it.
-        arms: of the comparison group.
+        arms: of the comparison group that share a process.
         model: a whole model, whose building takes longer.
+        apart: isolated arms of the group, of which this is one; they share the cost of the reference's copy. 0: it is
+            none of them.
         passes: beside time, by name.
         rounds: how many, as a multiple of those of the first look; by default between those of the first look and of
             the last, equally many times away from both.
@@ -65,11 +68,11 @@ def cell_s(
     looks = numbers.looks
     times = math.sqrt(looks[-1] / looks[0]) if rounds is None else rounds
     turn = max(numbers.prime_s, numbers.prime_calls * call) + numbers.calls_in_turn(call) * call
-    more_turns_of_reference = max(0, numbers.reference_turns(arms) - 1) / arms
-    starting = PROCESS_S / arms + (BUILD_MODEL_S if model else BUILD_S) + call
+    more_turns = max(0, numbers.reference_turns(arms) - 1) / max(arms, 1)
+    starting = PROCESS_S / (1 if apart else max(arms, 1)) + (BUILD_MODEL_S if model else BUILD_S) + call
     beside = sum(PASS_S[name] + PASS_CALLS[name] * call for name in passes if name in PASS_S)
-    a_look = looks[0] * turn * (1 + more_turns_of_reference) + numbers.processes * starting
-    return FIXED_S + CALLS_OF_A_TRIAL * call + beside + times * a_look
+    a_look = looks[0] * turn * (2 if apart else 1 + more_turns) + numbers.processes * starting
+    return FIXED_S + CALLS_OF_A_TRIAL * call + beside + times * a_look * (1 + 1 / apart if apart else 1)
 
 
 class Remaining:
@@ -81,11 +84,14 @@ class Remaining:
         protocol: Protocol,
         cells: Iterable[Cell] = (),
         passes: Iterable[str] = (),
+        isolated: Collection[str] = (),
     ) -> None:
         self.protocol, self.passes = protocol, tuple(passes)
         groups = {cell.id: cell.group for cell in cells}
-        sizes = Counter(groups[cell] for cell in estimates if cell in groups)
+        sizes = Counter(groups[cell] for cell in estimates if cell in groups and cell not in isolated)
+        apart = Counter(groups[cell] for cell in estimates if cell in groups and cell in isolated)
         self.arms = {cell: sizes[group] for cell, group in groups.items()}
+        self.apart = {cell: apart[groups[cell]] for cell in isolated if cell in groups}
         self.models = {cell.id for cell in cells if cell.scope != "layer"}
         self.estimates = dict(estimates)
         self.known: dict[str, float] = {}
@@ -140,6 +146,7 @@ class Remaining:
             self.protocol,
             self.arms.get(cell, 1),
             model=cell in self.models,
+            apart=self.apart.get(cell, 0),
             passes=self.passes,
             rounds=rounds,
         )

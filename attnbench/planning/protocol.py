@@ -7,11 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from attnbench import inputs
 from attnbench.errors import AttnbenchError
+from attnbench.inputs import brief
 
 TURNS_EACH = 16  # turns of arms that a timing process should give at least
 SCHEDULES = ("interleaved", "sequential", "separate")
 ORDERS = ("random", "fixed")
+MOST_ROUNDS = 10_000
+LONGEST_S = 1e7  # of a budget or a timeout: about four months
+MOST_BYTES = (1 << 63) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,7 @@ class Protocol:
         level: confidence level of every interval.
         inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
         batch: the default batch, if the procedure prescribes one; 0: none.
+        tf32: the default precision is tf32 on a device that has it; fp32 elsewhere, and without this.
         cold: flush the caches before each timed call.
         strict: take a turn again that other programs, steal or throttling disturbed.
         schedule: which arms share a timing process: `interleaved` (all; every round gives each arm a turn),
@@ -38,7 +44,7 @@ class Protocol:
             a process of its own, one after another).
         order: of the arms in a process and in a round: `random` or `fixed` (that of the plan).
         timeout_s: limit for the trial of one arm, and for any single turn.
-        memory_limit: bytes that a worker process on the CPU may allocate; 0: the free memory.
+        memory_limit: bytes that a worker process may allocate on its device; 0: the free memory.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Protocol:
     level: float = 0.95
     inference: bool = True
     batch: int = 0
+    tf32: bool = False
     cold: bool = False
     strict: bool = False
     timeout_s: float = 120.0
@@ -65,7 +72,7 @@ class Protocol:
     def __post_init__(self) -> None:
         for name, known in (("schedule", SCHEDULES), ("order", ORDERS)):
             if getattr(self, name) not in known:
-                raise AttnbenchError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
+                raise AttnbenchError(f"{name} must be one of {', '.join(known)}; got {brief(getattr(self, name))}")
 
     @property
     def rounds_each(self) -> int:
@@ -125,7 +132,8 @@ PROTOCOLS = {
         ),
         Protocol(
             name="paper",
-            meaning="the authors' procedure: batch 64, 30 calls in one block, no warm-up, train mode, autograd on",
+            meaning="the authors' procedure: batch 64, a process a layer, 30 calls in one block, no warm-up, train "
+            "mode, autograd on, TF32 where the GPU has it",
             looks=(1,),
             processes=1,
             calls=30,
@@ -134,13 +142,16 @@ PROTOCOLS = {
             prime_calls=0,
             inference=False,
             batch=64,
+            tf32=True,
+            schedule="separate",
+            order="fixed",
             target=math.inf,
             budget_s=math.inf,
             timeout_s=1800.0,
         ),
     )
 }
-OVERRIDES = tuple(f.name for f in fields(Protocol) if f.name not in ("name", "meaning", "batch"))
+OVERRIDES = tuple(f.name for f in fields(Protocol) if f.name not in ("name", "meaning", "batch", "tf32"))
 
 
 def get(name: str, overrides: Iterable[tuple[str, Any]] = ()) -> Protocol:
@@ -149,16 +160,46 @@ def get(name: str, overrides: Iterable[tuple[str, Any]] = ()) -> Protocol:
     Raises:
         AttnbenchError: the protocol or a number's name is unknown.
     """
-    if name not in PROTOCOLS:
-        raise AttnbenchError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name!r}")
+    inputs.one_of("protocol", name, PROTOCOLS)
     given = dict(overrides)
-    for key in given:
-        if key not in OVERRIDES:
-            raise AttnbenchError(f"an override must be one of {', '.join(OVERRIDES)}; got {key!r}")
-    if "looks" in given:
-        given["looks"] = tuple(given["looks"])
+    for key, value in given.items():
+        if key != "rounds" and key not in OVERRIDES:
+            raise AttnbenchError(f"an override must be one of rounds, {', '.join(OVERRIDES)}; got {brief(key)}")
+        given[key] = _checked(key, value)
     if "rounds" in given:
         given["looks"] = (given.pop("rounds"),)
     if {"looks", "processes"} & set(given):
         given.setdefault("few_arms", False)
     return replace(PROTOCOLS[name], **given)
+
+
+def _checked(key: str, value: Any) -> Any:
+    """The value of an override; raises AttnbenchError for one of the wrong type, or that no run could have."""
+    if key == "looks":
+        if not isinstance(value, list | tuple) or not value:
+            raise AttnbenchError(f"looks must be a list of rounds; got {brief(value)}")
+        looks = tuple(inputs.whole("rounds", look, most=MOST_ROUNDS) for look in value)
+        if list(looks) != sorted(set(looks)):
+            raise AttnbenchError(f"looks must increase; got {brief(value)}")
+        return looks
+    if key in _WHOLE:
+        least, most = _WHOLE[key]
+        return inputs.whole(key, value, least=least, most=most)
+    if key in _NUMBERS:
+        zero = key in _MAY_BE_ZERO and value == 0
+        return 0.0 if zero else inputs.positive(key, value, most=_NUMBERS[key])
+    if key in _SWITCHES and not isinstance(value, bool):
+        raise AttnbenchError(f"{key} must be true or false; got {brief(value)}")
+    return value
+
+
+_WHOLE = {
+    "rounds": (1, MOST_ROUNDS), "processes": (1, MOST_ROUNDS), "calls": (1, inputs.MOST),
+    "prime_calls": (0, inputs.MOST), "memory_limit": (0, MOST_BYTES),
+}  # fmt: skip
+_NUMBERS = {
+    "target": math.inf, "budget_s": math.inf, "timeout_s": LONGEST_S, "level": 1.0, "turn_s": LONGEST_S,
+    "prime_s": LONGEST_S,
+}  # fmt: skip
+_MAY_BE_ZERO = ("turn_s", "prime_s")
+_SWITCHES = ("inference", "cold", "strict", "few_arms")

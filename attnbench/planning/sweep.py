@@ -5,17 +5,20 @@ Pure: no torch, no clock, no disk. The registry describes the mechanisms.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import itertools
-import json
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from attnbench import runtimes
+from attnbench import inputs, runtimes
 from attnbench.errors import AttnbenchError
+from attnbench.inputs import brief
 from attnbench.planning import protocol
+from attnbench.planning.cell import Cell, digest
 from attnbench.registry.declaration import Declaration, Scope, Setting, Size
 from attnbench.registry.variant import Variant, parse_variant
 
@@ -25,6 +28,11 @@ KERNELS = ("eager", "sdpa", "flex")
 ALLOCATORS = ("pinned", "system", "tcmalloc", "jemalloc")
 MEASURES = ("params", "macs", "memory", "latency")
 PROBES = ("breakdown", "error", "energy")  # each a pass of its own beside them, only where it is asked for
+MOST_CELLS = 10_000  # of one plan: a cell takes a second or more to measure
+MOST_THREADS = 4096
+_AXES = ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "runtime", "graphs", "allocator")
+_DEVICE = re.compile(r"[a-z]{1,16}(:[0-9]{1,3})?")
+ISOLATE = ("plugins", "all")  # arms that run code of plugins; every arm
 
 
 class Mechanisms(Protocol):
@@ -45,104 +53,13 @@ class Mechanisms(Protocol):
     def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
         """The kernels with which the variant runs at this size."""
 
+    def origins_of(self, variant: Variant, size: Size) -> tuple[str, ...]:
+        """The plugins whose code the variant runs; empty for attnbench's own."""
+
     def size(
         self, variant: Variant, *, dim: int = ..., heads: int = ..., grid: tuple[int, int] = ..., stride: int = ...
     ) -> Size:
         """The size with all settings filled in, defaults included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One point to measure. `dim`, `heads` and `stride` are 0 for a backbone or a task model."""
-
-    scope: Scope
-    variant: str
-    settings: tuple[tuple[str, Setting], ...]
-    res_h: int
-    res_w: int
-    batch: int
-    dim: int
-    heads: int
-    stride: int
-    device: str
-    precision: str
-    pass_: str
-    kernel: str
-    threads: int
-    allocator: str
-    runtime: str = runtimes.EAGER
-
-    @property
-    def mechanism(self) -> str:
-        """The registered name: the variant without its settings."""
-        return self.variant.partition("[")[0]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(H, W) in tokens; for a whole model, in pixels."""
-        each = self.stride or 1
-        return self.res_h // each, self.res_w // each
-
-    @property
-    def size(self) -> Size:
-        """The size for which the layer is built."""
-        return Size(dim=self.dim, heads=self.heads, grid=self.grid, stride=self.stride, settings=dict(self.settings))
-
-    @property
-    def id(self) -> str:
-        """Twelve hexadecimal digits, a hash of all fields."""
-        return _digest(self.as_dict())[:12]
-
-    @property
-    def group(self) -> str:
-        """Hash of the fields that comparable cells share: all but variant, settings, kernel and runtime."""
-        shared = replace(self, variant="", settings=(), kernel="", runtime=runtimes.EAGER)
-        return _digest(shared.as_dict())[:12]
-
-    @property
-    def compiled(self) -> bool:
-        """Whether the layer goes through torch.compile."""
-        return self.runtime == runtimes.COMPILE
-
-    @property
-    def as_published(self) -> bool:
-        """Whether it runs as the papers timed it: the eager kernel in eager PyTorch, whatever the precision."""
-        return self.kernel == "eager" and self.runtime == runtimes.EAGER
-
-    @property
-    def execution(self) -> str:
-        """Kernel and runtime as text: `eager`, `sdpa compiled`, `eager onnxruntime`."""
-        words = {runtimes.EAGER: "", runtimes.COMPILE: "compiled"}
-        return f"{self.kernel} {words.get(self.runtime, self.runtime)}".strip()
-
-    @property
-    def count_key(self) -> str:
-        """Hash of the fields that determine MACs and parameters, which are counted once per key."""
-        words = (self.scope, self.variant, self.settings, self.grid, self.dim, self.heads, self.stride)
-        return _digest(words)[:12]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for a record and for hashes.
-
-        Without `runtime` where `compiled` says it, so that the ids of older runs stay.
-        """
-        values = {**asdict(self), "settings": dict(self.settings), "compiled": self.compiled}
-        if self.runtime in (runtimes.EAGER, runtimes.COMPILE):
-            del values["runtime"]
-        return values
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Cell:
-        """Make a cell of what `as_dict` gives; older runs have no `runtime`."""
-        values = {**data, "settings": tuple(data["settings"].items())}
-        compiled = values.pop("compiled", False)
-        values.setdefault("runtime", runtimes.COMPILE if compiled else runtimes.EAGER)
-        return cls(**values)
-
-    def conditions(self) -> str:
-        """The main axes except the variant, as text: `224x224 batch 8 cpu fp32 forward eager`."""
-        words = [f"{self.res_h}x{self.res_w}", f"batch {self.batch}", self.device, self.precision, self.pass_]
-        return " ".join([*words, self.execution])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +71,13 @@ class Sweep:
         backbone: variants of classifiers; `task`: variants of detectors and segmenters.
         res: (height, width) in pixels. `batch`: images per batch; empty: 64 on a GPU, 8 on a CPU.
         settings: ("hilo.alpha", (0.0, 0.5)) sweeps one setting of one mechanism.
+        graphs: whether a captured CUDA graph is replayed, beside or instead of separate launches.
+        precision: any of `PRECISIONS`; empty: fp32, or what the protocol prescribes on the device.
         threads: CPU threads; empty: one for each physical core that this process may use.
+        allocator: of the host's memory; of a GPU's cells only the first value is measured.
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
         measure: any of `MEASURES` and `PROBES`.
+        isolate: arms that are timed in processes of their own: names, variants, or words of `ISOLATE`.
     """
 
     mechanism: tuple[str, ...] = ()
@@ -168,15 +89,17 @@ class Sweep:
     heads: tuple[int, ...] = (12,)
     stride: tuple[int, ...] = (16,)
     device: tuple[str, ...] = ("cpu",)
-    precision: tuple[str, ...] = ("fp32",)
+    precision: tuple[str, ...] = ()
     pass_: tuple[str, ...] = ("forward",)
     kernel: tuple[str, ...] = ("eager",)
     runtime: tuple[str, ...] = (runtimes.EAGER,)
+    graphs: tuple[bool, ...] = (False,)
     threads: tuple[int, ...] = ()
     allocator: tuple[str, ...] = ("pinned",)
     settings: tuple[tuple[str, tuple[Setting, ...]], ...] = ()
     reference: str = "msa"
     measure: tuple[str, ...] = MEASURES
+    isolate: tuple[str, ...] = ()
     protocol: str = "standard"
     plugins: tuple[str, ...] = ()
     weights: str = ""
@@ -184,15 +107,25 @@ class Sweep:
     overrides: tuple[tuple[str, Any], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "runtime", "allocator"):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("reference", "protocol", "weights"):
+                if not isinstance(value, str):
+                    raise AttnbenchError(f"{f.name} must be text; got {brief(value)}")
+            elif f.name != "seed" and not isinstance(value, tuple):
+                raise AttnbenchError(f"{f.name.rstrip('_')} must be a tuple of values; got {brief(value)}")
+        for name in (a for a in _AXES if a != "precision"):
             if not getattr(self, name):
                 raise AttnbenchError(f"an axis needs at least one value; got none for {name.rstrip('_')}")
         for name in ("batch", "dim", "heads", "stride", "threads"):
             for value in getattr(self, name):
-                _whole(name, value)
-        for height, width in self.res:
-            _whole("resolution", height)
-            _whole("resolution", width)
+                inputs.whole(name, value, most=MOST_THREADS if name == "threads" else inputs.MOST)
+        for size in self.res:
+            if not isinstance(size, tuple) or len(size) != 2:
+                raise AttnbenchError(f"a resolution must be (height, width) in pixels; got {brief(size)}")
+            for side in size:
+                inputs.whole("resolution", side)
+        inputs.whole("seed", self.seed, least=0, most=inputs.MOST_SEED)
         for name, known in (
             ("precision", PRECISIONS),
             ("pass_", PASSES),
@@ -202,14 +135,23 @@ class Sweep:
             ("measure", (*MEASURES, *PROBES)),
         ):
             for value in getattr(self, name):
-                if value not in known:
-                    raise AttnbenchError(f"{name.rstrip('_')} must be one of {', '.join(known)}; got {value!r}")
+                inputs.one_of(name.rstrip("_"), value, known)
+        for value in self.graphs:
+            if not isinstance(value, bool):
+                raise AttnbenchError(f"graphs must be True or False; got {brief(value)}")
         for device in self.device:
-            kind, colon, index = device.partition(":")
-            if not kind.isalpha() or (colon and not index.isdigit()):
-                raise AttnbenchError(f"device must be cpu, cuda or cuda:INDEX; got {device!r}")
-        layers = bool(self.mechanism) or not (self.backbone or self.task)
-        if layers:
+            if not isinstance(device, str) or not _DEVICE.fullmatch(device):
+                raise AttnbenchError(f"device must be cpu, cuda or cuda:INDEX; got {brief(device)}")
+        for swept in self.settings:
+            named = isinstance(swept, tuple) and len(swept) == 2 and isinstance(swept[0], str)
+            if not named or not isinstance(swept[1], tuple):
+                raise AttnbenchError(f"settings must hold pairs such as ('hilo.alpha', (0.0, 0.5)); got {brief(swept)}")
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        axes = (*_AXES, "batch", "threads", "mechanism", "backbone", "task")
+        _check_count(math.prod(len(getattr(self, name)) or 1 for name in axes))
+        if self.mechanism or not (self.backbone or self.task):
             for dim, heads in itertools.product(self.dim, self.heads):
                 if dim % heads:
                     raise AttnbenchError(f"heads must divide dim; got heads={heads}, dim={dim}")
@@ -227,19 +169,27 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell of a run, in order; `declined` gives, by cell id, the reason why a cell is not measured."""
+    """Every cell of a run, in order; `declined` gives, by cell id, the reason why a cell is not measured.
+
+    Attributes:
+        isolated: ids of the cells that are timed in processes of their own.
+        origins: where any cell is isolated, by cell id: the plugins whose code the cell runs.
+    """
 
     sweep: Sweep
     cells: tuple[Cell, ...]
     declined: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    isolated: frozenset[str] = frozenset()
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits, a hash of the cells and of every other field that affects the results."""
         s = self.sweep
         cells = [c.as_dict() for c in self.cells]
-        return _digest([cells, s.protocol, s.overrides, s.reference, s.measure, s.plugins, s.weights, s.seed])[:12]
+        words = [cells, s.protocol, s.overrides, s.reference, s.measure, s.plugins, s.weights, s.seed]
+        return digest([*words, sorted(self.isolated)] if s.isolate else words)[:12]
 
     def groups(self) -> dict[str, list[Cell]]:
         """The comparable cells, by group, in the order of the plan."""
@@ -249,13 +199,22 @@ class Plan:
         return groups
 
 
-def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
+def plan(
+    sweep: Sweep,
+    registry: Mechanisms,
+    *,
+    threads: int = 1,
+    refused: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    precisions: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
     """Make the cells of a sweep and find those that are declined.
 
     Args:
         sweep: the request.
         registry: the known mechanisms and models.
         threads: the value for an empty `sweep.threads`.
+        refused: by device and precision, why the device does not support it.
+        precisions: by device, the value for an empty `sweep.precision` where it is not fp32.
 
     Raises:
         AttnbenchError: a mechanism or setting is unknown, or every cell is declined.
@@ -265,6 +224,8 @@ def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
     notes: list[str] = []
     inference = protocol.get(sweep.protocol, sweep.overrides).inference
     variants = _variants(sweep, registry)
+    axes = (*_AXES, "batch", "threads")
+    _check_count(math.prod((len(variants), *(len(getattr(sweep, name)) or 1 for name in axes))))
     reference = parse_variant(sweep.reference) if sweep.reference != "none" else None
     if reference is not None:
         reference = registry.check(reference)
@@ -273,12 +234,21 @@ def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
         if scope in scopes and reference not in variants:
             variants.insert(0, reference)
             notes.append(f"{reference} was added as the reference; to omit it, use --reference none")
-    for variant, cell in _product(sweep, registry, variants, threads):
+    on_gpus = [device for device in sweep.device if not device.startswith("cpu")]
+    if on_gpus and len(sweep.allocator) > 1:
+        notes.append(
+            f"the host's allocator does not act on a GPU; {', '.join(on_gpus)}: {sweep.allocator[0]} is measured alone"
+        )
+    for variant, cell in _product(sweep, registry, variants, threads, precisions):
         key = replace(cell, variant=cell.mechanism).id  # two spellings of the same settings are one cell
         if key in cells:
             continue
         cells[key] = cell
-        reason = _reason(registry, variant, cell) or _runtime_reason(cell, inference)
+        reason = (
+            refused.get((cell.device, cell.precision))
+            or _reason(registry, variant, cell)
+            or _runtime_reason(cell, inference)
+        )
         if reason:
             declined[cell.id] = reason
     if cells and len(declined) == len(cells):
@@ -286,7 +256,34 @@ def plan(sweep: Sweep, registry: Mechanisms, *, threads: int = 1) -> Plan:
         raise AttnbenchError(
             f"at least one cell must be measurable; every cell of this sweep is declined, the first because: {first}"
         )
-    return Plan(sweep, tuple(cells.values()), declined, tuple(notes))
+    made = Plan(sweep, tuple(cells.values()), declined, tuple(notes))
+    return _isolating(made, registry) if sweep.isolate else made
+
+
+def _isolating(made: Plan, registry: Mechanisms) -> Plan:
+    """The plan with the cells that `isolate` names, and the plugins that each cell needs.
+
+    Raises:
+        AttnbenchError: a word names no arm of the plan.
+    """
+    origins = {c.id: registry.origins_of(parse_variant(c.variant), c.size) for c in made.cells}
+    isolated: set[str] = set()
+    for word in made.sweep.isolate:
+        if word in ISOLATE:
+            isolated |= {c.id for c in made.cells if word == "all" or origins[c.id]}
+            continue
+        variant = registry.check(parse_variant(word))
+        named = {c.id for c in made.cells if word == c.mechanism or str(variant) == c.variant}
+        if not named:
+            arms = ", ".join(dict.fromkeys(c.variant for c in made.cells))
+            raise AttnbenchError(
+                f"isolate must name arms of the sweep, or be {' or '.join(ISOLATE)}; got {word!r}; the arms: {arms}"
+            )
+        isolated |= named
+    alone = ", ".join(dict.fromkeys(c.variant for c in made.cells if c.id in isolated))
+    note = f"timed in processes of their own: {alone}" if alone else "no arm runs code of a plugin: none is isolated"
+    kept = {cell: names for cell, names in origins.items() if names}
+    return replace(made, notes=(*made.notes, note), isolated=frozenset(isolated), origins=kept)
 
 
 def _variants(sweep: Sweep, registry: Mechanisms) -> list[Variant]:
@@ -301,13 +298,18 @@ def _variants(sweep: Sweep, registry: Mechanisms) -> list[Variant]:
             variants.append(variant)
     if not (sweep.mechanism or sweep.backbone or sweep.task):
         variants = [Variant(name) for name in registry.names("layer")]
+    swept: set[str] = set()
     for key, values in sweep.settings:
         name, dot, setting = key.partition(".")
         if not dot or not values:
-            raise AttnbenchError(f"a swept setting must have the form mechanism.setting=value,...; got {key!r}")
+            raise AttnbenchError(f"a swept setting must have the form mechanism.setting=value,...; got {brief(key)}")
+        if key in swept:
+            raise AttnbenchError(f"a setting may be swept once; got {brief(key)} twice; give its values in one list")
+        swept.add(key)
         registry[name]
         if name not in {v.name for v in variants}:
             raise AttnbenchError(f"--set {key} needs {name} in the sweep; add it with --mechanism")
+        _check_count(len(variants) + (len(values) - 1) * sum(v.name == name for v in variants))
         variants = [
             each
             for v in variants
@@ -317,14 +319,19 @@ def _variants(sweep: Sweep, registry: Mechanisms) -> list[Variant]:
 
 
 def _product(
-    sweep: Sweep, registry: Mechanisms, variants: Sequence[Variant], threads: int
+    sweep: Sweep, registry: Mechanisms, variants: Sequence[Variant], threads: int, precisions: Mapping[str, str]
 ) -> Iterator[tuple[Variant, Cell]]:
-    for device, precision, pass_, (height, width), threads_, allocator in itertools.product(
-        sweep.device, sweep.precision, sweep.pass_, sweep.res, sweep.threads or (threads,), sweep.allocator
+    of_devices = [(d, p) for d in sweep.device for p in sweep.precision or (precisions.get(d, "fp32"),)]
+    for (device, precision), pass_, (height, width), threads_, allocator in itertools.product(
+        of_devices, sweep.pass_, sweep.res, sweep.threads or (threads,), sweep.allocator
     ):
+        if not device.startswith("cpu") and allocator != sweep.allocator[0]:
+            continue
         batches = sweep.batch or (8 if device.startswith("cpu") else 64,)
         for batch, stride, dim, heads in itertools.product(batches, sweep.stride, sweep.dim, sweep.heads):
-            for variant, kernel, runtime in itertools.product(variants, sweep.kernel, sweep.runtime):
+            for variant, kernel, runtime, graphs in itertools.product(
+                variants, sweep.kernel, sweep.runtime, sweep.graphs
+            ):
                 scope = registry[variant.name].scope
                 shape = (dim, heads, stride) if scope == "layer" else (0, 0, 0)
                 grid = (height // (shape[2] or 1), width // (shape[2] or 1))
@@ -335,7 +342,7 @@ def _product(
                         scope=scope, variant=str(variant), settings=tuple(size.settings.items()),
                         res_h=height, res_w=width, batch=batch, dim=shape[0], heads=shape[1], stride=shape[2],
                         device=device, precision=precision, pass_=pass_, kernel=kernel, runtime=runtime,
-                        threads=threads_, allocator=allocator,
+                        threads=threads_, allocator=allocator, graphs=graphs,
                     ),
                 )  # fmt: skip
 
@@ -343,6 +350,10 @@ def _product(
 def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
     if cell.precision == "tf32" and cell.device.startswith("cpu"):
         return "tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu"
+    if cell.graphs and cell.device.startswith("cpu"):
+        return "CUDA graphs need a CUDA device; got graphs=yes, device=cpu"
+    if cell.graphs and cell.runtime not in (runtimes.EAGER, runtimes.COMPILE):
+        return f"CUDA graphs capture calls of runtime eager or compile; got graphs=yes, runtime={cell.runtime}"
     if cell.precision == "int8" and not (cell.device.startswith("cpu") and cell.pass_ == "forward"):
         return f"int8 runs forward on the CPU; got precision=int8, device={cell.device}, pass={cell.pass_}"
     if cell.kernel == "flex" and cell.pass_ == "train" and cell.device.startswith("cpu"):
@@ -353,7 +364,10 @@ def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
     reason = registry.declines(variant, cell.size)
     if reason:
         return reason
-    offered = registry.kernels(variant, cell.size)
+    try:
+        offered = registry.kernels(variant, cell.size)
+    except ValueError as error:  # a plugin whose answer differs from the one before
+        return str(error)
     if cell.kernel not in offered:
         return f"{variant} runs with kernel {' or '.join(offered)}; got kernel={cell.kernel}"
     return None
@@ -371,15 +385,10 @@ def _torch_version() -> tuple[int, ...]:
     return tuple(int(part) for part in importlib.metadata.version("torch").split(".")[:2])
 
 
-def _whole(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise AttnbenchError(f"{name} must be a whole number of at least 1; got {value!r}")
+def _check_count(cells: int) -> None:
+    if cells > MOST_CELLS:
+        raise AttnbenchError(f"a plan has at most {MOST_CELLS} cells; got {cells}; measure in several runs")
 
 
 def _near(pixels: int, stride: int) -> int:
     return max(stride, round(pixels / stride) * stride)
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attnbench import published
+from attnbench import inputs, published
 from attnbench.errors import AttnbenchError
 from attnbench.published.differences import absent
 from attnbench.published.layouts import LAYOUTS
@@ -154,9 +154,9 @@ def suite(text: str) -> dict[str, Any]:
 
 def _named(name: str) -> Suite:
     if name not in SUITES:
-        near = difflib.get_close_matches(name, SUITES, n=3)
+        near = difflib.get_close_matches(name[: inputs.LONGEST_NAME], SUITES, n=3)
         raise AttnbenchError(
-            f"suite must be one of {', '.join(SUITES)}; got {name!r}"
+            f"suite must be one of {', '.join(SUITES)}; got {inputs.brief(name)}"
             + (f"; nearest: {', '.join(near)}" if near else "")
         )
     return SUITES[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attnbench import inputs
 from attnbench.errors import AttnbenchError
+from attnbench.inputs import brief, describe_error
 
 WRAPPERS = ("model", "state_dict")  # where training codes put the weights in a checkpoint
 _SHOWN = 3
@@ -35,16 +37,31 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         for key in ours
         if key in state and state[key].shape != ours[key].shape
     ]
+    integers = [
+        key
+        for key, own in ours.items()
+        if key in state and own.is_floating_point() and not state[key].is_floating_point()
+    ]
     wrong = [
         _listed(name, keys)
-        for name, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
+        for name, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", other),
+            ("without real numbers", integers),
+        )
         if keys
     ]
     if wrong:
         raise AttnbenchError(
             f"a checkpoint must hold exactly the weights of {type(module).__name__}; "
-            f"got {', '.join(wrong)} in {Path(path).name}"
+            f"got {', '.join(wrong)} in {_name(path)}"
         )
+    for key, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise AttnbenchError(
+                f"weights must be finite numbers; {key} in {_name(path)} has some that are not; use another checkpoint"
+            )
     module.load_state_dict(state, strict=True)
 
 
@@ -54,15 +71,15 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         AttnbenchError: the file cannot be read, or holds no weights.
     """
+    file = inputs.regular_file("a checkpoint", str(path), kind="a file of tensors")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise AttnbenchError(f"a checkpoint is a file; got {str(path)!r}, which is not there") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        first = (str(error).splitlines() or [""])[0]
+        with warnings.catch_warnings(action="ignore"):  # of a file in an older form
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # on a damaged file torch's readers raise whatever they meet
+        why = describe_error(error, first_line=True)
         raise AttnbenchError(
             f"a checkpoint must be a file of tensors that torch.load reads with weights_only=True; "
-            f"got {Path(path).name}: {type(error).__name__}: {first}"
+            f"got {_name(path)}: {why}"
         ) from error
     found: Any = content
     if isinstance(content, Mapping):
@@ -71,9 +88,30 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not named or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise AttnbenchError(
             f"a checkpoint holds named tensors, plainly or under {' or '.join(WRAPPERS)}; "
-            f"got {_content(content)} in {Path(path).name}"
+            f"got {_content(content)} in {_name(path)}"
         )
+    for key, tensor in found.items():
+        kind = _kind(tensor)
+        if kind:
+            raise AttnbenchError(
+                f"a checkpoint holds plain tensors with their values; {brief(key)} in {_name(path)} is {kind}"
+            )
     return dict(found)
+
+
+def _kind(tensor: Tensor) -> str:
+    """What makes a tensor unfit as weights; empty for a plain one."""
+    if tensor.layout is not torch.strided:
+        return "sparse"
+    if tensor.device.type != "cpu":
+        return f"on the device {tensor.device.type}"
+    if tensor.is_quantized or tensor.is_nested:
+        return "quantized or nested"
+    return "complex" if tensor.is_complex() else ""
+
+
+def _name(path: str | Path) -> str:
+    return inputs.printable(Path(path).name)
 
 
 def _by(tensor: Tensor) -> str:
@@ -82,10 +120,11 @@ def _by(tensor: Tensor) -> str:
 
 def _listed(what: str, keys: list[str]) -> str:
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return f"{len(keys)} {what} ({', '.join(keys[:_SHOWN])}{more})"
+    return f"{len(keys)} {what} ({', '.join(map(inputs.printable, keys[:_SHOWN]))}{more})"
 
 
 def _content(content: Any) -> str:
     if isinstance(content, Mapping):
-        return f"a mapping with {', '.join(str(key) for key in list(content)[:_SHOWN]) or 'nothing'}"
+        shown = [inputs.printable(key) if isinstance(key, str) else brief(key) for key in list(content)[:_SHOWN]]
+        return f"a mapping with {', '.join(shown) or 'nothing'}"
     return f"a {type(content).__name__}"

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
-from attnbench.errors import AttnbenchError
+from attnbench.registry.declared import check, parameters
 
 Setting = bool | int | float | str
 Layout = Literal["grid", "tokens", "image"]
 Scope = Literal["layer", "backbone", "task"]
 Growth = Literal["linear", "quadratic"]
 Approximated = Literal["", "msa"]
+Kind = Literal["attention", "gate", "convolution", "pooling", "fourier", "state-space"]
+Extent = Literal["global", "sparse", "local", ""]
 Resolution = tuple[int, int]
 
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
@@ -78,6 +80,8 @@ class Description:
         paper: a link or identifier; `year` of publication.
         repository: the authors' code, as owner/name; empty when there is none.
         scope: a layer, a whole backbone or a task model.
+        kind: how tokens are mixed: `attention` (weights computed by comparing tokens, or channels), `gate` (a product
+            with a map computed from the tokens), `convolution`, `pooling`, `fourier` or `state-space` (a scan).
         defaults: the settings' default values; the constructor has none.
         per_stride: the authors' settings where a stride's differ from `defaults`.
         macs: closed formula: multiply-accumulates of linear layers, convolutions and matrix products per
@@ -111,6 +115,7 @@ class Description:
     year: int | None = None
     repository: str = ""
     scope: Scope = "layer"
+    kind: Kind = "attention"
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     per_stride: Mapping[int, Mapping[str, Setting]] = field(default_factory=dict)
     macs: Callable[[Size], int] | None = None
@@ -145,6 +150,22 @@ class Declaration(Description):
     def settings_at(self, stride: int) -> dict[str, Setting]:
         """The default settings of a layer at this stride."""
         return {**self.defaults, **self.per_stride.get(stride, {})}
+
+    def extent(self, size: Size) -> Extent:
+        """From how far a token may be influenced at this size; empty for a whole model.
+
+        `global`: from everywhere (or from where the content chooses); `sparse`: from border to border, but not by
+        every token (stripes, grids); `local`: from a part of the map.
+        """
+        if self.scope != "layer":
+            return ""
+        if isinstance(self.reach, str):
+            return "global"
+        seen = set(self.reach(size, size.grid[0] // 2, size.grid[1] // 2))
+        if len(seen) == size.tokens:
+            return "global"
+        sides = [max(at) - min(at) + 1 for at in zip(*seen, strict=True)]
+        return "sparse" if all(side >= full - 1 for side, full in zip(sides, size.grid, strict=True)) else "local"
 
     def coupling(self, size: Size) -> str:
         """Why images of one batch depend on each other at this size; empty where they do not."""
@@ -185,8 +206,9 @@ class mechanism(Description):  # noqa: N801  # a decorator
     def __call__(self, build: _T) -> _T:
         """Record the declaration and return the class as it is."""
         words = {f.name: getattr(self, f.name) for f in fields(self)}
-        declaration = Declaration(**words, build=build, source=_where(build))
-        _check(declaration)
+        kernels = tuple(self.kernels) if isinstance(self.kernels, list) else self.kernels
+        declaration = Declaration(**{**words, "kernels": kernels}, build=build, source=_where(build))
+        check(declaration)
         _declared.append(declaration)
         return build
 
@@ -196,44 +218,6 @@ def drain() -> list[Declaration]:
     taken = list(_declared)
     _declared.clear()
     return taken
-
-
-def parameters(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The named parameters of a mechanism's constructor, without *args and **kwargs."""
-    return {
-        name: parameter
-        for name, parameter in inspect.signature(build).parameters.items()
-        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    }
-
-
-def _check(declaration: Declaration) -> None:
-    name, takes = declaration.name, parameters(declaration.build)
-    if not name.isidentifier():
-        raise AttnbenchError(f"a mechanism's name must be an identifier; got {name!r} in {declaration.source}")
-    wanted = [p for p in takes if p not in BUILT_FROM]
-    stray = sorted(
-        {*declaration.defaults, *(key for at in declaration.per_stride.values() for key in at)} - set(wanted)
-    )
-    if stray:
-        raise AttnbenchError(
-            f"{name} declares defaults that its __init__ does not take: {', '.join(stray)}; "
-            f"it takes {', '.join(wanted) or 'no settings'} ({declaration.source})"
-        )
-    missing = [p for p in wanted if takes[p].default is inspect.Parameter.empty and p not in declaration.defaults]
-    if missing:
-        raise AttnbenchError(
-            f"{name} declares no default for: {', '.join(missing)}; every setting needs one in "
-            f"@mechanism(defaults=...) ({declaration.source})"
-        )
-    asked = parameters(declaration.refuses) if declaration.refuses else {}
-    known = (*BUILT_FROM, *declaration.defaults)
-    unknown = [p for p in asked if p not in known and asked[p].default is inspect.Parameter.empty]
-    if unknown:
-        raise AttnbenchError(
-            f"refuses takes what the constructor takes: {', '.join(known)}; "
-            f"got {', '.join(unknown)} of {name}; rename or remove it ({declaration.source})"
-        )
 
 
 def _where(build: Callable[..., Any]) -> str:

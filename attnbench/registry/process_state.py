@@ -47,6 +47,9 @@ _threads, _started = threading.enumerate, _thread._count
 _random_state, _set_random_state = random.getstate, random.setstate
 _numpy_state, _set_numpy_state = np.random.get_state, np.random.set_state
 _torch_state, _set_torch_state = torch.get_rng_state, torch.set_rng_state
+_cuda_runs: Callable[[], bool] = torch.cuda.is_initialized
+_cuda_devices, _cuda_state = torch.cuda.device_count, torch.cuda.get_rng_state
+_set_cuda_state: Callable[[torch.Tensor, int], None] = torch.cuda.set_rng_state
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,8 @@ class ProcessState:
         self._random = _random_state()
         self._numpy_random = _numpy_state()
         self._torch_random = _torch_state()
+        self._cuda_random: dict[int, torch.Tensor] = {}
+        self._read_cuda_random()
 
     def changes(self) -> list[str]:
         """What differs now, as words for a message; empty when nothing does. Random numbers may have been drawn."""
@@ -243,10 +248,21 @@ class ProcessState:
         return self.changes()
 
     def rewind_random(self) -> None:
-        """Set the generators of torch, NumPy and Python to where they were; a layer may draw from them."""
+        """Set the generators of torch, NumPy and Python to where they were; a layer may draw from them.
+
+        A GPU's generator is first read here where CUDA was started later.
+        """
         _set_random_state(self._random)
         _set_numpy_state(self._numpy_random)
         _set_torch_state(self._torch_random)
+        for index, state in self._cuda_random.items():
+            _set_cuda_state(state, index)
+        self._read_cuda_random()
+
+    def _read_cuda_random(self) -> None:
+        for index in range(_cuda_devices()) if _cuda_runs() else ():
+            if index not in self._cuda_random:
+                self._cuda_random[index] = _cuda_state(index)
 
     def _thread_names(self) -> str:
         return ", ".join(t.name for t in _threads() if t not in self._threads and not of_the_compiler(t))

@@ -6,39 +6,28 @@ refused with both sources. Importing this module is cheap; `load` imports torch 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import numbers
 import os
-import sys
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from attnbench import inputs
 from attnbench.errors import AttnbenchError
-from attnbench.registry.declaration import (
-    BUILT_FROM,
-    KERNELS,
-    Declaration,
-    ReadsKernel,
-    Scope,
-    Setting,
-    Size,
-    drain,
-    parameters,
-)
+from attnbench.inputs import brief, describe_error
+from attnbench.registry.declaration import BUILT_FROM, KERNELS, Declaration, ReadsKernel, Scope, Setting, Size, drain
+from attnbench.registry.declared import check_setting, parameters
+from attnbench.registry.plugin_import import contained, ends_process, import_file, no_exit, put_back
 from attnbench.registry.variant import Variant, parse_variant
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from attnbench.registry.process_state import ProcessState
 
 ENTRY_POINT_GROUP = "attnbench.mechanisms"
 BUILTIN = "mechanisms"
@@ -47,17 +36,22 @@ _MOST_MACS = 1 << 63  # what a column of integers holds
 
 @dataclass
 class Registry:
-    """The declared mechanisms by name, and what went wrong while they were collected."""
+    """The declared mechanisms by name, what went wrong while they were collected, and which plugin declared which.
+
+    Attributes:
+        origins: by name of a mechanism that is not attnbench's own: the plugin, in words.
+    """
 
     declarations: dict[str, Declaration] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Declaration:
         if name in self.declarations:
             return self.declarations[name]
-        near = difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4)
-        hint = f"nearest: {', '.join(near)}" if near else "see `attnbench list`"
-        raise AttnbenchError(f"no mechanism is registered under this name; got {name!r}; {hint}")
+        near = difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4) if inputs.is_name(name) else ()
+        hint = "; ".join([f"nearest: {', '.join(near)}" if near else "see `attnbench list`", *self.problems[:3]])
+        raise AttnbenchError(f"no mechanism is registered under this name; got {brief(name)}; {hint}")
 
     def __iter__(self) -> Iterator[Declaration]:
         return iter(self.declarations.values())
@@ -92,12 +86,13 @@ class Registry:
         checked: dict[str, Setting] = {}
         for key, value in variant.settings:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+                near = difflib.get_close_matches(key, known, n=1) if inputs.is_name(key) else ()
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise AttnbenchError(
-                    f"{variant.name} has no setting {key!r}; it has: {', '.join(known) or 'none'}{hint}"
+                    f"{variant.name} has no setting {brief(key)}; it has: {', '.join(known) or 'none'}{hint}"
                 )
             default = declaration.defaults.get(key, known[key].default)
+            check_setting(f"{variant.name}.{key}", value)
             checked[key] = _typed(variant.name, key, value, default)
         return Variant(variant.name, tuple(checked.items()))
 
@@ -126,30 +121,41 @@ class Registry:
         declaration = self[variant.name]
         asked = "refuses" if declaration.refuses else "declines"
         try:
-            reason: object = declaration.refusal(size)
-            asked = "kernels_at"
-            if not reason:
-                self.kernels(variant, size)
+            with contained():
+                reason: object = declaration.refusal(size) or ""
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's code: SystemExit and GeneratorExit too
-            return f"its {asked}() raised {type(error).__name__}: {error}"
-        if reason and not isinstance(reason, str):
+            return f"its {asked}() raised {describe_error(error)}"
+        if not isinstance(reason, str):
             return f"refuses() and declines() must return text or None; got {type(reason).__name__} of {variant.name}"
-        return str(reason) if reason else None
+        if reason:
+            return inputs.printable(reason) or f"its {asked}() gives a reason that cannot be printed"
+        try:
+            self.kernels(variant, size)
+        except ValueError as error:
+            return str(error)
+        return None
 
     def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
         """What it can run with at this size, with these settings.
 
         Raises:
-            ValueError: the mechanism's `kernels_at` gives something else than names of kernels; raises what it raises.
+            ValueError: the mechanism's `kernels_at` raises, or gives something else than names of kernels.
         """
         declaration = self[variant.name]
         if declaration.kernels_at is None:
             return declaration.kernels
-        offered: object = declaration.kernels_at(size)
-        if not isinstance(offered, tuple | list) or not offered or not set(offered) <= set(KERNELS):
-            raise ValueError(f"it must return some of {', '.join(KERNELS)}; got {_brief(offered)}")
+        try:
+            with contained():
+                offered: object = declaration.kernels_at(size)
+                named = isinstance(offered, tuple | list) and offered and all(k in KERNELS for k in offered)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's code: SystemExit and GeneratorExit too
+            raise ValueError(f"its kernels_at() raised {describe_error(error)}") from error
+        if not named or not isinstance(offered, tuple | list):
+            raise ValueError(f"its kernels_at() must return some of {', '.join(KERNELS)}; got {brief(offered)}")
         return tuple(offered)
 
     def macs(self, name: str, size: Size) -> int | None:
@@ -162,16 +168,23 @@ class Registry:
         if formula is None:
             return None
         try:
-            given: object = formula(size)
+            with contained():
+                given: object = formula(size)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's formula, or a model around a layer without one
-            raise ValueError(f"its formula raised {type(error).__name__}: {error}") from error
+            raise ValueError(f"its formula raised {describe_error(error)}") from error
         if isinstance(given, numbers.Integral):
             given = int(given)
         if isinstance(given, int | float) and 0 <= given < _MOST_MACS:  # neither NaN nor infinite
             return int(given)
-        raise ValueError(f"its formula must give a whole number from 0 to 2**63 - 1; got {_brief(given)}")
+        raise ValueError(f"its formula must give a whole number from 0 to 2**63 - 1; got {brief(given)}")
+
+    def origins_of(self, variant: Variant, size: Size) -> tuple[str, ...]:
+        """The plugins whose code an arm runs: its own, and those of mechanisms that its settings name."""
+        words = [str(value) for value in size.settings.values() if isinstance(value, str)]
+        names = {variant.name, *re.findall(r"\w+", " ".join(words))}
+        return tuple(sorted({self.origins[name] for name in names if name in self.origins}))
 
     def build(self, variant: Variant, size: Size, *, kernel: str = "eager") -> nn.Module:
         """Build the module of `variant` for `size`; it maps [B,H,W,C] to [B,H,W,C] whatever its own layout.
@@ -194,14 +207,6 @@ class Registry:
         return adapt(layer, declaration.layout)
 
 
-def _brief(value: object) -> str:
-    """A value for a message; an integer of thousands of digits has no text and is described."""
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _use_kernel(layer: nn.Module, kernel: str, declaration: Declaration) -> None:
     """Choose the kernel of every module that reads one.
 
@@ -218,8 +223,13 @@ def _use_kernel(layer: nn.Module, kernel: str, declaration: Declaration) -> None
                 part.kernel = kernel
 
 
-def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
+def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bool = False) -> Registry:
     """Collect the built-ins, the entry points of installed packages, then `plugins` (paths of files).
+
+    Args:
+        plugins: paths of Python files.
+        entry_points: whether installed packages' are imported.
+        rehearse: import each plugin in a forked child first, so that one that ends its process does not end this one.
 
     Raises:
         AttnbenchError: a name declared twice, or a plugin file that is not there.
@@ -233,12 +243,10 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True) -> Registry:
             if entry.value.split(":")[0] == BUILTIN:
                 continue
             origin = entry.dist.name if entry.dist else "?"
-            _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load())
+            _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load(), rehearse)
     for path in plugins:
-        file = Path(path)
-        if not file.is_file():
-            raise AttnbenchError(f"a plugin is a Python file; got {path!r}, which is not there")
-        _take(registry, f"plugin {path}", lambda f=file: import_file(f))
+        file = inputs.regular_file("a plugin", path, kind="a Python file")
+        _take(registry, f"plugin {path}", lambda f=file: import_file(f), rehearse)
     return registry
 
 
@@ -253,74 +261,44 @@ def _builtin() -> tuple[Declaration, ...]:
 _here: list[Declaration] = []  # declared in this process by hand: in a notebook, say
 _loaded: dict[str, list[Declaration]] = {}
 _changed: dict[str, str] = {}  # what a plugin's import changed in the process, in words
+_allowed: frozenset[str] | None = None  # the plugins that this process may import; None: all
 
 
-def _take(registry: Registry, what: str, importer: Any) -> None:
+def restrict(origins: Iterable[str]) -> None:
+    """From now on this process imports no plugins but these, named as in `Registry.origins`."""
+    global _allowed
+    _allowed = frozenset(origins)
+
+
+def _take(registry: Registry, what: str, importer: Any, rehearse: bool = False) -> None:
+    if _allowed is not None and what not in _allowed:
+        return
     if what not in _loaded:
         from attnbench.registry.process_state import ProcessState
 
+        end = ends_process(importer) if rehearse else ""
+        if end:
+            registry.problems.append(f"{what} was left out: {end}")
+            return
         before = ProcessState()
         try:
-            with _no_exit():
+            with no_exit():
                 importer()
             _loaded[what] = drain()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's code may raise anything, SystemExit and GeneratorExit too
             drain()
-            registry.problems.append(f"{what} was left out: {type(error).__name__}: {error}")
+            registry.problems.append(f"{what} was left out: {describe_error(error)}")
             return
         finally:
-            _changed[what] = _put_back(before)
+            _changed[what] = put_back(before)
     if _changed.get(what):
         registry.problems.append(f"{what} {_changed[what]}")
     if not _loaded[what]:
         registry.problems.append(f"{what} declares no mechanism: it has no class with @attnbench.mechanism(...)")
     registry.add(_loaded[what])
-
-
-def _put_back(before: ProcessState) -> str:
-    """Put the process back after an import; what had changed, and what could not be put back, in words."""
-    changes = before.changes()
-    left = before.put_back()
-    if not changes:
-        return ""
-    stays = f"; this could not be put back: {', '.join(left)}" if left else "; it was put back"
-    return f"changed the process at its import: {', '.join(changes)}{stays}"
-
-
-@contextlib.contextmanager
-def _no_exit() -> Iterator[None]:
-    """Make `os._exit` an exception in this process, so that an import cannot end a command with exit code 0."""
-    real, here = os._exit, os.getpid()
-
-    def refused(status: int) -> NoReturn:
-        if os.getpid() != here:  # a child that the import forked
-            real(status)
-        raise SystemExit(f"it called os._exit({status!r})")
-
-    os._exit = refused
-    try:
-        yield
-    finally:
-        os._exit = real
-
-
-def import_file(path: Path) -> Any:
-    """Import a Python file under a name of its own and return the module."""
-    path = path.resolve()
-    name = f"attnbench_plugin_{path.stem}_{abs(hash(str(path))):x}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise AttnbenchError(f"a plugin is a Python file; got {path.name!r}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    registry.origins |= {declaration.name: what for declaration in _loaded[what]}
 
 
 def _typed(name: str, key: str, value: Setting, default: Any) -> Setting:
@@ -332,7 +310,7 @@ def _typed(name: str, key: str, value: Setting, default: Any) -> Setting:
     if type(value) is not kind:
         words = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
         raise AttnbenchError(
-            f"{name}.{key} must be {words.get(kind, kind.__name__)}; got {value!r} (default {default!r})"
+            f"{name}.{key} must be {words.get(kind, kind.__name__)}; got {brief(value)} (default {brief(default)})"
         )
     return value
 

@@ -1,35 +1,41 @@
-"""Chart: one figure being drawn, with a mechanism and a tip for every mark; saved as PDF, SVG and PNG."""
+"""Chart: one figure being drawn, grey but for its reference and the chosen; saved as PDF, SVG and PNG."""
 
 from __future__ import annotations
 
-import html
 import io
-import re
+import itertools
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.report.style import GRID, INK, METADATA, PALETTE, look, new
+from attnbench import inert
+from attnbench.report.style import CHOSEN, GREY, INK, METADATA, PALETTE, marker, new
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
     from attnbench.report.evidence import Estimate
 
 KINDS = ("pdf", "svg", "png")
 
+
+def _side(turn: int) -> str:
+    """How a text is aligned that stands in a direction from its point."""
+    return "center" if turn in (90, 270) else "left" if turn < 90 or turn > 270 else "right"
+
+
 # Where a label may stand beside its point, in pixels, the nearest first; a far one gets a leader.
-AROUND: tuple[tuple[float, float, str], ...] = (
+NEAR: tuple[tuple[float, float, str], ...] = (
     (6, 0, "left"), (-6, 0, "right"), (0, 9, "center"), (0, -10, "center"),
     (6, 9, "left"), (-6, 9, "right"), (6, -9, "left"), (-6, -9, "right"),
-    (0, 20, "center"), (0, -21, "center"),
-    (14, 18, "left"), (-14, 18, "right"), (14, -18, "left"), (-14, -18, "right"),
-    (0, 32, "center"), (0, -33, "center"),
-    (24, 28, "left"), (-24, 28, "right"), (24, -28, "left"), (-24, -28, "right"),
-    (36, 40, "left"), (-36, 40, "right"), (36, -40, "left"), (-36, -40, "right"),
 )  # fmt: skip
+TURNS = (0, 45, 90, 135, 180, 225, 270, 315, 20, 160, 200, 340)  # degrees
+FAR = tuple(
+    (radius * math.cos(math.radians(turn)), radius * math.sin(math.radians(turn)), _side(turn))
+    for radius, turn in itertools.product(range(20, 420, 10), TURNS)
+)
 
 GAP = 11.0  # pixels between the names at the ends of lines, at the figure's own resolution
 
@@ -40,7 +46,10 @@ def tall(names: int, least: float) -> float:
 
 
 class Chart:
-    """A figure with its name, title and caption. `tips` maps a mark's id to its mechanism and its words."""
+    """A figure with its name, title and caption.
+
+    Every mechanism is grey but for the reference (ink) and the at most `CHOSEN` that `choose` names.
+    """
 
     def __init__(
         self,
@@ -53,14 +62,20 @@ class Chart:
         room: float = 0.0,
     ) -> None:
         self.name, self.title, self._caption = name, title, ""
+        self.has_data = True  # whether these runs have a part in it: a published figure may stand alone
         self.figure = new(*size)
         self.axes: list[Axes] = list(self.figure.subplots(*panels, squeeze=False, sharey=share_y).flat)
-        self.tips: dict[str, tuple[str, str]] = {}
+        self._colors: dict[str, str] = {}
         self._svg, self._placed = "", False
         if room:
             engine = self.figure.get_layout_engine()
             if engine is not None:
                 engine.set(rect=(0, 0, 1 - room, 1))  # type: ignore[call-arg]  # the constrained engine takes it
+
+    @property
+    def svg(self) -> str:
+        """The figure as it was saved as SVG; empty before."""
+        return self._svg
 
     @property
     def caption(self) -> str:
@@ -71,44 +86,43 @@ class Chart:
     def caption(self, text: str) -> None:
         self._caption = text
         width = int(self.figure.get_figwidth() * 20)
-        note = self.figure.supxlabel(textwrap.fill(text, width), x=0.01, ha="left", fontsize=6.5, linespacing=1.3)
-        note.set_gid("caption")
+        self.figure.supxlabel(textwrap.fill(text, width), x=0.01, ha="left", fontsize=6.5, linespacing=1.3)
 
-    def mark(self, artist: Artist, mechanism: str, tip: str = "") -> None:
-        """Tie an artist to a mechanism, so that the page can hide it and show its cell."""
-        key = f"t{len(self.tips):04d}"
-        artist.set_gid(key)
-        self.tips[key] = (mechanism, tip)
+    def choose(self, reference: str, names: Iterable[str]) -> None:
+        """Give the reference the ink and the first names a colour each; what is named later stays grey."""
+        others = [name for name in dict.fromkeys(names) if name != reference][:CHOSEN]
+        self._colors = {reference: INK, **dict(zip(others, PALETTE, strict=False))}
 
-    def point(self, axes: Axes, x: float, y: Estimate, mechanism: str, tip: str, *, hollow: bool = False) -> None:
+    def color(self, mechanism: str) -> str:
+        """The colour of a mechanism in this chart."""
+        return self._colors.get(mechanism, GREY)
+
+    def stands_out(self, mechanism: str) -> bool:
+        """Whether a mechanism is the reference or chosen."""
+        return mechanism in self._colors
+
+    def point(self, axes: Axes, x: float, y: Estimate, mechanism: str, *, hollow: bool = False) -> None:
         """A measured point with its interval."""
-        style = look(mechanism)
+        color, above = self.color(mechanism), int(self.stands_out(mechanism))
         if y.low is not None and y.high is not None:
-            (bar,) = axes.plot(
-                [x, x], [y.low, y.high], color=style.color, linewidth=1.1, zorder=2, marker="_", markersize=4
-            )
-            self.mark(bar, mechanism, tip)
-        fill = "none" if hollow else style.color
-        (dot,) = axes.plot(
-            [x], [y.value], marker=style.marker, color=style.color, markerfacecolor=fill, linestyle="none", zorder=3
-        )
-        self.mark(dot, mechanism, tip)
+            ends: dict[str, Any] = {"linewidth": 1.1, "marker": "_", "markersize": 4, "zorder": 2 + above}
+            axes.plot([x, x], [y.low, y.high], color=color, **ends)
+        fill = "none" if hollow else color
+        shape = marker(mechanism)
+        axes.plot([x], [y.value], shape, color=color, markerfacecolor=fill, zorder=3 + above)
 
-    def line(self, axes: Axes, xs: Sequence[float], ys: Sequence[float], mechanism: str, **how: Any) -> None:
+    def line(self, axes: Axes, xs: Sequence[float], ys: Sequence[float], mechanism: str) -> None:
         """The line through a mechanism's points."""
-        style = look(mechanism)
-        (line,) = axes.plot(xs, ys, color=style.color, zorder=1, **how)
-        if style.dashes:
-            line.set_dashes(style.dashes)
-        self.mark(line, mechanism, mechanism)
+        above = self.stands_out(mechanism)
+        axes.plot(xs, ys, color=self.color(mechanism), linewidth=1.6 if above else 0.7, zorder=2 if above else 1)
 
-    def cross(self, axes: Axes, x: float, mechanism: str, tip: str, row: int = 0) -> None:
+    def cross(self, axes: Axes, x: float, mechanism: str, row: int = 0) -> None:
         """A cell without numbers: a cross at the upper edge, one row a mechanism."""
-        (dot,) = axes.plot(
+        axes.plot(
             [x],
             [0.98 - 0.045 * row],
             marker="x",
-            color=look(mechanism).color,
+            color=self.color(mechanism),
             markersize=6,
             markeredgewidth=1.8,
             transform=axes.get_xaxis_transform(),
@@ -116,15 +130,12 @@ class Chart:
             clip_on=False,
             zorder=4,
         )
-        self.mark(dot, mechanism, tip)
 
-    def barh(self, axes: Axes, place: float, x: Estimate, mechanism: str, tip: str, height: float = 0.7) -> None:
+    def barh(self, axes: Axes, place: float, x: Estimate, mechanism: str, height: float = 0.7) -> None:
         """A horizontal bar from zero with its interval."""
-        (bar,) = axes.barh([place], [x.value], height=height, color=look(mechanism).color, alpha=0.85, zorder=1)
-        self.mark(bar, mechanism, tip)
+        axes.barh([place], [x.value], height=height, color=self.color(mechanism), alpha=0.85, zorder=1)
         if x.low is not None and x.high is not None:
-            (ends,) = axes.plot([x.low, x.high], [place, place], color=INK, linewidth=1.2, marker="|", markersize=4)
-            self.mark(ends, mechanism, tip)
+            axes.plot([x.low, x.high], [place, place], color=INK, linewidth=1.2, marker="|", markersize=4)
 
     def end_labels(self, axes: Axes, items: Sequence[tuple[str, float, float]]) -> None:
         """Write (mechanism, x, y) names right of the axes, pushed apart, each with a leader."""
@@ -132,15 +143,15 @@ class Chart:
             return
         self._place()
         box = axes.get_window_extent()
-        gap = min(GAP, (box.height + 8) / max(len(items) - 1, 1))  # they stay beside the axes however many they are
+        gap = min(GAP, box.height / max(len(items) - 1, 1))  # they stay beside the axes however many they are
         want = [(float(axes.transData.transform((x, y))[1]), name, x, y) for name, x, y in items]
         want.sort(key=lambda w: (w[0], w[1]))
         places: list[float] = []
         for at, *_ in want:
             places.append(max(at, places[-1] + gap) if places else max(at, box.y0))
-        over = places[-1] - (box.y1 + 8)
+        over = places[-1] - (box.y1)
         if over > 0:
-            top = box.y1 + 8
+            top = box.y1
             for i in reversed(range(len(places))):
                 places[i] = min(places[i], top)
                 top = places[i] - gap
@@ -152,12 +163,12 @@ class Chart:
                 textcoords="axes fraction",
                 va="center",
                 fontsize=8,
-                color=INK,
+                color=self.color(name) if self.stands_out(name) else INK,
                 in_layout=False,
                 annotation_clip=False,
                 arrowprops={
                     "arrowstyle": "-",
-                    "color": look(name).color,
+                    "color": self.color(name),
                     "linewidth": 0.8,
                     "alpha": 0.8,
                     "shrinkA": 0,
@@ -166,7 +177,6 @@ class Chart:
                 },
             )
             note.set_in_layout(False)
-            self.mark(note, name, name)
 
     def labels(self, axes: Axes, items: Sequence[tuple[str, str, float, float]]) -> None:
         """Write (mechanism, text, x, y) beside points where they cover neither each other nor a point."""
@@ -187,16 +197,16 @@ class Chart:
             size = note.get_window_extent(renderer)
             note.remove()
             best: tuple[float, float, str] | None = None
-            for dx, dy, side in AROUND:
+            for dx, dy, side in (*NEAR, *FAR):
                 left = px + dx - {"left": 0.0, "right": size.width, "center": size.width / 2}[side]
-                cover = (left, py + dy - size.height / 2, left + size.width, py + dy + size.height / 2)
+                cover = (left - 2, py + dy - size.height / 2, left + size.width + 2, py + dy + size.height / 2)
                 inside = cover[0] >= box.x0 and cover[2] <= box.x1 and cover[1] >= box.y0 and cover[3] <= box.y1
                 if inside and not any(_meet(cover, t) for t in taken):
                     taken.append(cover)
                     best = (dx, dy, side)
                     break
-            if best is None:
-                continue  # a crowded place: the tip and the table have the name
+            if best is None:  # every place is taken: over its point rather than without a name
+                best = NEAR[0]
             dx, dy, side = best
             x, y = items[spots.index((px, py))][2:]
             points = 72 / self.figure.dpi
@@ -209,10 +219,10 @@ class Chart:
                 fontsize=7.5,
                 ha=side,
                 va="center",
-                color=INK,
+                color=self.color(mechanism) if self.stands_out(mechanism) else INK,
                 arrowprops={
                     "arrowstyle": "-",
-                    "color": look(mechanism).color,
+                    "color": self.color(mechanism),
                     "linewidth": 0.6,
                     "shrinkA": 0,
                     "shrinkB": 3,
@@ -221,15 +231,29 @@ class Chart:
                 else None,
             )
             note.set_in_layout(False)
-            self.mark(note, mechanism, text)
 
     def _place(self) -> None:
         """Settle where the panels stand, once: labels need it, and the formats need not find it again."""
         if self._placed:
             return
+        self._make_inert()
         self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
         self._placed = True
+
+    def _make_inert(self) -> None:
+        """Make every text that was drawn, names at ticks included, one that no format reads as more than text."""
+        from matplotlib.text import Text
+        from matplotlib.ticker import FixedFormatter
+
+        for axes in self.figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                formatter = axis.get_major_formatter()
+                if isinstance(formatter, FixedFormatter):
+                    formatter.seq = [inert.plain(text) for text in formatter.seq]
+        for text in self.figure.findobj(Text):
+            if isinstance(text, Text) and not text.get_text().isprintable():
+                text.set_text(inert.plain(text.get_text(), lines=True))
 
     def empty(self, axes: Axes, why: str) -> None:
         """Say in the panel why nothing is drawn."""
@@ -242,53 +266,18 @@ class Chart:
         """Write NAME.pdf, NAME.svg and NAME.png."""
         paths = []
         self._place()
+        self._make_inert()  # labels too, which stand where `_place` has put the panels
         for kind in KINDS:
             held = io.BytesIO()
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])
             data = held.getvalue()
             if kind == "svg":
-                self._svg = self._with_titles(data.decode())
+                self._svg = data.decode().replace(" \n", "\n")
                 data = self._svg.encode()
             path = folder / f"{self.name}.{kind}"
             path.write_bytes(data)
             paths.append(path)
         return paths
-
-    def _with_titles(self, svg: str) -> str:
-        """Give every mark its <title>."""
-
-        def title(found: re.Match[str]) -> str:
-            mechanism, tip = self.tips[found[1]]
-            words = html.escape(tip or mechanism, quote=True)
-            return (
-                f'<g id="{found[1]}" class="mark" data-mechanism="{html.escape(mechanism, quote=True)}" '
-                f'data-tip="{words}"><title>{words}</title>'
-            )
-
-        return re.sub(r'<g id="(t\d{4})">', title, svg).replace(" \n", "\n")
-
-    def inline(self) -> str:
-        """The SVG for the page: its own ids, the page's ink, and words for a screen reader."""
-        svg = self._svg[self._svg.index("<svg") :]
-        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-        svg = re.sub(r'<g id="caption">.*?</g>', "", svg, count=1, flags=re.DOTALL)
-        svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
-        svg = svg.replace('href="#', f'href="#{self.name}-').replace("url(#", f"url(#{self.name}-")
-        svg = re.sub(re.escape(INK), "currentColor", svg, flags=re.IGNORECASE)
-        svg = re.sub(re.escape(GRID), "var(--grid)", svg, flags=re.IGNORECASE)
-        for place, color in enumerate(PALETTE):
-            svg = re.sub(re.escape(color), f"var(--c{place})", svg, flags=re.IGNORECASE)
-        svg = re.sub(r"fill: #ffffff", "fill: none", svg)
-        width = int(self.figure.get_figwidth() * 105)
-        label = html.escape(f"{self.title}. {self.caption}", quote=True)
-        svg = re.sub(
-            r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
-            rf'<svg viewBox="\1" role="img" style="max-width: {width}px; min-width: {min(width, 640)}px" '
-            rf'aria-label="{_literal(label)}">',
-            svg,
-            count=1,
-        )
-        return svg.strip()
 
 
 def tick(value: float) -> str:
@@ -309,10 +298,6 @@ def log_axes(axes: Axes) -> None:
         axis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
         axis.set_minor_formatter(NullFormatter())
     axes.margins(0.16)
-
-
-def _literal(text: str) -> str:
-    return text.replace("\\", "\\\\")
 
 
 def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

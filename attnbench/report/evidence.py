@@ -11,7 +11,7 @@ from typing import Any
 from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.errors import AttnbenchError
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.results.events import Round
 from attnbench.results.record import Record
 from attnbench.results.store import Run, open_run, read_rounds
@@ -147,7 +147,7 @@ class Evidence:
         key = point.run_id, point.cell.group, base
         if key not in self._contrasts:
             rounds = self.rounds_of(point)
-            arms = dict.fromkeys(turn.cell for r in rounds for turn in r.turns)
+            arms = dict.fromkeys(turn.cell for r in rounds for turn in (*r.turns, *r.alone))
             self._contrasts[key] = contrasts(rounds, list(arms), base)
         return self._contrasts[key].get(point.cell.id)
 
@@ -175,8 +175,7 @@ def gather(folders: Iterable[Path | str]) -> Evidence:
             problems.append(f"{run.folder.name} holds the same run as {seen[run.id].name} and was read once")
             continue
         seen[run.id] = run.folder
-        if run.torn:
-            problems.append(f"{run.folder.name}: {run.torn}; the command that made the run measures it again")
+        problems += [f"{run.folder.name}: {problem}" for problem in run.problems]
         once.append(run)
     labels, apart = label_machines([machine_of(run) for run in once])
     points = [point for run in once for point in _points(run, labels[run.id], problems)]
@@ -187,8 +186,6 @@ def _points(run: Run, machine: str, problems: list[str]) -> list[Point]:
     records = {r.cell.id: r for r in run.records}
     planned = {cell.id: cell for cell in run.cells}
     stray = [r for key, r in records.items() if key not in planned]
-    if stray:
-        problems.append(f"{run.folder.name}: {len(stray)} records of cells that its plan does not name; they are shown")
     cells = {**planned, **{r.cell.id: r.cell for r in stray}}
     lacking = [key for key in cells if key not in records]
     if not cells:
@@ -219,7 +216,7 @@ def _order(point: Point) -> tuple[Any, ...]:
     return (
         ("layer", "backbone", "task").index(c.scope) if c.scope in ("layer", "backbone", "task") else 3,
         point.machine, c.device, c.precision, c.pass_, c.dim, c.heads, c.stride, c.res_h, c.res_w, c.batch,
-        c.threads, c.allocator, c.variant, c.kernel, c.runtime, point.run_id,
+        c.threads, c.allocator, c.variant, c.kernel, c.runtime, c.graphs, point.run_id,
     )  # fmt: skip
 
 

@@ -6,26 +6,9 @@ from collections.abc import Sequence
 
 from attnbench.report.chart import Chart, tall, tick
 from attnbench.report.evidence import Evidence, Point, conditions, groups
-from attnbench.report.tables import number
+from attnbench.report.grouping import fastest, left_out, usual_range
 
 GROUP = ("machine", "device", "precision", "pass_", "batch", "dim", "heads", "stride", "threads", "allocator", "scope")
-
-
-def tip(point: Point) -> str:
-    """What a mark shows on hover: its cell and its numbers."""
-    cell = point.cell
-    words = [cell.variant, cell.conditions(), point.machine]
-    speed, memory, macs = (point.get(q) for q in ("throughput_img_per_s", "peak_memory_bytes", "macs"))
-    if speed:
-        low, high = speed.low or speed.value, speed.high or speed.value
-        words.append(f"{number(speed.value)} img/s [{number(low)}, {number(high)}]")
-    if memory:
-        words.append(f"{number(memory.value / 2**20)} MiB")
-    if macs:
-        words.append(f"{number(macs.value / 1e9)} G MACs")
-    if not point.ok:
-        words.append(f"{point.outcome}: {point.reason}")
-    return "; ".join(words)
 
 
 def over_resolution(evidence: Evidence) -> list[Chart]:
@@ -62,22 +45,30 @@ PANELS = (
 
 def _panels(chart: Chart, points: Sequence[Point]) -> None:
     by_variant = {v[0]: sorted(ps, key=_pixels) for v, ps in groups(points, "variant").items()}
+    reference = next((p.reference for p in points if p.reference), "msa")
+    chart.choose(reference, fastest([line[-1] for line in by_variant.values()]))
+    left: list[str] = []
     for axes, (quantity, label, scale) in zip(chart.axes, PANELS, strict=True):
         ends = []
         bad: list[str] = sorted(
             v for v, line in by_variant.items() if any(not p.ok and p.get(quantity) is None for p in line)
         )
+        numbers = [e.value / scale for p in points if (e := p.get(quantity)) and e.value > 0]
+        low, high = usual_range(numbers)
         for variant, line in sorted(by_variant.items()):
             found = [(p, p.get(quantity)) for p in line]
             measured = [(p, e.over(scale)) for p, e in found if e is not None and e.value > 0]
             name = line[0].cell.mechanism
+            if not all(low <= e.value <= high for _, e in measured):
+                left.append(f"{variant} ({label})")
+                continue
             if len(measured) > 1:
                 chart.line(axes, [_pixels(p) for p, _ in measured], [e.value for _, e in measured], name)
             for p, e in measured:
-                chart.point(axes, _pixels(p), e, name, tip(p))
+                chart.point(axes, _pixels(p), e, name)
             for p, none in found:
                 if none is None and not p.ok:
-                    chart.cross(axes, _pixels(p), name, tip(p), row=bad.index(variant))
+                    chart.cross(axes, _pixels(p), name, row=bad.index(variant))
             if measured:
                 ends.append((name, _pixels(measured[-1][0]), measured[-1][1].value))
         axes.set_title(label)
@@ -86,10 +77,11 @@ def _panels(chart: Chart, points: Sequence[Point]) -> None:
             chart.empty(axes, "no cell of this group has this number")
             continue
         _log(axes, sorted({_pixels(p) for p in points}))
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, high * (high / low) ** min(0.5, 0.055 * len(bad)))
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom, top * (top / bottom) ** min(0.5, 0.055 * len(bad)))
         if axes is chart.axes[-1]:
             chart.end_labels(axes, ends)
+    chart.caption += left_out(left)
 
 
 def _log(axes: object, xs: Sequence[float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from attnbench.report.evidence import Evidence, Point, conditions, groups
@@ -66,6 +67,37 @@ def value(p: Point, quantity: str) -> float:
     found = p.get(quantity)
     assert found is not None
     return found.value
+
+
+def fastest(points: Sequence[Point], count: int = 5) -> list[str]:
+    """The mechanisms of the fastest points, each once."""
+    order = sorted((p for p in points if p.get(SPEED)), key=lambda p: (-value(p, SPEED), p.cell.variant))
+    return list(dict.fromkeys(p.cell.mechanism for p in order))[:count]
+
+
+def usual_range(values: Sequence[float]) -> tuple[float, float]:
+    """The ends between which all but a few far positive values lie, so that an axis is not stretched by an outlier.
+
+    Three quartile ranges of the logarithms, at least a factor of four, beyond the quartiles.
+    """
+    logs = sorted(math.log(v) for v in values)
+    if not logs:
+        return 0.0, math.inf
+    low, high = (logs[round(q * (len(logs) - 1))] for q in (0.25, 0.75))
+    reach = max(3 * (high - low), math.log(4))
+    return math.exp(low - reach), math.exp(high + reach)
+
+
+def usual(points: Sequence[Point], *quantities: str) -> tuple[list[Point], list[Point]]:
+    """The points within the usual range of every quantity, and the others, which a chart names in its caption."""
+    ends = {q: usual_range([value(p, q) for p in points]) for q in quantities}
+    inside = [p for p in points if all(low <= value(p, q) <= high for q, (low, high) in ends.items())]
+    return inside, [p for p in points if p not in inside]
+
+
+def left_out(names: Sequence[str]) -> str:
+    """A caption's sentence on what lies beyond the axes; empty where nothing does."""
+    return f" Beyond the axes, so that they do not stretch them: {', '.join(names)}." if names else ""
 
 
 def suffix(number_: int) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Estimate, Evidence, Point, groups
-from attnbench.report.figures import tip
 from attnbench.report.grouping import MEMORY, SPEED, plain_where, suffix
 from attnbench.report.measured import kernel
 from attnbench.report.style import INK
-from attnbench.report.tables import Column, Table, Value, number
+from attnbench.report.tables import Column, Table, Value
 
 
 def kernels(evidence: Evidence) -> tuple[Table, list[Chart]]:
@@ -103,13 +102,7 @@ def _kernel_charts(found: Sequence[tuple[Point, Estimate]]) -> list[Chart]:
         for axes, (precision, name) in zip(chart.axes, ways, strict=False):
             for p, ratio in some:
                 if (p.cell.precision, kernel(p)) == (precision, name):
-                    chart.barh(
-                        axes,
-                        variants.index(p.cell.variant),
-                        ratio,
-                        p.cell.mechanism,
-                        f"{tip(p)}; {number(ratio.value, 3)} x eager fp32",
-                    )
+                    chart.barh(axes, variants.index(p.cell.variant), ratio, p.cell.mechanism)
             axes.axvline(1, color=INK, linewidth=0.8)
             axes.set_yticks(range(len(variants)), variants)
             axes.set_ylim(len(variants) - 0.4, -0.6)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from attnbench.errors import AttnbenchError
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.published.partners import Partner
 from attnbench.registry.declaration import Setting
 from attnbench.registry.defaults import declared_defaults

@@ -56,11 +56,18 @@ def kernel(point: Point) -> str:
     A layer that calls `flash` twice ran the same kernel as one that calls it once, so both stand under one heading.
     """
     asked = point.cell.execution
-    outside = (
-        "" if point.cell.runtime == EAGER else point.cell.runtime
-    )  # an exported layer has the runtime's name there
-    ran = _CALLS.sub("", point.record.words.get("kernel_ran", "")) if point.record else ""
-    return f"{asked} ({ran})" if ran and ran not in (point.cell.kernel, outside, asked) else asked
+    other = ran(point)
+    return f"{asked} ({other})" if other and other != asked else asked
+
+
+def ran(point: Point) -> str:
+    """What ran where it is not the kernel that was asked for: the operators; else empty.
+
+    Of an exported layer the runtime's name is what ran; that is no other kernel.
+    """
+    found = _CALLS.sub("", point.record.words.get("kernel_ran", "")) if point.record else ""
+    outside = () if point.cell.runtime == EAGER else (point.cell.runtime,)
+    return "" if found in (point.cell.kernel, *outside) else found
 
 
 def mechanism_of(variant: str) -> str:
@@ -144,11 +151,13 @@ def _flagged(points: Sequence[Point]) -> list[Point]:
     groups: dict[tuple[str, str], list[Point]] = {}
     for p in points:
         groups.setdefault((p.run_id, p.cell.group), []).append(p)
-    flagged = []
-    for group in groups.values():
-        records = iter(summarize.flag_wide([p.record for p in group if p.record]))
-        flagged += [replace(p, record=next(records)) if p.record else p for p in group]
-    return flagged
+    return [p for group in groups.values() for p in with_flags_of_group(group)]
+
+
+def with_flags_of_group(points: Sequence[Point]) -> list[Point]:
+    """The same for the points of one comparison group of one run."""
+    records = iter(summarize.flag_wide([p.record for p in points if p.record]))
+    return [replace(p, record=next(records)) if p.record else p for p in points]
 
 
 def _resolved(points: Sequence[Point], varying: Sequence[str], resolved: Resolutions) -> str:

@@ -9,7 +9,6 @@ from attnbench.published import arithmetic as by
 from attnbench.published.partners import LAYERS
 from attnbench.report.chart import Chart, tick
 from attnbench.report.evidence import Estimate, Evidence, Point, groups
-from attnbench.report.figures import tip
 from attnbench.report.matching import BATCH, has_layer_size, is_on, partners, ran_as_published, same_variant
 from attnbench.report.style import INK, PALETTE
 
@@ -35,13 +34,13 @@ def complexity(evidence: Evidence) -> Chart:
         "at 224x224. "
         "Crosses are counts of these runs at the same setting, where there are any."
     )
+    chart.has_data = "hilo" in evidence.by_mechanism
     first, second, third = chart.axes
     for key, name, color, dashes in BRANCHES:
         ys = [_cost(key, (side // 16) ** 2) / 1e9 for side in SIDES]
         (line,) = first.plot(SIDES, ys, color=color)
         if dashes:
             line.set_dashes(dashes)
-        chart.mark(line, key if key in ("msa", "hilo") else "hilo", name)
         first.annotate(name, (SIDES[-1], ys[-1]), xytext=(4, 0), textcoords="offset points", va="center", color=color)
     first.set_yscale(LogScale(first.yaxis))
     first.set_xlim(200, 1180)
@@ -52,8 +51,7 @@ def complexity(evidence: Evidence) -> Chart:
     for side, color, shape in ((224, PALETTE[0], "o"), (512, PALETTE[1], "s"), (1024, PALETTE[2], "^")):
         n, windows = (side // 16) ** 2, range(2, 8)
         ys = [by.hilo(n, DIM, HEADS, s, 0.5) / by.hilo(n, DIM, HEADS, 2, 0.5) for s in windows]
-        (line,) = second.plot(list(windows), ys, color=color, marker=shape)
-        chart.mark(line, "hilo", f"HiLo at {side}x{side}")
+        second.plot(list(windows), ys, color=color, marker=shape)
         second.annotate(f"{side}", (7, ys[-1]), xytext=(5, 0), textcoords="offset points", va="center", color=color)
     second.set_ylim(bottom=0)
     second.set_xlim(1.7, 7.9)
@@ -62,8 +60,7 @@ def complexity(evidence: Evidence) -> Chart:
     second.set_ylabel("MACs, relative to window 2")
     alphas = [i / HEADS for i in range(HEADS + 1)]
     ys = [by.hilo(196, DIM, HEADS, 2, a + 1e-9) / 1e6 for a in alphas]
-    (line,) = third.plot(alphas, ys, color=PALETTE[0], marker="o")
-    chart.mark(line, "hilo", "HiLo over alpha")
+    third.plot(alphas, ys, color=PALETTE[0], marker="o")
     for p in evidence.points:
         macs = p.get("macs")
         settings = dict(p.cell.settings)
@@ -76,8 +73,7 @@ def complexity(evidence: Evidence) -> Chart:
             and settings.get("window_size") == 2
             and isinstance(settings.get("alpha"), int | float)
         ):
-            (dot,) = third.plot([float(settings["alpha"])], [macs.value / 1e6], "x", color=INK, markersize=8)
-            chart.mark(dot, "hilo", tip(p))
+            third.plot([float(settings["alpha"])], [macs.value / 1e6], "x", color=INK, markersize=8)
     third.set_ylim(bottom=0)
     third.set_title("over alpha")
     third.set_xlabel("alpha (share of heads in Lo-Fi)")
@@ -110,11 +106,12 @@ def alpha(evidence: Evidence) -> Chart:
         "Accuracy is as published; none is measured. "
         "The published MACs of alpha 1 lie below what the model can reach (see the errata)."
     )
+    chart.choose("", ["litv2_s"])
     rows = published.read("alpha")
     xs = [float(r["alpha"]) for r in rows]
     macs, top, speed = chart.axes
     for axes, key, label in ((macs, "flops_g", "MACs (G)"), (top, "top1_pct", "top-1 as published (%)")):
-        (line,) = axes.plot(
+        axes.plot(
             xs,
             [float(r[key]) for r in rows],
             color=INK,
@@ -123,18 +120,18 @@ def alpha(evidence: Evidence) -> Chart:
             dashes=(4, 1.5),
             label="published",
         )
-        chart.mark(line, "litv2_s", f"published {label}")
         axes.set_title(label)
         axes.set_xlabel("alpha")
     for a in xs:
         for p in partners(evidence, ("backbone", (f"litv2_s[alpha={a}]",)), (224, 224)):
             counted = p.get("macs")
             if counted:
-                chart.point(macs, a, counted.over(1e9), "litv2_s", tip(p))
+                chart.point(macs, a, counted.over(1e9), "litv2_s")
                 break
+    chart.has_data = bool(evidence.by_mechanism.get("litv2_s"))
     found = [(a, p, e) for a in xs for p, e in _fastest(evidence, f"litv2_s[alpha={a}]")]
-    for a, p, e in found:
-        chart.point(speed, a, e, "litv2_s", tip(p))
+    for a, _, e in found:
+        chart.point(speed, a, e, "litv2_s")
     speed.set_title("throughput (img/s)")
     speed.set_xlabel("alpha")
     if found:
@@ -163,6 +160,7 @@ def _fastest(evidence: Evidence, variant: str) -> list[tuple[Point, Estimate]]:
 def bars(evidence: Evidence) -> list[Chart]:
     """Figure 6: single layers on a CPU and a GPU, published and measured."""
     chart = Chart("fig6-layers", "Figure 6: single layers on a CPU and a GPU", size=(11.5, 6.6), panels=(2, 2))
+    chart.choose("msa", ["hilo"])
     rows = published.read("layer_benchmark")
     columns = (
         ("cpu", "throughput_cpu_img_per_s", "Core i9-10900X"),
@@ -179,7 +177,6 @@ def bars(evidence: Evidence) -> list[Chart]:
                 i,
                 Estimate(float(row[key])),
                 LAYERS[row["mechanism"]][1][0],
-                f"{row['mechanism']}, published: {row[key]} img/s on {device}",
             )
         _named_bars(above, names, f"published: {device}")
         found, some = _layer_speeds(evidence, kind)
@@ -192,7 +189,7 @@ def bars(evidence: Evidence) -> list[Chart]:
             point = found.get(LAYERS[name][1][0])
             speed = point.get("throughput_img_per_s") if point else None
             if point and speed:
-                chart.barh(below, i, speed, point.cell.mechanism, tip(point))
+                chart.barh(below, i, speed, point.cell.mechanism)
             else:
                 why = point.outcome if point else "not in these runs"
                 below.text(0, i, f" {why}", va="center", fontsize=7.5)
@@ -207,6 +204,7 @@ def bars(evidence: Evidence) -> list[Chart]:
             else "These runs measured no layer at this size."
         )
     )
+    chart.has_data = bool(captions)
     return [chart]
 
 

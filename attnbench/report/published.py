@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attnbench import published
 from attnbench.published.layouts import LAYOUTS, Layout, Metric
@@ -171,6 +171,15 @@ def table(evidence: Evidence, layout: Layout) -> Table:
         notes=(*layout.notes, *notes),
         marks=tuple(marks),
     )
+
+
+def with_partner(table: Table) -> Table:
+    """Only the rows of a published table that have a partner in these runs, and the notes that they refer to."""
+    kept = [place for place, mark in enumerate(table.marks) if mark]
+    rows = tuple(table.rows[place] for place in kept)
+    said = " ".join(value for row in rows for value in row if isinstance(value, str))
+    notes = tuple(n for n in table.notes if not n.startswith("(") or n.partition(" ")[0] in said)
+    return replace(table, rows=rows, marks=tuple(table.marks[place] for place in kept), notes=notes)
 
 
 def _shared_reason(by_line: Sequence[Sequence[Sequence[Pair]]], place: int) -> str:

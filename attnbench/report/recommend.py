@@ -87,9 +87,9 @@ def _answer(points: Sequence[Point], q: Question, machine: str) -> Answer:
 
 def _fastest_each(points: Sequence[Point]) -> list[Point]:
     """The same variant may have run with several kernels and precisions: each way is an offer of its own."""
-    offers: dict[tuple[str, str, str, str, int], Point] = {}
+    offers: dict[tuple[str, str, str, int], Point] = {}
     for p in points:
-        offers.setdefault((p.cell.variant, p.cell.kernel, p.cell.precision, p.cell.runtime, p.cell.threads), p)
+        offers.setdefault((p.cell.variant, p.cell.execution, p.cell.precision, p.cell.threads), p)
     return list(offers.values())
 
 

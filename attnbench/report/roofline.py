@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from attnbench.report.chart import Chart, log_axes
 from attnbench.report.evidence import Estimate, Evidence, Point
-from attnbench.report.figures import tip
-from attnbench.report.grouping import SPEED, comparable, condition, size, suffix, value, where
+from attnbench.report.grouping import SPEED, comparable, condition, fastest, size, suffix, value, where
 from attnbench.report.style import INK
-from attnbench.report.tables import Column, Table, Value, number
+from attnbench.report.tables import Column, Table, Value
 from attnbench.report.tradeoff import chosen, panels
 from attnbench.results.store import read_ceilings
 
@@ -126,6 +125,7 @@ def _chart(name: str, sizes: Sequence[Group]) -> Chart:
         )
         + (f" Zero has no place on a logarithmic axis: {', '.join(free)} (0 MACs counted)." if free else "")
     )
+    chart.choose(sizes[-1].points[0].reference, fastest(_counted(sizes[-1])))
     for axes, group in zip(chart.axes, sizes, strict=True):
         points, roof = _counted(group), group.roof
         at = [value(p, INTENSITY) for p in points]
@@ -134,8 +134,7 @@ def _chart(name: str, sizes: Sequence[Group]) -> Chart:
         axes.plot(xs, [roof.at(x) / 1e9 for x in xs], color=INK, linewidth=1.0, zorder=0)
         for p in points:
             y = _rate(p).over(1e9)
-            words = f"{tip(p)}; {number(value(p, INTENSITY))} MACs/byte; {number(y.value)} GMACs/s"
-            chart.point(axes, value(p, INTENSITY), y, p.cell.mechanism, words, hollow=_is_above(p, roof))
+            chart.point(axes, value(p, INTENSITY), y, p.cell.mechanism, hollow=_is_above(p, roof))
         axes.set_title(f"{size(points[0])}: {len(points)} variants")
         axes.set_xlabel("arithmetic intensity, at most (MACs per byte)")
         axes.set_ylabel("speed (GMACs/s)" if axes is chart.axes[0] else "")

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from attnbench.analysis import statistics
 from attnbench.report.chart import Chart, log_axes, tall
 from attnbench.report.evidence import Estimate, Evidence, Point, conditions, groups
-from attnbench.report.figures import tip
-from attnbench.report.grouping import GROUP, MEMORY, SPEED, eager, suffix, tokens
+from attnbench.report.grouping import GROUP, MEMORY, SPEED, eager, fastest, left_out, suffix, tokens, usual_range
 from attnbench.report.style import INK
-from attnbench.report.tables import Column, Table, Value
+from attnbench.report.tables import Column, Table, Value, number
 
 
 def _by_size(evidence: Evidence) -> list[dict[str, list[Point]]]:
@@ -117,20 +116,26 @@ def scaling_charts(evidence: Evidence) -> list[Chart]:
         )
         (axes,) = chart.axes
         some = next(p for line in lines.values() for p in line)
+        chart.choose(some.reference, fastest([line[-1] for line in lines.values() if line]))
+        ratios = [r.value for line in lines.values() for p in line if (r := p.get("ratio_to_reference"))]
+        usual, beyond = usual_range([*ratios, 1.0]), []
         ends = []
         for line in lines.values():
             found = [(tokens(p), r, p) for p in line if (r := p.get("ratio_to_reference"))]
             if not found:
                 continue
             name = line[0].cell.mechanism
+            if not all(usual[0] <= r.value <= usual[1] for _, r, _ in found):
+                beyond.append(f"{line[0].cell.variant} (up to {number(max(r.value for _, r, _ in found), 3)})")
+                continue
             if len(found) > 1:
                 chart.line(axes, [n for n, _, _ in found], [r.value for _, r, _ in found], name)
-            for n, r, p in found:
-                chart.point(axes, n, r, name, tip(p))
+            for n, r, _ in found:
+                chart.point(axes, n, r, name)
             ends.append((name, float(found[-1][0]), found[-1][1].value))
         chart.caption = (
             f"{some.machine}: {conditions(some.cell)}, eager kernel. Speed over "
-            f"{some.reference or 'the reference'}; above 1 is faster. Lines at points are intervals."
+            f"{some.reference or 'the reference'}; above 1 is faster. Lines at points are intervals.{left_out(beyond)}"
         )
         if ends:
             axes.axhline(1, color=INK, linewidth=0.8)

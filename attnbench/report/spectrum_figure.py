@@ -6,15 +6,15 @@ at each frequency), and, where wanted, `maps` (branch -> the centred two-dimensi
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from attnbench.errors import AttnbenchError
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Evidence
 from attnbench.report.style import PALETTE
+from attnbench.results.journal import read_json
+from attnbench.results.lines import decode
 from attnbench.results.store import Run
 
 FILE = "spectrum.json"
@@ -30,49 +30,65 @@ def charts(evidence: Evidence) -> list[Chart]:
             f"The papers print no numbers here. A run folder's {FILE}, which `attnbench spectrum` "
             "writes, fills this figure."
         )
+        chart.has_data = False
         chart.empty(chart.axes[0], "these runs hold no spectrum")
         return [chart]
     return [_chart(number, run, data) for number, (run, data) in enumerate(found, 1)]
 
 
-def _read(run: Run) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _Spectrum:
+    """What is read of spectrum.json."""
+
+    frequency: tuple[float, ...]
+    amplitude: Mapping[str, tuple[float, ...]]
+    maps: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    caption: str = ""
+
+
+MOST_BRANCHES = 8  # of one figure
+LARGEST = 1e9  # size of a log amplitude
+
+
+def _read(run: Run) -> _Spectrum:
     path = run.folder / FILE
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        count = len(data["frequency"])
-        lines = [data["frequency"], *data["amplitude"].values()]
-        flat = [v for line in lines for v in line]
-        flat += [v for rows in data.get("maps", {}).values() for row in rows for v in row]
-        if (
-            not data["amplitude"]
-            or any(len(line) != count for line in lines)
-            or not all(math.isfinite(v) for v in flat)
+        data = decode(_Spectrum, read_json(path), "spectrum")
+        sides = {len(rows) for rows in data.maps.values()} | {len(row) for rows in data.maps.values() for row in rows}
+        lines = [data.frequency, *data.amplitude.values()]
+        if not data.amplitude or len({len(line) for line in lines}) > 1 or not data.frequency or 0 in sides:
+            raise ValueError("its lines are empty or of unequal length")
+        if any(len({len(row) for row in rows}) > 1 for rows in data.maps.values()):
+            raise ValueError("the rows of a map are of unequal length")
+        if max(len(data.amplitude), len(data.maps)) > MOST_BRANCHES:
+            raise ValueError(f"it has more than {MOST_BRANCHES} branches")
+        if not all(
+            abs(v) < LARGEST for line in (*lines, *(r for rows in data.maps.values() for r in rows)) for v in line
         ):
-            raise ValueError("its lines are empty, of unequal length or not finite")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"its values are not finite or not below {LARGEST:g}")
+    except ValueError as error:
         raise AttnbenchError(
             f"a spectrum has frequency and amplitude; {path} is damaged ({error}); run `attnbench spectrum` again"
         ) from error
-    return dict(data)
+    return data
 
 
-def _chart(number: int, run: Run, data: dict[str, Any]) -> Chart:
-    maps: dict[str, Sequence[Sequence[float]]] = data.get("maps", {})
+def _chart(number: int, run: Run, data: _Spectrum) -> Chart:
+    maps = data.maps
     chart = Chart(
         "fig5-spectrum" if number == 1 else f"fig5-spectrum-{number}",
         TITLE,
         size=(5 + 3.2 * len(maps), 3.8),
         panels=(1, 1 + len(maps)),
     )
-    chart.caption = str(data.get("caption") or f"Log amplitude of the outputs of each branch, run {run.id}.")
+    chart.caption = data.caption or f"Log amplitude of the outputs of each branch, run {run.id}."
     axes = chart.axes[0]
-    for place, (branch, amplitude) in enumerate(sorted(data["amplitude"].items())):
+    for place, (branch, amplitude) in enumerate(sorted(data.amplitude.items())):
         color = PALETTE[(place + 1) % len(PALETTE)]
-        (line,) = axes.plot(data["frequency"], amplitude, color=color, marker="osD^"[place % 4])
-        chart.mark(line, "hilo", branch)
+        axes.plot(data.frequency, amplitude, color=color, marker="osD^"[place % 4])
         axes.annotate(
             branch,
-            (data["frequency"][-1], amplitude[-1]),
+            (data.frequency[-1], amplitude[-1]),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",

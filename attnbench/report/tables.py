@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from attnbench import inert
 from attnbench.report.evidence import Estimate
 
 DATA_DIGITS = 6
@@ -93,16 +94,16 @@ def cell_text(value: Value, column: Column) -> str:
 
 def markdown(table: Table) -> str:
     """GitHub's Markdown; every text is escaped."""
-    lines = [f"## {md(table.title)}", "", md(table.caption), ""]
+    lines = [f"## {inert.markdown(table.title)}", "", inert.markdown(table.caption, block=True), ""]
     if table.rows:
-        lines.append("| " + " | ".join(md(_headed(c)) for c in table.columns) + " |")
+        lines.append("| " + " | ".join(inert.markdown(_headed(c)) for c in table.columns) + " |")
         lines.append("|" + "|".join("---:" if table.numeric(i) else "---" for i in range(len(table.columns))) + "|")
         for row in table.rows:
-            cells = (md(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True))
+            cells = (inert.markdown(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True))
             lines.append("| " + " | ".join(cells) + " |")
     else:
         lines.append("No rows.")
-    lines += ["", *(f"- {md(note)}" for note in table.notes)] if table.notes else []
+    lines += ["", *(f"- {inert.markdown(note, block=True)}" for note in table.notes)] if table.notes else []
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -125,7 +126,7 @@ def comma_separated(table: Table) -> str:
                 ends = [value.low, value.high] if three else []
                 line += [data_number(x) for x in (value.value, *ends)]
             else:
-                line += [_inert(value or ""), *([""] * 2 if three else [])]
+                line += [inert.spreadsheet(value or ""), *([""] * 2 if three else [])]
         writer.writerow(line)
     return out.getvalue()
 
@@ -139,12 +140,13 @@ def latex(table: Table) -> str:
     Needs booktabs, longtable and graphicx.
     """
     align = "".join(_align(table, i) for i in range(len(table.columns)))
-    head = [*_group_line(table.columns), " & ".join(tex(c.title) for c in table.columns) + r" \\"]
+    head = [*_group_line(table.columns), " & ".join(inert.latex(c.title) for c in table.columns) + r" \\"]
     body = [
-        " & ".join(tex(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True)) + r" \\" for row in table.rows
+        " & ".join(inert.latex(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True)) + r" \\"
+        for row in table.rows
     ] or [rf"\multicolumn{{{len(table.columns)}}}{{l}}{{No rows.}} \\"]
-    caption = rf"\caption{{{tex(table.caption)}}}\label{{tab:{_slug(table.name)}}}"
-    notes = [rf"\noindent {tex(note)}\par" for note in table.notes]
+    caption = rf"\caption{{{inert.latex(table.caption)}}}\label{{tab:{_slug(table.name)}}}"
+    notes = [rf"\noindent {inert.latex(note)}\par" for note in table.notes]
     lines = [r"% needs \usepackage{booktabs}, \usepackage{longtable} and \usepackage{graphicx}"]
     if len(table.rows) > LONG:
         lines += [
@@ -198,7 +200,7 @@ def _group_line(columns: Sequence[Column]) -> list[str]:
         return []
     cells, rules, place = [], [], 1
     for name, width in _runs(c.group for c in columns):
-        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{tex(name)}}}")
+        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{inert.latex(name)}}}")
         if name:
             rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
         place += width
@@ -222,56 +224,6 @@ def heading_groups(table: Table) -> list[tuple[str, int]]:
 
 def _headed(column: Column) -> str:
     return f"{column.group}: {column.title}" if column.group else column.title
-
-
-def _inert(text: str) -> str:
-    """A text that a spreadsheet will not read as a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
-
-
-def md(text: str) -> str:
-    """Escape what Markdown or HTML would read as markup."""
-    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("*", "\\*")):
-        text = text.replace(raw, safe)
-    return text.replace("](", "]\\(").replace("\n", " ").replace("\r", " ")
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "×": r"$\times$",
-    "–": "--",
-    "—": "---",
-    "µ": r"$\mu$",
-    "±": r"$\pm$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
-    "²": r"\textsuperscript{2}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
-    "\n": " ",
-    "\r": " ",
-    "\t": " ",
-    "[": "{[}",
-    "]": "{]}",
-}
-_TEX['"'], _TEX["'"] = "''", "'"
-
-
-def tex(text: str) -> str:
-    """Escape for LaTeX; a letter that pdflatex may not know becomes its code point."""
-    return "".join(_TEX.get(c, c if c.isprintable() and ord(c) < 127 else f"U+{ord(c):04X}") for c in text)
 
 
 def _slug(name: str) -> str:

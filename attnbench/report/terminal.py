@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attnbench import inert
+from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import Plan
 from attnbench.results import flags
 from attnbench.results.record import Record
@@ -28,6 +30,11 @@ def open_console() -> Console:
     """Open stdout: as wide as the terminal, or FULL_WIDTH if stdout is not one."""
     console = Console()
     return console if console.is_terminal else Console(width=FULL_WIDTH)
+
+
+def inert_text(words: str, style: str = "", *, lines: bool = False) -> Text:
+    """Words from outside for the terminal: neither markup nor escape sequences act; `lines`: keep line breaks."""
+    return Text(inert.terminal(words, lines=lines), style=style)
 
 
 def result_tables(
@@ -84,9 +91,9 @@ def plan_tables(plan: Plan) -> list[Table]:
         table.add_column(name, overflow="fold", no_wrap=name in ("variant", "grid"))
     for cell in plan.cells:
         reason = plan.declined.get(cell.id)
-        verdict = Text(f"declined: {reason}", style="yellow") if reason else Text("will be measured", style="dim")
+        verdict = inert_text(f"declined: {reason}", "yellow") if reason else Text("will be measured", style="dim")
         grid = f"{cell.grid[0]}x{cell.grid[1]}" if cell.scope == "layer" else "-"
-        table.add_row(Text(cell.variant), cell.conditions(), grid, verdict)
+        table.add_row(inert_text(cell.variant), inert_text(cell.conditions()), grid, verdict)
     return [table]
 
 
@@ -121,13 +128,19 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     name += f" ({machine})" if machine else ""
     threads = f", {first.threads} threads, allocator {first.allocator}" if first.device == "cpu" else ""
     lines = [shared, f"{name}{threads}", resolution.sentence if resolution else ""]
-    table = Table(title=Text("\n".join(filter(None, lines))), title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=Text("\n".join(inert.terminal(line) for line in lines if line)),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     letters = resolution.letters if resolution else {}
-    varying = [word for word in ("kernel", "runtime") if len({getattr(r.cell, word) for r in records}) > 1]
+    varying = [word for word in ("kernel", "runtime", "graphs") if len({getattr(r.cell, word) for r in records}) > 1]
     table.add_column("mechanism", no_wrap=True)
     for word in varying:
         table.add_column(word, no_wrap=True)
     shown = [c for c in _COLUMNS if width >= c.min_width]
+    shown += [_LAUNCH] if any("launch_share" in r.values for r in records) else []
     shown += [c for c in _ERRORS if any(c.text(r.values) for r in records)]
     for column in shown:
         table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
@@ -136,12 +149,12 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     table.add_column("notes", overflow="fold", ratio=1)
     for record in sorted(records, key=_order):
         v, cell = record.values, record.cell
-        row = [Text(cell.variant, style=_STYLE[record.outcome])]
-        row += [Text(getattr(cell, word)) for word in varying]
+        row = [inert_text(cell.variant, _STYLE[record.outcome])]
+        row += [inert_text(_axis(cell, word)) for word in varying]
         row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
         row += [Text(abbreviate(letters.get(cell.id, "")))] if letters else []
         note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
-        row.append(Text(note, style=_STYLE[record.outcome] or "yellow"))
+        row.append(inert_text(note, _STYLE[record.outcome] or "yellow"))
         table.add_row(*row)
     return table
 
@@ -157,6 +170,12 @@ def abbreviate(letters: str) -> str:
         else:
             runs.append(letter)
     return "".join(f"{run[0]}-{run[-1]}" if len(run) > 3 else run for run in runs)
+
+
+def _axis(cell: Cell, name: str) -> str:
+    """The cell's value of an axis that varies, as a word."""
+    value = getattr(cell, name)
+    return str(value) if isinstance(value, str) else "yes" if value else "no"
 
 
 def _order(record: Record) -> tuple[int, float, str]:
@@ -192,6 +211,7 @@ _COLUMNS = (
     _Column("", 60, _interval("ratio_low", "ratio_high")),
     _Column("peak memory", 90, lambda v: mebibytes(v.get("peak_memory_bytes"))),
 )
+_LAUNCH = _Column("launch", 0, lambda v: f"{v['launch_share']:.0%}" if "launch_share" in v else "-")
 # Shown where a record has them.
 _ERRORS = (
     _Column("off eager", 0, lambda v: f"{v['runtime_error']:.0e}" if "runtime_error" in v else ""),

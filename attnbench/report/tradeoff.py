@@ -8,10 +8,23 @@ from collections.abc import Sequence
 from attnbench.analysis import statistics
 from attnbench.report.chart import Chart, log_axes
 from attnbench.report.evidence import Estimate, Evidence, Point, groups
-from attnbench.report.figures import tip
-from attnbench.report.grouping import GROUP, MEMORY, SPEED, comparable, condition, size, suffix, value, where
+from attnbench.report.grouping import (
+    GROUP,
+    MEMORY,
+    SPEED,
+    comparable,
+    condition,
+    fastest,
+    left_out,
+    size,
+    suffix,
+    usual,
+    value,
+    where,
+)
+from attnbench.report.mixing import mixing
 from attnbench.report.style import INK
-from attnbench.report.tables import Column, Table, Value
+from attnbench.report.tables import Column, Table, Value, number
 
 
 def rank_correlation(points: Sequence[Point]) -> tuple[float, float]:
@@ -117,11 +130,13 @@ def flops_charts(evidence: Evidence) -> list[Chart]:
         free = sorted({p.cell.variant for points in sizes for p in points if not macs(p)})
         if free:
             chart.caption += f" Zero has no place on a logarithmic axis: {', '.join(free)} (0 MACs counted)."
+        chart.choose(sizes[-1][0].reference, fastest(usual(_counted(sizes[-1]), SPEED, "macs")[0]))
+        chart.caption += _beyond(sizes, "macs")
         for axes, points in zip(chart.axes, sizes, strict=True):
-            for p in _counted(points):
+            for p in usual(_counted(points), SPEED, "macs")[0]:
                 speed = p.get(SPEED)
                 if speed:
-                    chart.point(axes, macs(p) / 1e9, speed, p.cell.mechanism, tip(p))
+                    chart.point(axes, macs(p) / 1e9, speed, p.cell.mechanism)
             rho, _ = rank_correlation(points)
             axes.set_title(f"{size(points[0])}: rho {rho:.2f}, {len(points)} variants")
             axes.set_xlabel("MACs per image (G)")
@@ -129,7 +144,11 @@ def flops_charts(evidence: Evidence) -> list[Chart]:
             log_axes(axes)
         for axes, points in zip(chart.axes, sizes, strict=True):
             chart.labels(
-                axes, [(p.cell.mechanism, p.cell.variant, macs(p) / 1e9, value(p, SPEED)) for p in _counted(points)]
+                axes,
+                [
+                    (p.cell.mechanism, p.cell.variant, macs(p) / 1e9, value(p, SPEED))
+                    for p in usual(_counted(points), SPEED, "macs")[0]
+                ],
             )
         charts.append(chart)
     return charts
@@ -146,18 +165,26 @@ def front(points: Sequence[Point]) -> list[Point]:
     return sorted(best, key=lambda p: (-value(p, SPEED), p.cell.variant))
 
 
+def _attention(points: Sequence[Point]) -> list[Point]:
+    """Without the layers that are no attention: pooling beats every layer in both and would be the whole front."""
+    return [p for p in points if p.cell.scope != "layer" or mixing(p.cell.variant)[0] == "attention"]
+
+
 def pareto_charts(evidence: Evidence) -> list[Chart]:
     """Memory against throughput and the front of the two."""
     charts = []
-    for number_, sizes in enumerate(chosen(_many(comparable(evidence, SPEED, MEMORY))), 1):
+    found = [_attention(points) for points in comparable(evidence, SPEED, MEMORY)]
+    for number_, sizes in enumerate(chosen(_many(found)), 1):
         chart = panels(f"pareto{suffix(number_)}", "Speed and memory: the Pareto front", sizes)
         chart.caption = (
             f"{condition(sizes)}. Filled points are on the front: nothing measured here is both "
-            "faster and smaller. Upper left is better."
+            "faster and smaller. Upper left is better. Token mixers without attention are left out; the table has them."
         )
+        chart.choose(sizes[-1][0].reference, fastest(usual(sizes[-1], SPEED, MEMORY)[0]))
+        chart.caption += _beyond(sizes, MEMORY)
         for axes, points in zip(chart.axes, sizes, strict=True):
-            best = front(points)
-            stairs = sorted((value(p, MEMORY) / 2**20, value(p, SPEED)) for p in best)
+            best, inside = front(points), usual(points, SPEED, MEMORY)[0]
+            stairs = sorted((value(p, MEMORY) / 2**20, value(p, SPEED)) for p in best if p in inside)
             axes.step(
                 [x for x, _ in stairs],
                 [y for _, y in stairs],
@@ -167,20 +194,32 @@ def pareto_charts(evidence: Evidence) -> list[Chart]:
                 alpha=0.6,
                 zorder=0,
             )
-            for p in points:
+            for p in inside:
                 speed = p.get(SPEED)
                 if speed:
-                    chart.point(axes, value(p, MEMORY) / 2**20, speed, p.cell.mechanism, tip(p), hollow=p not in best)
+                    chart.point(axes, value(p, MEMORY) / 2**20, speed, p.cell.mechanism, hollow=p not in best)
             axes.set_title(f"{size(points[0])}: {len(best)} of {len(points)} on the front")
             axes.set_xlabel("peak memory (MiB)")
             axes.set_ylabel("throughput (img/s)" if axes is chart.axes[0] else "")
             log_axes(axes)
         for axes, points in zip(chart.axes, sizes, strict=True):
             chart.labels(
-                axes, [(p.cell.mechanism, p.cell.variant, value(p, MEMORY) / 2**20, value(p, SPEED)) for p in points]
+                axes,
+                [
+                    (p.cell.mechanism, p.cell.variant, value(p, MEMORY) / 2**20, value(p, SPEED))
+                    for p in usual(points, SPEED, MEMORY)[0]
+                ],
             )
         charts.append(chart)
     return charts
+
+
+def _beyond(sizes: Sequence[list[Point]], other: str) -> str:
+    """What is beyond the axes of speed and another quantity, per panel."""
+    found = [(points[0], usual([p for p in points if value(p, other)], SPEED, other)[1]) for points in sizes]
+    return left_out(
+        [f"{p.cell.variant} at {size(one)} ({number(value(p, SPEED))} img/s)" for one, ps in found for p in ps]
+    )
 
 
 def pareto_table(evidence: Evidence) -> Table:

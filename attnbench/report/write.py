@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from attnbench import inert
 from attnbench.errors import AttnbenchError
 from attnbench.report import (
+    chooser,
     claims,
     differences,
     errata,
@@ -25,14 +27,25 @@ from attnbench.report import (
 )
 from attnbench.report import published as papers
 from attnbench.report.chart import Chart
+from attnbench.report.chooser import Chooser
 from attnbench.report.evidence import Evidence, gather
+from attnbench.report.page import Tab
 from attnbench.report.style import charts as chart_settings
-from attnbench.report.style import look
-from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, md, number
+from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, number
 from attnbench.results.lines import encode
 from attnbench.results.store import Run
 
-Section = tuple[str, str, list[Table], list[Chart]]
+MANY = 2000  # rows: a longer table is not put into the page, which names its file
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every table and figure, which are saved, and the tabs of the page, which show some of them."""
+
+    tables: tuple[Table, ...]
+    charts: tuple[Chart, ...]
+    tabs: tuple[Tab, ...]
+    chooser: Chooser
 
 
 def write(folders: Sequence[Path], out: Path) -> list[Path]:
@@ -60,57 +73,93 @@ def write(folders: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _write(evidence: Evidence, out: Path) -> list[Path]:
-    judged = claims.judge(evidence)
-    sections = list(_sections(evidence, judged))
+    report = _report(evidence)
     written: list[Path] = []
-    for _, _, tables, drawn in sections:
-        for table in tables:
-            written += _save_table(table, out / "tables")
-        for chart in drawn:
-            written += chart.save(out / "figures")
-    written.append(_gallery([c for _, _, _, drawn in sections for c in drawn], out / "figures" / "README.md"))
+    for table in report.tables:
+        written += _save_table(table, out / "tables")
+    for chart in report.charts:
+        written += chart.save(out / "figures")
+    written.append(_gallery(report.charts, out / "figures" / "README.md"))
     written += _save_table(papers.long_table(evidence), out / "tables", ("csv",))
-    names = sorted({p.cell.mechanism for p in evidence.points})
-    text = page.render(
-        summary=list(_summary(evidence, judged)),
-        problems=evidence.problems,
-        sections=sections,
-        runs=[{"folder": r.folder.name, "id": r.id, "facts": list(facts(r))} for r in evidence.runs],
-        mechanisms=[(name, page.theme_color(look(name).color)) for name in names],
-    )
     index = out / "index.html"
-    index.write_text(text, encoding="utf-8")
+    index.write_text(_page(evidence, report), encoding="utf-8")
     return [index, *written]
 
 
-def _sections(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator[Section]:
-    scopes = list(dict.fromkeys(p.cell.scope for p in evidence.points))
-    kernel_table, kernel_charts = kernels.kernels(evidence)
-    resolved = measured.resolutions(evidence)
-    tables = [measured.table(evidence, s, resolved) for s in scopes]
-    yield "measured", "What was measured", [*tables, measured.outcomes(evidence)], []
-    yield (
-        "resolution",
-        "Over resolution",
-        [scaling.scaling_table(evidence)],
-        [*figures.over_resolution(evidence), *scaling.scaling_charts(evidence)],
+def _page(evidence: Evidence, report: Report) -> str:
+    return page.render(
+        chooser=report.chooser,
+        tabs=report.tabs,
+        problems=evidence.problems,
+        runs=[{"folder": r.folder.name, "id": r.id, "facts": list(facts(r))} for r in evidence.runs],
     )
-    yield "flops", "FLOPs against speed", [tradeoff.flops_table(evidence)], tradeoff.flops_charts(evidence)
-    yield "pareto", "Speed and memory", [tradeoff.pareto_table(evidence)], tradeoff.pareto_charts(evidence)
-    under_the_roof = roofline.charts(evidence)
-    if under_the_roof:  # few runs measure the intensity
-        yield "roofline", "The roofline", [roofline.table(evidence)], under_the_roof
-    yield "kernels", "Kernels and precisions", [kernel_table], kernel_charts
-    drawn = [
+
+
+def _report(evidence: Evidence) -> Report:
+    """Everything that is made of the evidence. A new tab of the page is one more `_tab` in `tabs`."""
+    judged = claims.judge(evidence)
+    scopes = list(dict.fromkeys(p.cell.scope for p in evidence.points))
+    resolved = measured.resolutions(evidence)
+    cells = [measured.table(evidence, scope, resolved) for scope in scopes]
+    outcomes, growth, flops = (
+        measured.outcomes(evidence),
+        scaling.scaling_table(evidence),
+        tradeoff.flops_table(evidence),
+    )
+    kernel_table, kernel_charts = kernels.kernels(evidence)
+    roofs = roofline.charts(evidence)  # few runs measure the intensity
+    speeds = [kernel_table, *([roofline.table(evidence)] if roofs else [])]
+    printed, drawn = papers.tables(evidence), _published_charts(evidence)
+    verdicts, differ, wrong = claims.table(judged), differences.tables(evidence), errata.table()
+    beside = [flops, *(t for table in printed if (t := papers.with_partner(table)).rows)]
+    tabs = (
+        _tab("resolution", "Over resolution", [growth]),
+        _tab("kernels", "Kernels and runtimes", speeds, roofs),
+        _tab("papers", "The papers", beside, [c for c in drawn if c.has_data], (papers.agreement(evidence),)),
+        _tab("claims", "Claims", [verdicts], words=(claims.tally(judged),)),
+        _tab("differences", "Differences and errata", [*differ, wrong]),
+        _tab("cells", "Every cell"),
+        _tab("machines", "Machines", [outcomes], words=tuple(_summary(evidence))),
+        _tab("reading", "How to read this"),
+    )
+    measured_charts = [*figures.over_resolution(evidence), *scaling.scaling_charts(evidence)]
+    measured_charts += [*tradeoff.flops_charts(evidence), *tradeoff.pareto_charts(evidence), *roofs, *kernel_charts]
+    return Report(
+        tables=(
+            *cells,
+            outcomes,
+            growth,
+            flops,
+            tradeoff.pareto_table(evidence),
+            *speeds,
+            *printed,
+            verdicts,
+            *differ,
+            wrong,
+        ),
+        charts=(*measured_charts, *drawn),
+        tabs=tabs,
+        chooser=chooser.chooser(evidence, resolved),
+    )
+
+
+def _tab(
+    key: str, heading: str, tables: Sequence[Table] = (), charts: Sequence[Chart] = (), words: Sequence[str] = ()
+) -> Tab:
+    """A tab without the tables that are too long for the page, and a sentence that says where they are."""
+    short = [t for t in tables if len(t.rows) <= MANY]
+    files = [f"{t.title}: {len(t.rows)} rows, in tables/{t.name}.csv." for t in tables if len(t.rows) > MANY]
+    return Tab(key, heading, short, charts, (*(w for w in words if w), *files))
+
+
+def _published_charts(evidence: Evidence) -> list[Chart]:
+    """The papers' figures, beside these runs where they hold a partner."""
+    return [
         papers_figures.complexity(evidence),
         papers_figures.alpha(evidence),
         *spectrum_figure.charts(evidence),
         *papers_figures.bars(evidence),
     ]
-    yield "papers", "The papers' tables and figures beside these runs", papers.tables(evidence), drawn
-    yield "claims", "What the papers claim", [claims.table(judged)], []
-    yield "differences", "Published counts and ours", differences.tables(evidence), []
-    yield "errata", "Errata of the papers", [errata.table()], []
 
 
 def _gallery(drawn: Sequence[Chart], path: Path) -> Path:
@@ -119,11 +168,11 @@ def _gallery(drawn: Sequence[Chart], path: Path) -> Path:
     for chart in drawn:
         formats = ", ".join(f"[{kind}]({chart.name}.{kind})" for kind in ("pdf", "svg", "png"))
         lines += [
-            f"## {md(chart.title)}",
+            f"## {inert.markdown(chart.title)}",
             "",
-            f"![{md(chart.title)}]({chart.name}.png)",
+            f"![{inert.markdown(chart.title)}]({chart.name}.png)",
             "",
-            f"{md(chart.caption)} ({formats})",
+            f"{inert.markdown(chart.caption, block=True)} ({formats})",
             "",
         ]
     path.write_text("\n".join(lines), encoding="utf-8")
@@ -134,7 +183,7 @@ def text_of(table: Table, form: str) -> str:
     """A table as `md`, `csv`, `tex` or `json` (a list of objects, every value as text)."""
     if form == "json":
         rows = [{c.key: cell_text(v, c) for c, v in zip(table.columns, row, strict=True)} for row in table.rows]
-        return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(rows, indent=1) + "\n"
     return {"md": markdown, "csv": comma_separated, "tex": latex}[form](table)
 
 
@@ -147,7 +196,7 @@ def _save_table(table: Table, folder: Path, forms: Sequence[str] = ("md", "csv",
     return paths
 
 
-def _summary(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator[str]:
+def _summary(evidence: Evidence) -> Iterator[str]:
     yield from _leaders(evidence)
     cells, ok = len(evidence.points), len(evidence.ok)
     if not cells:
@@ -156,10 +205,6 @@ def _summary(evidence: Evidence, judged: Sequence[claims.Judgement]) -> Iterator
         yield f"{ok} of {cells} planned cells were measured on {' and '.join(evidence.machines)}."
     if len(evidence.machines) > 1:
         yield "Several machines: every table of absolute numbers has a column that names the machine."
-    yield claims.tally(judged)
-    agreed = papers.agreement(evidence)
-    if agreed:
-        yield agreed
 
 
 def _leaders(evidence: Evidence) -> Iterator[str]:

@@ -7,14 +7,18 @@ samples by cell; `from_line` reads both forms.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any, ClassVar
 
 from attnbench.results.lines import decode, encode, significant
 
 Conditions = Mapping[str, float | str]
+
+SHORTEST_S, LONGEST_S = 1e-12, 1e9  # of a call: no clock resolves less, and no run lasts longer (30 years)
+MOST_TURNS = 1000  # of one arm in one round; the reference has about the square root of the number of arms
+_LARGEST = float(2**63)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,8 @@ class Round:
 
     Attributes:
         group: of the cells. `process`: number of the timing process. `round`: number within the group.
-        turns: in the order in which they were taken.
+        turns: in the order in which they were taken, all in the process that the arms share.
+        alone: turns in processes of their own, one an arm: of the isolated arms and of a copy of the reference.
         seconds: wall time of the whole round. `forward_s`: of it inside calls. `primer_s`: in untimed calls.
         conditions: of the whole round.
     """
@@ -132,19 +137,39 @@ class Round:
     process: int
     round: int
     turns: tuple[ArmTurn, ...]
+    alone: tuple[ArmTurn, ...] = ()
     seconds: float = 0.0
     forward_s: float = 0.0
     primer_s: float = 0.0
     conditions: Conditions = field(default_factory=dict)
 
-    def of(self, cell: str) -> list[ArmTurn]:
-        """The turns of one arm; empty when it had none."""
+    def shared(self, cell: str) -> list[ArmTurn]:
+        """The turns of one arm in the process that the arms share."""
         return [turn for turn in self.turns if turn.cell == cell]
+
+    def of(self, cell: str) -> list[ArmTurn]:
+        """The turns of one arm, those in the shared process before those alone; empty when it had none."""
+        return self.shared(cell) or [turn for turn in self.alone if turn.cell == cell]
+
+    def pair(self, one: str, other: str) -> tuple[list[ArmTurn], list[ArmTurn]]:
+        """The turns of two arms that may be compared: both of the shared process, or those alone where there are any.
+
+        Either is empty when the arm had no turn.
+        """
+        mine, others = self.shared(one), self.shared(other)
+        if mine and others:
+            return mine, others
+        apart = [[turn for turn in self.alone if turn.cell == cell] for cell in (one, other)]
+        return apart[0] or mine, apart[1] or others
 
     def log_time(self, cell: str) -> float | None:
         """Mean over an arm's turns of the log of its time; None when it had no turn."""
-        mine = self.of(cell)
-        return math.fsum(math.log(turn.seconds) for turn in mine) / len(mine) if mine else None
+        return mean_log(self.of(cell))
+
+
+def mean_log(turns: Sequence[ArmTurn]) -> float | None:
+    """Mean of the logs of the turns' times; None without a turn."""
+    return math.fsum(math.log(turn.seconds) for turn in turns) / len(turns) if turns else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,10 +228,15 @@ class SessionEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A worker reached a stage of its job; nothing of it is stored."""
+    """A worker reached a stage of its job; nothing of it is stored.
+
+    Attributes:
+        cell: the cell of a plugin whose code has run since the last event; empty: no plugin's code has, but by import.
+    """
 
     kind: ClassVar[str] = "progress"
     stage: str
+    cell: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,24 +261,73 @@ def from_line(line: Mapping[str, Any]) -> Event:
     """Read a line that `to_line` made, of any schema so far.
 
     Raises:
-        ValueError: an unknown kind, or a part that is missing or has the wrong type.
+        ValueError: an unknown kind, or a part that is missing, has the wrong type or cannot be: a time of 0.
     """
     kind = line.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise ValueError(f"an event's kind must be one of {', '.join(_KINDS)}; got {kind!r}")
+        raise ValueError(f"an event's kind must be one of {', '.join(_KINDS)}; got {str(kind)[:40]!r}")
     older = _OLDER.get(kind)
     event: Event = decode(_KINDS[kind], older(line) if older else line, kind)
+    for name, value, least, most in _ranges(event):
+        if not least <= value <= most:
+            raise ValueError(f"{kind}.{name} must be {least:g} to {most:g}; got {value:.6g}")
+    if isinstance(event, Round):
+        _check_turns(event)
     return event
+
+
+def _ranges(event: Event) -> Iterator[tuple[str, float, float, float]]:
+    """The numbers of an event with the least and the largest that they can be; what was not measured is left out."""
+    if isinstance(event, Count | Trial | Probe):
+        for name, value in event.values.items():
+            if value is not None:
+                yield f"values.{name}", value, -_LARGEST if isinstance(event, Probe) else 0, _LARGEST
+    if isinstance(event, Trial) and not math.isnan(event.call_s):
+        yield "call_s", event.call_s, SHORTEST_S, LONGEST_S
+    if isinstance(event, Ceilings):
+        for field_ in fields(event):
+            rate = getattr(event, field_.name)
+            if field_.name.endswith("_per_s") and rate is not None:
+                yield field_.name, rate, 0, _LARGEST
+    if isinstance(event, Round):
+        yield "process", event.process, 0, _LARGEST
+        yield "round", event.round, 0, _LARGEST
+        for place, turn in enumerate(event.turns):
+            for call, seconds in enumerate(turn.calls_s):
+                yield f"turns[{place}].calls_s[{call}]", seconds, SHORTEST_S, LONGEST_S
+            yield f"turns[{place}].retaken", turn.retaken, 0, _LARGEST
+    for name in ("seconds", "forward_s", "primer_s", "job_s"):
+        if hasattr(event, name):
+            yield name, getattr(event, name), 0, LONGEST_S
+
+
+def _check_turns(event: Round) -> None:
+    """Refuse a round in which an arm has no call, or more turns than any reference gets.
+
+    Raises:
+        ValueError: with the place of the turn.
+    """
+    turns: dict[str, int] = {}
+    for place, turn in enumerate(event.turns):
+        turns[turn.cell] = turns.get(turn.cell, 0) + 1
+        if not turn.calls_s or turns[turn.cell] > MOST_TURNS:
+            got = f"{len(turn.calls_s)} calls in turn {turns[turn.cell]} of {turn.cell[:40]!r}"
+            raise ValueError(f"round.turns[{place}] must have calls, in at most {MOST_TURNS} turns an arm; got {got}")
 
 
 def _round_1(line: Mapping[str, Any]) -> Mapping[str, Any]:
     """A round of schema 1: samples, host and queue by cell, conditions of the whole round."""
     if "samples" not in line:
         return line
-    host, queue = line.get("host", {}), line.get("queue", {})
+    samples, host, queue = (decode(dict[str, Any], line.get(k, {}), f"round.{k}") for k in ("samples", "host", "queue"))
     turns = [
-        {"cell": cell, "calls_s": calls, "host_s": host.get(cell, math.nan), "queue_s": queue.get(cell, math.nan)}
-        for cell, calls in line["samples"].items()
+        {
+            "cell": cell,
+            "calls_s": calls,
+            **({"host_s": host[cell]} if cell in host else {}),
+            **({"queue_s": queue[cell]} if cell in queue else {}),
+        }
+        for cell, calls in samples.items()
     ]
     return {"round": 0, "process": 0, **line, "turns": turns}
 

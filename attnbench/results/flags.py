@@ -32,7 +32,9 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "slow_canary": "a fixed small computation beside more than a fifth of the turns took over 1.25 times its usual",
         "noisy": "the arm's turns differ by more than 5 % (standard deviation), whatever the cause",
         "foreign_gpu_process": "another process computed on the same GPU",
+        "gpu_unread": "NVML gave nothing of the GPU, so its clock, throttling and other processes are unknown",
         "processes_differ": "fresh processes differ more than their rounds explain; the interval allows for it",
+        "isolated": "timed in processes of its own (--isolate); the interval holds what differs between processes",
         "wide": "the interval is unusually wide: over twice the median of its comparison group",
         "few_rounds": "fewer rounds than the protocol asks for",
         "one_process": "all rounds come from one process, so they share its persistent bias",
@@ -119,6 +121,7 @@ def flags(conditions: Sequence[Mapping[str, Any]], canary_s: float = 0.0) -> tup
     fastest = {name: max((_number(c, name) for c in conditions), default=0.0) for name in clocks}
     each = [disturbed(c, fastest={k: v for k, v in fastest.items() if v}, canary_s=canary_s) for c in conditions]
     shared = {word for word in FLAGS if sum(word in words for words in each) > OFTEN * len(each)}
+    shared |= {"gpu_unread"} if any(c.get("nvml") for c in conditions) else set()
     shared |= {word for word in ("throttle_unknown", "foreign_gpu_process") if any(word in words for words in each)}
     return tuple(word for word in FLAGS if word in shared), sum(map(bool, each))
 

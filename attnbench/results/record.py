@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from attnbench.errors import AttnbenchError
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import ALLOCATORS, KERNELS, PASSES, PRECISIONS
+from attnbench.results.lines import decode
 
 SCHEMA = 2
 OUTCOMES: Mapping[str, str] = {
@@ -70,7 +72,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     "allocator_peak_bytes": Quantity("B", "allocator's peak", "the same by the allocator's own trace", "memory"),
     "peak_reserved_bytes": Quantity("B", "peak reserved", "what the caching allocator held at most (CUDA)", "memory"),
     "peak_memory_bytes": Quantity("B", "peak memory", "weights + input + peak growth of one call", "memory"),
-    "compile_s": Quantity("s", "compile time", "until the first result, compiling or loading by the runtime included"),
+    "launch_share": Quantity("", "launch share", "of a graph: 1 - its time / the time of the same cell without it"),
+    "compile_s": Quantity("s", "compile time", "until the first result of a runtime or of flex, compiling included"),
     "export_s": Quantity("s", "export time", "making the file that the runtime loads; done once and kept"),
     "artifact_bytes": Quantity("B", "exported file", "the file that the runtime loads, weights inside"),
     "loaded_bytes": Quantity("B", "loaded", "resident memory that the runtime holds before the first call", "memory"),
@@ -115,6 +118,7 @@ COLUMN_MEANINGS: Mapping[str, tuple[str, str]] = {
     "runtime_version": ("", "its version, where it is not that of torch alone"),
     "runtime_options": ("", "its options in effect, as it gives them back"),
     "executed": ("", "what it ran: operators after its optimization, with counts; graphs and breaks of a compiler"),
+    "graphs": ("", "whether the call was captured as a CUDA graph and its replay was timed"),
     "threads": ("", "CPU threads of the process that was timed"),
     "protocol": ("", "`quick`, `standard`, `rigorous` or `paper`"),
     "outcome": ("", "one of the outcomes below"),
@@ -151,8 +155,8 @@ MORE_COLUMNS = (
     "projection_share", "core_share", "host_share", "least_bytes", "intensity_macs_per_byte", "top_operators",
     "breakdown_notes", "error_rms", "error_rms_x8", "error_rms_x64", "distance_to_msa", "error_notes",
     "energy_j_per_image", "energy_gross_j_per_image", "active_power_w", "idle_power_w", "energy_source",
-    "energy_notes", "runtime", "runtime_version", "runtime_options", "executed", "runtime_error", "export_s",
-    "artifact_bytes", "loaded_bytes",
+    "energy_notes", "graphs", "launch_share", "runtime", "runtime_version", "runtime_options", "executed",
+    "runtime_error", "export_s", "artifact_bytes", "loaded_bytes",
 )  # fmt: skip
 
 
@@ -193,9 +197,10 @@ class Record:
         """The export columns, then the others; None where a column does not apply."""
         c = self.cell
         flat: dict[str, Any] = {
-            **c.as_dict(), "mechanism": c.mechanism, "runtime": c.runtime, "pass": c.pass_, "outcome": self.outcome,
-            "reason": self.reason, "flags": " ".join(self.flags), "protocol": self.protocol,
-            "run_id": self.run_id, "cell_id": c.id, "group": c.group, **self.words, **self.values,
+            **self.words, **self.values, **c.as_dict(), "graphs": c.graphs, "runtime": c.runtime,
+            "mechanism": c.mechanism, "pass": c.pass_, "outcome": self.outcome, "reason": self.reason,
+            "flags": " ".join(self.flags), "protocol": self.protocol, "run_id": self.run_id, "cell_id": c.id,
+            "group": c.group,
         }  # fmt: skip
         if c.scope == "layer":
             flat |= {"grid_h": c.grid[0], "grid_w": c.grid[1]}
@@ -208,28 +213,77 @@ def from_dict(data: Mapping[str, Any]) -> Record:
     """Read a record of any schema so far.
 
     Raises:
-        AttnbenchError: an unknown schema, or a record that lacks a part.
+        AttnbenchError: an unknown schema, or a part that is missing, has the wrong type or cannot be.
     """
     schema = data.get("schema")
-    if schema not in _READERS:
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema not in _READERS:
         raise AttnbenchError(
-            f"a record's schema must be one of {sorted(_READERS)}; got {schema!r}; a newer attnbench wrote it"
+            f"a record's schema must be one of {sorted(_READERS)}; got {str(schema)[:40]!r}; a newer attnbench wrote it"
         )
     try:
         return _READERS[schema](data)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise AttnbenchError(f"a record lacks a part: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise AttnbenchError(str(error)) from error
+
+
+def storable(record: Record) -> Record:
+    """The record, or where `from_dict` would refuse it (a time of 0, say) a failed one that says why."""
+    try:
+        from_dict(record.as_dict())
+    except AttnbenchError as error:
+        reason = f"its figures cannot be stored: {error}"[:LONGEST_NAME]
+        return replace(record, outcome="failed", reason=reason, values={}, words={})
+    return record
+
+
+def check_cell(cell: Cell, where: str = "cell") -> None:
+    """Refuse a cell that no plan can hold.
+
+    Raises:
+        ValueError: a size, count or word is not one that a sweep takes; the message names its place in `where`.
+    """
+    least = 1 if cell.scope == "layer" else 0
+    for name, lowest in (
+        ("res_h", 1), ("res_w", 1), ("batch", 1), ("threads", 1), ("dim", least), ("heads", least), ("stride", least),
+    ):  # fmt: skip
+        value = getattr(cell, name)
+        if not lowest <= value <= LARGEST_SIZE:
+            raise ValueError(f"{where}.{name} must be {lowest} to {LARGEST_SIZE}; got {value}")
+    for name, known in (
+        ("precision", PRECISIONS), ("pass_", PASSES), ("kernel", KERNELS), ("allocator", ALLOCATORS),
+    ):  # fmt: skip
+        if getattr(cell, name) not in known:
+            raise ValueError(f"{where}.{name} must be one of {', '.join(known)}; got {getattr(cell, name)[:40]!r}")
+    for name in ("variant", "device", "runtime"):
+        if not 1 <= len(getattr(cell, name)) <= LONGEST_NAME:
+            got = len(getattr(cell, name))
+            raise ValueError(f"{where}.{name} must have 1 to {LONGEST_NAME} characters; got {got}")
 
 
 def _read_1(data: Mapping[str, Any]) -> Record:
-    outcome = data["outcome"]
-    if outcome not in OUTCOMES:
-        raise AttnbenchError(f"an outcome is one of {', '.join(OUTCOMES)}; got {outcome!r}")
-    values = {k: v for k, v in data["values"].items() if isinstance(v, int | float) and math.isfinite(v)}
-    return Record(
-        cell=Cell.from_dict(data["cell"]), outcome=outcome, reason=data["reason"], values=values,
-        flags=tuple(data["flags"]), words=data["words"], protocol=data["protocol"], run_id=data["run_id"],
-    )  # fmt: skip
+    record = decode(Record, data, "record")
+    check_cell(record.cell, "record.cell")
+    if record.outcome not in OUTCOMES:
+        raise ValueError(f"an outcome is one of {', '.join(OUTCOMES)}; got {record.outcome[:40]!r}")
+    values = {name: value for name, value in record.values.items() if name in QUANTITIES}
+    for name, value in values.items():
+        largest = math.inf if name in _ENDS_OF_INTERVALS else LARGEST_VALUE
+        least = -largest if name in _MAY_BE_NEGATIVE else 0
+        if not least <= value < largest or (value == 0 and name in _ABOVE_0):
+            above = "above" if name in _ABOVE_0 else "at least"
+            raise ValueError(f"record.values.{name} must be {above} {least:g} and below {largest:g}; got {value:.6g}")
+    for low, high in _ENDS:
+        if low in values and high in values and values[low] > values[high]:
+            raise ValueError(f"{low} must be at most {high}; got {values[low]:.6g} and {values[high]:.6g}")
+    words = {name: text for name, text in record.words.items() if name not in QUANTITIES}
+    return replace(record, values=values, words=words)
 
 
+LARGEST_SIZE = 2**31  # of an image, a batch, a layer
+LONGEST_NAME = 1000  # characters of a variant, a device or a runtime
+LARGEST_VALUE = float(2**63)  # of a quantity: what a column of whole numbers holds
+_ENDS = (("latency_low_s", "latency_high_s"), ("throughput_low", "throughput_high"), ("ratio_low", "ratio_high"))
+_ENDS_OF_INTERVALS = {end for pair in _ENDS for end in pair}  # one that resolves nothing ends where a float does
+_ABOVE_0 = {"latency_s", "throughput_img_per_s", "ratio_to_reference", *_ENDS_OF_INTERVALS}
+_MAY_BE_NEGATIVE = {"energy_j_per_image", "host_share"}  # differences of two readings
 _READERS = {1: _read_1, 2: _read_1}

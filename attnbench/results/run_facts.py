@@ -12,9 +12,10 @@ from typing import Any
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine.environment import Environment
-from attnbench.planning.sweep import Cell, Plan
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import Plan
 from attnbench.results.lines import decode, encode
-from attnbench.results.record import SCHEMA
+from attnbench.results.record import SCHEMA, check_cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +99,39 @@ def read_facts(data: Any, path: str) -> RunFacts:
     if not isinstance(data, Mapping) or "schema" not in data:
         raise ValueError("run.json must have schema")
     schema = data["schema"]
-    if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
-        raise AttnbenchError(f"a run's schema must be 1 to {SCHEMA}; {path} has {schema!r}; a newer attnbench wrote it")
+    if isinstance(schema, bool) or not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
+        got = str(schema)[:40]
+        raise AttnbenchError(f"a run's schema must be 1 to {SCHEMA}; {path} has {got}; a newer attnbench wrote it")
     lacking = [name for name in ("run_id", "plan") if not data.get(name)]
     if lacking:
         raise ValueError(f"run.json must have {' and '.join(lacking)}")
-    return decode(RunFacts, {name: value for name, value in data.items() if value is not None}, "run.json")
+    facts = decode(RunFacts, {name: value for name, value in data.items() if value is not None}, "run.json")
+    cells = facts.planned.cells
+    for place, cell in enumerate(cells):
+        check_cell(cell, f"run.json.plan.cells[{place}]")
+    if len({cell.id for cell in cells}) < len(cells):
+        raise ValueError("run.json.plan.cells must differ; one is there twice")
+    protocol = decode(_Protocol, {k: v for k, v in facts.protocol.items() if v is not None}, "run.json.protocol")
+    if not 0 < protocol.level < 1 or len(protocol.looks) > MOST_LOOKS:
+        got = f"level {protocol.level:g} and {len(protocol.looks)} looks"
+        raise ValueError(f"run.json.protocol must have a level in 0 to 1 and at most {MOST_LOOKS} looks; got {got}")
+    decode(_Sweep, facts.sweep, "run.json.sweep")
+    return facts
+
+
+MOST_LOOKS = 1000  # at which a run could end
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Protocol:
+    """What is read of a stored protocol."""
+
+    looks: tuple[int, ...] = ()
+    level: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sweep:
+    """What is read of a stored sweep."""
+
+    reference: str = "none"

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.machine.fingerprint import differences
-from attnbench.planning.sweep import Cell, Plan
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import Plan
 from attnbench.results.events import Ceilings, Event, Round, from_line, to_line
-from attnbench.results.journal import Journal, disk_errors, read_lines
+from attnbench.results.journal import Journal, disk_errors, read_json, read_lines
 from attnbench.results.lines import encode
-from attnbench.results.record import SCHEMA, Record, from_dict
+from attnbench.results.record import SCHEMA, Record, from_dict, storable
 from attnbench.results.run_facts import RunFacts, read_facts
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ RUN, RECORDS, SAMPLES = "run.json", "records.jsonl", "samples.jsonl"
 
 @dataclass
 class Run:
-    """A run folder, open: its facts, the records and the journal."""
+    """A run folder that was read: its facts and its records, one a cell; `torn`: what was left out, if anything."""
 
     folder: Path
     facts: RunFacts
     records: list[Record]
     torn: str = ""
+    repeated: int = 0
 
     @property
     def id(self) -> str:
@@ -51,6 +53,33 @@ class Run:
     def cells(self) -> list[Cell]:
         """Every planned cell, in order."""
         return list(self.facts.planned.cells)
+
+    @property
+    def strays(self) -> list[Record]:
+        """The records that do not belong here: of a cell that is not planned, or of another run."""
+        planned = {cell.id for cell in self.cells}
+        return [r for r in self.records if r.cell.id not in planned or r.run_id != self.id]
+
+    @property
+    def missing(self) -> int:
+        """How many planned cells have no record."""
+        return len({cell.id for cell in self.cells} - {r.cell.id for r in self.records})
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the folder although it can be read: sentences without the folder's name."""
+        planned, strays = {cell.id for cell in self.cells}, self.strays
+        unplanned = sum(r.cell.id not in planned for r in strays)
+        found = [f"{name} is missing" for name in (RECORDS, SAMPLES) if not (self.folder / name).exists()]
+        if self.torn:
+            found.append(f"{self.torn}; the command that made the run measures it again")
+        if unplanned:
+            found.append(f"{unplanned} records of cells that its plan does not name; they are shown")
+        if len(strays) > unplanned:
+            found.append(f"{len(strays) - unplanned} records of another run than {self.id}; they are shown")
+        if self.repeated:
+            found.append(f"{self.repeated} records of a cell that has one already; the first is used")
+        return found
 
 
 class Writer:
@@ -68,8 +97,10 @@ class Writer:
             ) from error
         self._records, self._samples = Journal(folder / RECORDS), Journal(folder / SAMPLES)
         try:
-            self.records = _records(self._records.open().lines, folder)
+            self.records = self._own_records()
             self.events = _events(self._samples.open().lines, folder)
+            self._records.drop_torn()
+            self._samples.drop_torn()
         except BaseException:
             self.close()
             raise
@@ -80,14 +111,32 @@ class Writer:
         """The run's own identifier."""
         return self.facts.run_id
 
+    def _own_records(self) -> list[Record]:
+        """The records of the folder, each of this run and of a planned cell.
+
+        Raises:
+            AttnbenchError: a line is damaged, or its record belongs to another run or plan.
+        """
+        records = _records(self._records.open().lines, self.folder)
+        strays = {id(r) for r in Run(self.folder, self.facts, records).strays}
+        for number, record in enumerate(records, 1):
+            if id(record) in strays:
+                raise AttnbenchError(
+                    f"a run is resumed with its own records; line {number} of {self.folder / RECORDS} is of "
+                    f"{record.cell.variant} in run {record.run_id}, which run {self.id} did not plan or measure; "
+                    "delete that line, or choose another --out"
+                )
+        return _first_of_each_cell(records)
+
     def add(self, record: Record) -> None:
-        """Store the record of one cell, once.
+        """Store the record of one cell, once; one that could not be read again becomes a failure that says so.
 
         Raises:
             ValueError: the cell has a record already.
         """
         if record.cell.id in self.done:
             raise ValueError(f"a cell has one record; got a second for {record.cell.variant}")
+        record = storable(record)
         self._records.append(record.as_dict())
         self.done.add(record.cell.id)
         self.records.append(record)
@@ -137,12 +186,17 @@ def create_or_resume(folder: Path, plan: Plan, facts: RunFacts) -> Writer:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN
-    if path.exists():
+    if os.path.lexists(path):
         old = _facts(folder)
         if old.planned.hash != plan.hash:
             raise AttnbenchError(
                 f"an output folder holds one plan; {folder} holds plan {old.planned.hash}, this is {plan.hash}; "
                 "choose another --out, or repeat the command that made it"
+            )
+        if [cell.id for cell in old.planned.cells] != [cell.id for cell in plan.cells]:
+            raise AttnbenchError(
+                f"a plan's hash is that of its cells; {path} has the hash of this plan, {plan.hash}, and other cells; "
+                "restore the file, or choose another --out"
             )
         if old.schema != SCHEMA:
             raise AttnbenchError(
@@ -187,15 +241,18 @@ def open_run(folder: Path | str) -> Run:
         AttnbenchError: it is no run folder, is damaged, or of an unknown schema.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise AttnbenchError(
-            f"a run is a folder; got {str(folder)!r}, which is {'a file' if folder.exists() else 'not there'}"
-        )
-    facts = _facts(folder)
-    lines, whole = read_lines(folder / RECORDS)
-    file = folder / RECORDS
-    torn = "the last line was torn and left out" if file.exists() and file.stat().st_size > whole else ""
-    return Run(folder, facts, _records(lines, folder), torn)
+    with disk_errors(folder, "find out why, or name another folder"):
+        if not folder.is_dir():
+            raise AttnbenchError(
+                f"a run is a folder; got {str(folder)!r}, which is {'a file' if folder.exists() else 'not there'}"
+            )
+        facts = _facts(folder)
+        lines, whole = read_lines(folder / RECORDS)
+        file = folder / RECORDS
+        torn = "the last line was torn and left out" if file.exists() and file.stat().st_size > whole else ""
+    records = _records(lines, folder)
+    once = _first_of_each_cell(records)
+    return Run(folder, facts, once, torn, repeated=len(records) - len(once))
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -204,10 +261,10 @@ def set_aside(folder: Path) -> Path | None:
     Raises:
         AttnbenchError: it cannot be renamed.
     """
-    if not (folder / RUN).exists():
+    if not os.path.lexists(folder / RUN):
         return None
     old = open_run(folder)
-    if len(old.records) < len(old.cells):
+    if old.missing:
         return None
     number = 1
     while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
@@ -267,39 +324,53 @@ def read_ceilings(folder: Path) -> list[Ceilings]:
 
 
 def _events(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Event]:
-    events = []
+    events: list[Event] = []
+    rounds: dict[tuple[str, int, int], Round] = {}
     for number, line in enumerate(lines, 1):
         try:
-            events.append(from_line(line))
+            event = from_line(line)
+            if isinstance(event, Round):
+                key = event.group, event.process, event.round
+                if rounds.setdefault(key, event) is not event and rounds[key] == event:
+                    raise ValueError(f"it repeats round {event.round} of process {event.process}")
         except ValueError as error:
             raise AttnbenchError(
                 f"every line of {SAMPLES} is an event; line {number} of {folder / SAMPLES} is damaged: {error}; "
                 "delete that line (its rounds will be measured again)"
             ) from error
+        events.append(event)
     return events
 
 
 def _facts(folder: Path) -> RunFacts:
     path = folder / RUN
-    if not path.exists():
+    if not os.path.lexists(path):
         raise AttnbenchError(f"a run folder has a {RUN}; {folder} has none; name a folder that `attnbench run` made")
     try:
-        with disk_errors(path):
-            content = path.read_text()
-        return read_facts(json.loads(content), str(path))
+        return read_facts(read_json(path), str(path))
     except ValueError as error:
         raise AttnbenchError(f"{path} is damaged ({error}); restore it, or measure anew") from error
 
 
 def _records(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Record]:
-    found: dict[str, Record] = {}
+    """The record of each line, one that is there twice included."""
+    found: list[Record] = []
     for number, line in enumerate(lines, 1):
         try:
-            record = from_dict(line)
+            found.append(from_dict(line))
         except AttnbenchError as error:
-            raise AttnbenchError(f"line {number} of {folder / RECORDS}: {error}") from error
-        found.setdefault(record.cell.id, record)
-    return list(found.values())
+            raise AttnbenchError(
+                f"every line of {RECORDS} is a record; line {number} of {folder / RECORDS} is damaged: {error}; "
+                "restore that line, or delete it (its cell will be measured again)"
+            ) from error
+    return found
+
+
+def _first_of_each_cell(records: Iterable[Record]) -> list[Record]:
+    first: dict[str, Record] = {}
+    for record in records:
+        first.setdefault(record.cell.id, record)
+    return list(first.values())
 
 
 def _open_lock(path: Path) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "attnbench.runtimes"
 EAGER, COMPILE = "eager", "compile"
 BUILTIN = (EAGER, COMPILE, "aoti", "onnxruntime", "openvino")
+COMPILED = (COMPILE, "aoti")  # they run code that torch's compiler makes
 # Greatest |difference| / greatest |eager output|: some hundred units of rounding; for int8 against eager's fp32.
 TOLERANCES: Mapping[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 5e-2, "bf16": 1e-1, "int8": 1.5e-1}
 

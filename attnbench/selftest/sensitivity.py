@@ -25,7 +25,8 @@ from attnbench.errors import AttnbenchError
 from attnbench.execution import runner
 from attnbench.execution.progress import Silent
 from attnbench.planning import protocol as protocols
-from attnbench.planning.sweep import Cell, Sweep
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import Sweep
 from attnbench.results.events import Round
 from attnbench.results.record import Record
 from attnbench.results.store import open_run, read_rounds

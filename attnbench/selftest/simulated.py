@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,18 +49,30 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 def runs(
-    scenario: Scenario, trials: int, *, arms: int, processes: int, rounds: int, reference_turns: int = 1, seed: int = 0
-) -> Iterator[list[Round]]:
-    """Runs of `arms` identical arms "0" (the reference), "1", ...; `rounds` rounds in each process."""
+    scenario: Scenario, trials: int, *, arms: int, processes: int, rounds: int, reference_turns: int = 1, seed: int = 0,
+    isolated: int = 0, turns_alone: int = 1,
+) -> Iterator[list[Round]]:  # fmt: skip
+    """Runs of `arms` identical arms "0" (the reference), "1", ...; `rounds` rounds in each process.
+
+    The last `isolated` arms, and a copy of the reference, have processes of their own with `turns_alone` turns a round:
+    drift and disturbances of their rounds are then their own.
+    """
     rng = np.random.default_rng(seed)
+    apart = ["0", *map(str, range(arms - isolated, arms))] if isolated else []
     for _ in range(trials):
-        logs = _arms(scenario, rng, arms, processes * rounds, rounds)
+        logs = _arms(scenario, rng, arms - isolated, processes * rounds, rounds)
+        alone = [_arms(scenario, rng, 1, processes * rounds, rounds) for _ in apart]
         yield [
             Round(
                 group="g",
                 process=number // rounds,
                 round=number,
                 turns=_turns(scenario, rng, logs[number], reference_turns),
+                alone=tuple(
+                    replace(turn, cell=cell)
+                    for cell, own in zip(apart, alone, strict=True)
+                    for turn in _turns(scenario, rng, own[number], turns_alone)
+                ),
                 seconds=1.0,
             )
             for number in range(processes * rounds)

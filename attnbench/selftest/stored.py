@@ -14,6 +14,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.machine import environment
 from attnbench.machine.environment import Environment
 from attnbench.planning import protocol as protocols
+from attnbench.results.journal import read_json
 from attnbench.results.lines import decode, encode, finite
 from attnbench.selftest.sensitivity import Sensitivity
 
@@ -63,13 +64,22 @@ def load(path: Path) -> dict[str, Any]:
         AttnbenchError: the file cannot be read, is no self-test, or has an unknown schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = read_json(path)
+    except ValueError as error:
         raise AttnbenchError(f"a stored self-test must be a JSON file; {path} cannot be read: {error}") from error
     if not isinstance(data, dict) or data.get("kind") != "selftest":
         raise AttnbenchError(f"{path} is not a stored self-test; `attnbench selftest` writes one")
     if data.get("schema") != SCHEMA:
-        raise AttnbenchError(f"a self-test's schema must be {SCHEMA}; got {data.get('schema')!r} in {path}")
+        got = str(data.get("schema"))[:40]
+        raise AttnbenchError(f"a self-test's schema must be {SCHEMA}; got {got} in {path}")
+    try:
+        _ = datetime.now(UTC) - datetime.fromisoformat(data["created"])
+        _ = heading(data), *lines(data)  # all that is read of it
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise AttnbenchError(
+            f"a self-test has a result with its numbers; {path} is damaged ({type(error).__name__}: {error}); "
+            "restore it, or run `attnbench selftest` again"
+        ) from error
     return data
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from attnbench import inert
 from attnbench.errors import AttnbenchError
 from attnbench.machine.environment import Environment
 from attnbench.report.evidence import Estimate
-from attnbench.report.tables import Column, Table, Value, comma_separated, markdown, md
+from attnbench.report.tables import Column, Table, Value, comma_separated, markdown
 from attnbench.results.lines import decode
 
 RESULT = "protocols.json"
@@ -120,11 +121,12 @@ def _page(data: Mapping[str, Any], made: list[Table]) -> str:
     head = [
         "# What the authors' measuring procedure changes",
         "",
-        f"{md(data['created'])}, attnbench {md(data['attnbench'])}, {md(machine.cpu.model)} ({machine.machine_label}), "
-        f"device {md(request['device'])}, {height}x{width} px, batch {request['batch']}, "
+        f"{inert.markdown(data['created'])}, attnbench {inert.markdown(data['attnbench'])}, "
+        f"{inert.markdown(machine.cpu.model)} ({inert.markdown(machine.machine_label)}), "
+        f"device {inert.markdown(request['device'])}, {height}x{width} px, batch {request['batch']}, "
         f"our procedure `{request['protocol']}`. Made by `{data['command']}`.",
         "",
-        md(conclusion(data)),
+        inert.markdown(conclusion(data)),
         "",
     ]
     return "\n".join(head) + "\n" + "\n".join(markdown(table) for table in made)

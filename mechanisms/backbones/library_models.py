@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.errors import AttnbenchError
-from attnbench.registry.declaration import Growth, ReadsKernel, Resolution, mechanism
+from attnbench.registry.declaration import Growth, Kind, ReadsKernel, Resolution, mechanism
 from mechanisms.backbones import parts
 from mechanisms.backbones.names import rename
 
@@ -47,6 +47,7 @@ class Family:
         title: the family's name and idea.
         paper: its identifier; `year` of publication, `repository` of the authors' code.
         models: our name -> the library's name (timm) or settings (transformers).
+        mixing: the declared kind of the models.
         library: which package builds them; `kind` the class's prefix in transformers.
         sized: whether the constructor asks for the image's size.
         step: what the image's sides must be multiples of; at least `least` pixels.
@@ -62,6 +63,7 @@ class Family:
     paper: str
     year: int
     repository: str = ""
+    mixing: Kind = "attention"
     models: Mapping[str, Any]
     library: str = "timm"
     kind: str = ""
@@ -80,24 +82,25 @@ FAMILIES = (
     Family(
         title="ResNet: residual convolutions", paper="arXiv:1512.03385", year=2016,
         repository="KaimingHe/deep-residual-networks",
-        models={"resnet50": "resnet50", "resnet101": "resnet101", "resnet152": "resnet152"},
+        mixing="convolution", models={"resnet50": "resnet50", "resnet101": "resnet101", "resnet152": "resnet152"},
         kernels=("eager",), pyramid=True,
         notes={"published": "7.9 G for ResNet-101, which has 7.83"},
     ),
     Family(
         title="ResNeXt: residual convolutions in groups", paper="arXiv:1611.05431", year=2017,
-        repository="facebookresearch/ResNeXt", models={"resnext101_64x4d": "resnext101_64x4d"},
+        repository="facebookresearch/ResNeXt", mixing="convolution", models={"resnext101_64x4d": "resnext101_64x4d"},
         kernels=("eager",), pyramid=True,
     ),
     Family(
         title="RegNetY: convolutions in groups with channel gates", paper="arXiv:2003.13678", year=2020,
-        repository="facebookresearch/pycls", models={"regnety_008": "regnety_008", "regnety_016": "regnety_016"},
+        repository="facebookresearch/pycls", mixing="convolution",
+        models={"regnety_008": "regnety_008", "regnety_016": "regnety_016"},
         kernels=("eager",), pyramid=True,
     ),
     Family(
         title="ConvNeXt: depthwise 7x7 convolutions in a transformer's frame", paper="arXiv:2201.03545", year=2022,
         repository="facebookresearch/ConvNeXt",
-        models={f"convnext_{size}": f"convnext_{size}" for size in ("tiny", "small", "base")},
+        mixing="convolution", models={f"convnext_{size}": f"convnext_{size}" for size in ("tiny", "small", "base")},
         kernels=("eager",), pyramid=True, norm_maps=True,
     ),
     Family(
@@ -387,6 +390,7 @@ def _declare(family: Family, name: str, theirs: Any) -> None:
         year=family.year,
         repository=family.repository,
         scope="backbone",
+        kind=family.mixing,
         defaults={"num_classes": 1000},
         refuses=partial(refuses, family),
         kernels=family.kernels,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from attnbench.errors import AttnbenchError
-from attnbench.registry.declaration import Setting, parameters
+from attnbench.registry.declaration import Setting
+from attnbench.registry.declared import parameters
 
 if TYPE_CHECKING:
     from attnbench.registry import Registry

@@ -140,6 +140,71 @@ def test_the_interval_covers_the_truth_whatever_disturbs_the_turns(name, protoco
     assert hits / total > 0.90
 
 
+@pytest.mark.parametrize(("protocol", "arms", "isolated"), [("quick", 3, 1), ("standard", 4, 3)])
+def test_the_intervals_of_isolated_arms_cover_the_truth(protocol, arms, isolated):
+    numbers = get(protocol).for_arms(arms - isolated)
+    hits = dict.fromkeys(SCENARIOS, 0)
+    trials = 90 // isolated
+    for name, scenario in SCENARIOS.items():
+        for run in runs(
+            scenario, trials, arms=arms, processes=numbers.processes, rounds=numbers.rounds_each, reference_turns=2,
+            isolated=isolated, turns_alone=2,
+        ):  # fmt: skip
+            for found in contrasts(run, [str(n) for n in range(arms - isolated, arms)], "0").values():
+                interval = found.interval(0.95)
+                hits[name] += interval.low <= 1 <= interval.high
+    assert sum(hits.values()) / (trials * isolated * len(SCENARIOS)) > 0.94
+    assert min(hits.values()) / (trials * isolated) > 0.91
+
+
+def apart(times, processes):
+    """Rounds with arms "a" and "b" shared, and "a" and "c" in processes of their own: [shared a, b, own a, c]."""
+
+    def turn(cell, seconds):
+        return ArmTurn(cell=cell, calls_s=(seconds,))
+
+    return [
+        Round(group="g", process=process, round=n, turns=(turn("a", a), turn("b", b)),
+              alone=(turn("a", own), turn("c", c)))
+        for n, ((a, b, own, c), process) in enumerate(zip(times, processes, strict=True))
+    ]  # fmt: skip
+
+
+def test_an_isolated_arm_is_compared_with_the_reference_in_a_process_of_its_own():
+    rounds = apart([[5.0, 1.0, 2.0, 1.0]] * 6, range(6))
+    found = contrasts(rounds, ["b", "c"], "a")
+    assert {arm: c.ratio for arm, c in found.items()} == pytest.approx({"b": 5.0, "c": 2.0})
+    assert contrasts(rounds, ["a"], "c")["a"].ratio == pytest.approx(0.5)
+    assert contrasts(rounds, ["b"], "c")["b"].ratio == pytest.approx(1.0)  # b was never alone
+
+
+def test_whatever_an_isolated_arm_reports_the_others_contrasts_stay_bit_for_bit():
+    rng = np.random.default_rng(5)
+    times = np.exp(rng.normal(0, 0.05, (12, 4)))
+    wild = times.copy()
+    wild[:, 3] = np.exp(rng.normal(0, 9, 12))
+    processes = [n // 2 for n in range(12)]
+    plain, spoilt = (contrasts(apart(t.tolist(), processes), ["b", "c"], "a") for t in (times, wild))
+    assert plain["b"] == spoilt["b"]
+    assert plain["c"] != spoilt["c"]
+
+
+def test_what_slows_both_processes_of_a_pair_changes_nothing():
+    rng = np.random.default_rng(6)
+    times = np.exp(rng.normal(0, 0.05, (12, 4)))
+    processes = [n // 2 for n in range(12)]
+    slow = times * np.repeat(rng.uniform(1, 3, 6), 2)[:, None]
+    plain, slowed = (contrasts(apart(t.tolist(), processes), ["c"], "a")["c"] for t in (times, slow))
+    assert slowed.log_ratio == pytest.approx(plain.log_ratio)
+    assert slowed.error == pytest.approx(plain.error)
+
+
+def test_one_pair_of_processes_gives_an_isolated_arm_no_interval():
+    found = contrasts(apart([[1.0, 1.0, 2.0, 1.0], [1.0, 1.0, 2.1, 1.0]], [0, 0]), ["b", "c"], "a")
+    assert math.isfinite(found["b"].error)
+    assert found["c"].interval().high == math.inf
+
+
 def test_what_no_run_can_see_is_not_covered():
     hits = total = 0
     for run in runs(SCENARIOS["whole run 0.3"], 200, arms=2, processes=16, rounds=4):

@@ -153,3 +153,14 @@ def test_what_a_pass_beside_time_saw_stands_in_the_record_of_its_cell(cells):
     assert msa.words["error_notes"] == "why"
     assert "idle_power_w" not in hilo.values
     assert "error_notes" not in hilo.words
+
+
+def test_the_record_of_a_graph_says_which_share_of_the_time_were_launches(cells):
+    pair = (cells[0], replace(cells[0], graphs=True))
+    eager, graph = records(invented(pair, hilo=0.4), pair)
+    assert graph.values["launch_share"] == pytest.approx(0.6, abs=0.01)
+    assert "launch_share" not in eager.values
+    assert reference_of(pair[::-1], "msa") == cells[0]
+    assert (eager.row()["graphs"], graph.row()["graphs"]) == (False, True)
+    alone = (cells[1], replace(cells[0], graphs=True))
+    assert not any("launch_share" in r.values for r in records(invented(alone), alone))

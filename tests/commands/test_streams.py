@@ -21,12 +21,18 @@ COUNT = (
         (f"{COUNT} --out s 2>&-", 0, ""),
         (f"{LIST} >/dev/full", 4, "the output cannot be written: No space left on device"),
         (f"{LIST} >/dev/full 2>/dev/full", 4, ""),
+        (f"{COUNT} --out t 2>/dev/full", 0, ""),
+        (f"{COUNT} --out t 2> >(head -c 1 >/dev/null)", 0, ""),
+        (f"{COUNT} --out t >/dev/full", 4, "what was measured is kept"),
+        (f"{LIST} --nothing 2>/dev/full", 2, ""),
     ],
 )
 def test_a_stream_that_takes_nothing_gives_a_documented_code_and_no_traceback(line, code, said, tmp_path):
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert said in done.stderr
+    if " t " in line:
+        assert '"outcome":"ok"' in (tmp_path / "t" / "records.jsonl").read_text()
 
 
 def test_a_reader_that_closes_its_pipe_is_no_verdict(tmp_path):

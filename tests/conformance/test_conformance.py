@@ -16,7 +16,7 @@ from attnbench.conformance import CHECKS, COMPILES, RUNTIMES, examine
 from attnbench.conformance.influence import influence, peak_bytes
 from attnbench.conformance.subject import Subject
 from attnbench.errors import AttnbenchError
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.registry.variant import parse_variant
 from attnbench.results.events import Exported, Failure, Trial
 

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,11 +33,27 @@ HOSTILE = {
     "zeroes_input": ("x.zero_()", "must not write into its input"),
     "patches_clock": ("time.perf_counter = lambda: float('nan')", "time.perf_counter was replaced"),
     "exits_with_0": ("os._exit(0)", "exit code 0"),
+    "writes_everywhere": ("[spray(n) for n in range(3, 256)]", "noise on the worker's channel while it ran"),
+    "gives_nan": ("out = out * float('nan')", "must be finite"),
+    "gives_its_input": ("out = x", "must return a new tensor; got its input"),
+    "spins": ("spin()", "of native code"),
 }
 WRITES = """
         for n in range(3, 256):
             try: os.write(n, b'Sgarbage' * 9)
             except OSError: pass"""
+HELPERS = """
+import contextlib, ctypes
+LIBC = ctypes.CDLL(None)
+ID = ctypes.c_ulong()
+
+def spray(n):
+    with contextlib.suppress(OSError):
+        os.write(n, b'Sgarbage' * 9)
+
+def spin():  # a thread of the C library, of which Python knows nothing
+    LIBC.pthread_create(ctypes.byref(ID), None, LIBC.pause, None)
+"""
 
 
 def assert_others_are_whole(folder: Path) -> dict[str, object]:
@@ -50,8 +68,9 @@ def assert_others_are_whole(folder: Path) -> dict[str, object]:
 @pytest.mark.parametrize("form", [LATE, AT_ONCE], ids=["late", "at_once"])
 def test_hostile_layers_are_dropped_with_what_they_changed_and_others_are_measured_whole(form, tmp_path):
     bodies = {name: form.format(body) for name, (body, _) in HOSTILE.items()}
-    plugin = write_plugin(tmp_path / "hostile.py", {**bodies, "writes_everywhere": WRITES + "\n        return x * 1"})
-    sweep = Sweep(mechanism=("msa", "sra", *HOSTILE, "writes_everywhere"), plugins=(str(plugin),), **FAST)
+    plugin = write_plugin(tmp_path / "hostile.py", bodies)
+    plugin.write_text(plugin.read_text() + HELPERS)
+    sweep = Sweep(mechanism=("msa", "sra", *HOSTILE), plugins=(str(plugin),), **FAST)
     records = assert_others_are_whole(run(sweep, tmp_path / "r"))
     for name, (_, reason) in HOSTILE.items():
         assert records[name].outcome == ("crashed" if name == "exits_with_0" else "failed"), records[name]
@@ -92,8 +111,9 @@ class Killer(Silent):
             os.kill(child, signal.SIGKILL)
 
 
-def children() -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+def children(of: int | None = None) -> list[int]:
+    of = of or os.getpid()
+    return [int(pid) for pid in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
 
 
 def test_a_fork_server_that_is_killed_is_replaced(tmp_path):
@@ -129,6 +149,8 @@ HOSTILE_IMPORTS = {
     "os._exit(0)": "os._exit",
     "raise GeneratorExit": "GeneratorExit",
     "sys.exit(0)": "SystemExit",
+    "import ctypes; ctypes.CDLL(None)._exit(0)": "ended the process at its import (exit code 0)",
+    "os.kill(os.getpid(), 9)": "ended the process at its import (signal 9)",
 }
 
 
@@ -144,10 +166,52 @@ def test_an_import_that_ends_the_process_is_a_problem_and_no_silent_end(statemen
     assert "cells" in done.stdout
 
 
-def test_a_grandchild_with_a_session_of_its_own_does_not_outlive_its_job(tmp_path):
-    note = tmp_path / "pid"
+def forking_plugin(folder: Path, *, then: str = "return self.line(x)") -> tuple[Path, Path]:
+    """A plugin whose layer starts a program in a session of its own, and the file that gets the program's number."""
+    note = folder / "pid"
     body = "import subprocess; p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
-    body += f"        open({str(note)!r}, 'w').write(str(p.pid)); del p; return self.line(x)"
-    plugin = write_plugin(tmp_path / "forks.py", {"forks": body})
-    run(Sweep(mechanism=("msa", "forks"), plugins=(str(plugin),), **FAST), tmp_path / "r")
-    assert not Path(f"/proc/{note.read_text()}").exists()
+    body += f"        open({str(note)!r}, 'w').write(str(p.pid)); p.returncode = 0; {then}"
+    return write_plugin(folder / "forks.py", {"forks": body}), note
+
+
+def running(pid: str) -> bool:
+    """Whether the process runs; one that has been killed and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_layer_that_leaves_a_program_running_is_dropped_and_the_program_ended(tmp_path):
+    plugin, note = forking_plugin(tmp_path)
+    records = assert_others_are_whole(
+        run(Sweep(mechanism=("msa", "sra", "forks"), plugins=(str(plugin),), **FAST), tmp_path / "r")
+    )
+    assert records["forks"].outcome == "failed"
+    assert "programs left running: sleep" in records["forks"].reason
+    assert not running(note.read_text())
+
+
+@pytest.mark.parametrize("killed", ["runner", "server"])
+def test_a_program_that_a_layer_started_ends_also_when_the_runner_or_its_fork_server_is_killed(killed, tmp_path):
+    plugin, note = forking_plugin(tmp_path, then="time.sleep(1e6)")
+    words = ["run", "-m", "msa,forks", "--res", "32", "--dim", "24", "--heads", "3", "--batch", "1", "--timeout", "60"]
+    words += ["--protocol", "quick", "--measure", "memory", "--plugin", str(plugin), "--out", str(tmp_path / "r")]
+    child = subprocess.Popen([sys.executable, "-m", "attnbench", *words], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: note.exists() and note.read_text())
+        (server,) = children(child.pid)
+        first = note.read_text()
+        os.kill(child.pid if killed == "runner" else server, signal.SIGKILL)
+        wait_until(lambda: not running(first))
+    finally:
+        child.kill()
+        child.wait()
+    wait_until(lambda: not running(note.read_text()))

@@ -63,3 +63,16 @@ def test_a_pass_that_is_in_the_journal_is_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(Workers, "probe", lambda *_: pytest.fail("it was run again"))
     after = {r.cell.id: r.values["error_rms"] for r in open_run(run(sweep, folder)).records}
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("what", "when"), [("error", "x.dtype == torch.float64"), ("breakdown", "getattr(self, 'n', 0) > 14")]
+)
+def test_a_pass_in_which_a_layer_changes_the_process_gives_no_values_and_says_so(what, when, tmp_path):
+    body = f"self.n = getattr(self, 'n', 0) + 1\n        if {when}: torch.backends.mkldnn.enabled = False\n"
+    plugin = write_plugin(tmp_path / "p.py", {"switches": body + "        return self.line(x)"})
+    sweep = Sweep(mechanism=("switches",), reference="none", plugins=(str(plugin),), measure=("memory", what), **SMALL)
+    (record,) = open_run(run(sweep, tmp_path / "r")).records
+    assert record.outcome == "ok"
+    assert "torch.backends.mkldnn.enabled" in record.words[f"{what}_notes"]
+    assert not {"error_rms", "host_share"} & set(record.values)

@@ -111,6 +111,17 @@ def test_the_same_folder_goes_on_and_another_plan_is_refused(tmp_path):
         run(Sweep(mechanism=("hilo",), **FAST), folder)
 
 
+def test_a_round_whose_line_stands_twice_in_the_journal_is_counted_once(tmp_path):
+    sweep = Sweep(mechanism=("msa",), **FAST)
+    folder = run(sweep, tmp_path / "r")
+    samples = folder / "samples.jsonl"
+    lines = samples.read_text().splitlines(keepends=True)
+    samples.write_text("".join(line * 2 for line in lines))
+    (folder / "records.jsonl").unlink()
+    (record,) = open_run(run(sweep, folder)).records
+    assert record.values["rounds"] == sum('"kind":"round"' in line for line in lines)
+
+
 def test_killed_at_random_moments_the_same_command_completes_the_plan(tmp_path):
     words = ["run", "-m", "msa,hilo", "--kernel", "eager,sdpa", "--res", "64,96", "--dim", "24", "--heads", "3"]
     words += ["--batch", "1", "--protocol", "quick", "--rounds", "12", "--out", "r", "-q"]
@@ -178,3 +189,28 @@ def test_a_layer_of_which_only_counts_were_wanted_fails_where_it_cannot_be_count
     assert records["msa"].outcome == "ok"
     assert records["uncountable"].outcome == "failed"
     assert "could not be counted" in records["uncountable"].reason
+
+
+CONTEXT_LOST = """
+from attnbench.machine.devices.cpu import Cpu
+Cpu.is_sticky = lambda self, error: "device-side assert" in str(error)  # as a GPU's context would be
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [("CUDA error: device-side assert triggered", "crashed"), ("CUDA out of memory. Tried to allocate 2 GiB", "oom")],
+)
+def test_an_error_of_the_device_while_timing_costs_its_own_arm_and_the_run_goes_on(
+    tmp_path, monkeypatch, words, outcome
+):
+    from attnbench.machine.devices.cpu import Cpu
+
+    monkeypatch.setattr(Cpu, "is_sticky", Cpu.is_sticky)  # the plugin is imported here too: put back afterwards
+    late = f"self.n = getattr(self, 'n', 0) + 1\n        if self.n > 12: raise RuntimeError({words!r})"
+    plugin = write_plugin(tmp_path / "late.py", {"fails_late": late + "\n        return self.line(x)"})
+    plugin.write_text(CONTEXT_LOST + plugin.read_text())
+    sweep = Sweep(mechanism=("msa", "fails_late"), plugins=(str(plugin),), **FAST)
+    records = {r.cell.mechanism: r for r in open_run(run(sweep, tmp_path / "r")).records}
+    assert (records["msa"].outcome, records["msa"].values["rounds"]) == ("ok", 6)
+    assert (records["fails_late"].outcome, records["fails_late"].reason) == (outcome, words)

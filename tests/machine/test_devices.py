@@ -254,6 +254,7 @@ def test_a_real_out_of_memory_error_is_recognised(make):
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "CUDA error: out of memory",
         "std::bad_alloc",
+        "Resource temporarily unavailable",  # a thread whose stack found no room under --memory-limit
     ],
 )
 def test_a_librarys_out_of_memory_error_is_recognised(words):
@@ -289,16 +290,28 @@ def test_a_cpu_reading_gives_conditions():
 # CUDA, by fakes
 
 
+CLOCK_HZ = 1000
+
+
 class Stream:
     """A GPU that works on what was queued, beside a host that queues it: the fake of torch.cuda."""
 
     def __init__(self) -> None:
         self.host = self.free_at = 0.0
         self.synchronized = 0
+        self.ends: list[float] = []
+        self.depth = 10**9  # launches that the queue holds; a host that queues more waits
 
     def launch(self, device_s: float, host_s: float = 0.0) -> None:
         self.host += host_s
+        waiting = [end for end in self.ends if end > self.host]
+        if len(waiting) >= self.depth:
+            self.host = waiting[-self.depth]
         self.free_at = max(self.free_at, self.host) + device_s
+        self.ends = [*waiting, self.free_at]
+
+    def sleep(self, cycles: int) -> None:
+        self.launch(cycles / CLOCK_HZ)
 
     def synchronize(self, device: object = None) -> None:
         self.synchronized += 1
@@ -322,7 +335,8 @@ def make_event(stream: Stream) -> type:
 @pytest.fixture
 def stream(monkeypatch):
     found = Stream()
-    properties = SimpleNamespace(L2_cache_size=1000, uuid="11-22")
+    properties = SimpleNamespace(L2_cache_size=1000, uuid="11-22", clock_rate=CLOCK_HZ / 1000)
+    monkeypatch.setattr(torch.cuda, "_sleep", found.sleep)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
@@ -364,6 +378,31 @@ def test_work_that_was_queued_before_is_not_in_the_time(stream):
     turn = cuda.Cuda(0).time_calls(lambda: stream.launch(1.0), 2)
     assert turn.device_s == pytest.approx((1.0, 1.0))
     assert turn.host_s == pytest.approx(1.0)
+
+
+def test_a_full_launch_queue_is_not_taken_for_a_slow_host(stream):
+    stream.depth = 1000
+
+    def call() -> None:
+        for _ in range(600):
+            stream.launch(0.01, host_s=0.001)
+
+    turn = cuda.Cuda(0).time_calls(call, 10)
+    assert stream.host == pytest.approx(60, rel=0.01)
+    assert turn.queue_s == pytest.approx(0.6)  # the mean over the calls is 4.4 of 6 seconds, since the host had to wait
+
+
+def test_a_cold_call_of_many_small_kernels_does_not_measure_their_launches(stream, monkeypatch):
+    flush = SimpleNamespace(fill_=lambda value: stream.launch(0.005, host_s=0.001))
+    monkeypatch.setattr("attnbench.machine.devices.cuda.torch.empty", lambda size, **kwargs: flush)
+
+    def call() -> None:
+        for _ in range(20):
+            stream.launch(0.001, host_s=0.004)
+
+    turn = cuda.Cuda(0).time_calls(call, 3, cold=True)
+    assert turn.device_s == pytest.approx((0.02,) * 3)  # without the sleep, 0.08: the host's time
+    assert turn.queue_s == pytest.approx(0.08)
 
 
 def test_cold_calls_follow_a_flush_of_twice_the_l2_outside_their_time(stream, monkeypatch):
@@ -454,6 +493,108 @@ def test_an_old_gpu_refuses_what_it_lacks(precision, monkeypatch):
     assert cuda.Cuda(0).set_precision("fp16") == torch.float16
 
 
+@pytest.mark.usefixtures("stream")
+def test_what_a_gpu_refuses_is_known_without_switching_anything(monkeypatch):
+    device = cuda.Cuda(0)
+    assert [device.refuses(p) for p in ("fp32", "tf32", "bf16", "fp16")] == [""] * 4
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert [bool(device.refuses(p)) for p in ("fp32", "tf32", "bf16", "fp16")] == [False, True, True, False]
+    assert [bool(cpu.Cpu().refuses(p)) for p in ("fp32", "tf32", "bf16", "fp16")] == [False, True, False, False]
+
+
+class Graphs:
+    """The fake of what torch.cuda offers for capturing: streams by name, and what happened, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[str] = []
+        self.on = "main"
+        self.refusal = ""
+        own = self
+
+        class Side:
+            def __init__(self, device: object = None, name: str = "side") -> None:
+                self.name = name
+
+            def wait_stream(self, other: Side) -> None:
+                own.log.append(f"{self.name} waits for {other.name}")
+
+        class On:
+            def __init__(self, stream: Side) -> None:
+                self.stream = stream
+
+            def __enter__(self) -> None:
+                self.before, own.on = own.on, self.stream.name
+
+            def __exit__(self, *_: object) -> None:
+                own.on = self.before
+
+        class Capture:
+            def __init__(self, graph: object, stream: Side) -> None:
+                self.stream = stream
+
+            def __enter__(self) -> None:
+                own.on = f"graph on {self.stream.name}"
+
+            def __exit__(self, *_: object) -> None:
+                if own.refusal:  # as torch does: its end fails too, and its stream stays the current one
+                    raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+                own.on = "main"
+
+        class Graph:
+            def replay(self) -> None:
+                own.log.append("replay")
+
+        main = Side(name="main")
+        monkeypatch.setattr(torch.cuda, "Stream", Side)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+        monkeypatch.setattr(torch.cuda, "stream", On)
+        monkeypatch.setattr(torch.cuda, "graph", Capture)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(own, "on", stream.name))
+
+    def call(self) -> None:
+        self.log.append(f"call: {self.on}")
+        if self.refusal and self.on.startswith("graph"):
+            raise RuntimeError(self.refusal)
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_call_is_warmed_up_on_a_side_stream_and_captured_once(monkeypatch):
+    graphs = Graphs(monkeypatch)
+    replay = cuda.Cuda(0).capture(graphs.call)
+    assert graphs.log == [
+        "side waits for main", *["call: side"] * 3, "main waits for side", "call: graph on side",
+    ]  # fmt: skip
+    replay()
+    assert graphs.log[-1] == "replay"
+    assert graphs.on == "main"
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_call_that_cannot_be_captured_is_refused_with_the_reason_and_leaves_the_stream(monkeypatch):
+    graphs = Graphs(monkeypatch)
+    graphs.refusal = "CUDA error: operation not permitted when stream is capturing"
+    with pytest.raises(devices.CaptureError, match=r"nothing waits for the GPU .* captured: .*; use --graphs no"):
+        cuda.Cuda(0).capture(graphs.call)
+    assert graphs.on == "main"
+
+
+@pytest.mark.usefixtures("stream")
+def test_an_error_before_the_capture_is_the_layers_own(monkeypatch):
+    Graphs(monkeypatch)
+
+    def broken() -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        cuda.Cuda(0).capture(broken)
+
+
+def test_the_cpu_has_no_graphs():
+    with pytest.raises(devices.CaptureError, match="CUDA graphs need a CUDA device; got graphs=yes, device=cpu"):
+        cpu.Cpu().capture(lambda: None)
+
+
 @pytest.mark.parametrize(
     "words",
     ["CUDA error: an illegal memory access was encountered", "CUDA error: device-side assert triggered"],
@@ -497,11 +638,20 @@ class Nvml:
         self.pids, self.bits, self.clock = pids, bits, clock
 
     def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802  NVML's own name
-        if uuid != "GPU-11-22":
+        handles = {"GPU-11-22": "handle", "MIG-55-66": "slice"}
+        if uuid not in handles:
             raise RuntimeError("Not Found")
+        return handles[uuid]
+
+    def nvmlDeviceIsMigDeviceHandle(self, handle):  # noqa: N802  NVML's own name
+        return handle == "slice"
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle):  # noqa: N802  NVML's own name
         return "handle"
 
     def nvmlDeviceGetClockInfo(self, handle, kind):  # noqa: N802  NVML's own name
+        if handle != "handle":
+            raise RuntimeError("Not Supported")
         return self.clock
 
     def nvmlDeviceGetTemperature(self, handle, kind):  # noqa: N802  NVML's own name
@@ -552,6 +702,50 @@ def test_throttle_bits_are_named_and_an_unknown_one_stays_unknown(bits, names):
     assert nvml.reasons(bits) == names
 
 
+def test_a_slice_of_a_gpu_is_found_and_its_clock_is_its_boards():
+    for uuid in ("55-66", "MIG-55-66"):
+        assert nvml.Gpu(Nvml(), uuid).state(frozenset())["sm_clock_mhz"] == 1980.0
+
+
+def test_the_older_name_of_the_throttle_reasons_serves_where_the_driver_lacks_the_newer():
+    class NewBindings(Nvml):
+        def nvmlDeviceGetCurrentClocksEventReasons(self, handle):  # noqa: N802  NVML's own name
+            raise RuntimeError("Function Not Found")
+
+    assert nvml.Gpu(NewBindings(bits=0x8), "11-22").state(frozenset())["throttle_bits"] == 8.0
+
+
+def test_bindings_that_take_bytes_alone_find_the_gpu_too():
+    class OldBindings(Nvml):
+        def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802  NVML's own name
+            if isinstance(uuid, str):
+                raise TypeError("bytes or integer address expected")
+            return super().nvmlDeviceGetHandleByUUID(uuid.decode())
+
+    assert nvml.Gpu(OldBindings(), "11-22").state(frozenset())["temperature_c"] == 61.0
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("silent_at", ["start", "end"])
+def test_a_turn_survives_that_nvml_answers_at_one_end_only(monkeypatch, silent_at):
+    class Half(Nvml):
+        silent = False
+
+        def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):  # noqa: N802  NVML's own name
+            if self.silent:
+                raise RuntimeError("GPU is lost")
+            return 0x8
+
+    fake = Half()
+    monkeypatch.setattr(nvml, "library", lambda: fake)
+    fake.silent = silent_at == "start"
+    reading = cuda.Cuda(0).start_reading()
+    fake.silent = silent_at == "end"
+    found = reading.finish()
+    assert found["throttle_reasons"] == "hardware_slowdown"
+    assert "throttle_bits" not in found
+
+
 def test_a_gpu_that_nvml_does_not_list_cannot_be_opened(monkeypatch):
     monkeypatch.setattr(nvml, "library", lambda: Nvml())
     assert nvml.open_gpu("11-22") is not None
@@ -582,3 +776,4 @@ def test_without_nvml_a_round_on_the_gpu_has_the_hosts_conditions(monkeypatch):
     assert "own_cpu_s" in found
     assert "throttle_reasons" not in found
     assert "sm_clock_mhz" not in found
+    assert found["nvml"]

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from attnbench import registry
-from attnbench.machine.devices import open_device
+from attnbench.machine.devices import Device, open_device
 from attnbench.measure.arm import Arm, make_inputs
-from attnbench.planning.sweep import Cell, Sweep, plan
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import Sweep, plan
 from attnbench.registry import Registry
 from attnbench.registry.declaration import Declaration
 
@@ -32,9 +33,9 @@ def cell(variant: str, layers: Registry, **changes: object) -> Cell:
     return replace(made, **changes)
 
 
-def arm(made: Cell, layers: Registry) -> Arm:
-    """The cell's arm, fed with its inputs."""
-    device = open_device("cpu")
+def arm(made: Cell, layers: Registry, device: Device | None = None) -> Arm:
+    """The cell's arm, fed with its inputs; on the CPU, or what stands in for a GPU."""
+    device = device or open_device("cpu")
     built = Arm(made, device, layers, inference=True, weights="")
     built.feed(make_inputs(made, device, built.dtype, 0))
     return built

@@ -113,7 +113,7 @@ def test_quadtree_gives_what_the_authors_code_gives():
     ("settings", "message"),
     [
         ({"dim": 25}, "heads must divide dim; got heads=3, dim=25"),
-        ({"sr_ratio": 0}, "sr_ratio must be at least 1; got sr_ratio=0"),
+        ({"sr_ratio": 0}, "sr_ratio must be from 1 to 16; got sr_ratio=0"),
         ({"topk": 0}, "topk must be at least 1; got topk=0"),
     ],
 )

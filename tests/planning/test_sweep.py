@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench import AttnbenchError, registry
-from attnbench.planning.sweep import Cell, Sweep, plan
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import Sweep, plan
 from attnbench.registry.variant import Variant, parse_value, parse_variant, split_list
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
@@ -140,3 +143,79 @@ def test_performers_batch_wide_stabiliser_is_declared_to_couple_images(known):
     for stabiliser, coupled in (("sample", False), ("batch", True)):
         size = known.size(parse_variant(f"performer[stabiliser={stabiliser}]"))
         assert bool(performer.coupling(size)) is coupled
+
+
+def test_a_precision_that_a_device_refuses_is_declined_before_anything_is_allocated(known):
+    sweep = Sweep(mechanism=("msa",), device=("cuda",), precision=("fp32", "bf16"))
+    planned = plan(sweep, known, refused={("cuda", "bf16"): "bf16 needs compute capability 8.0"})
+    declined = {planned.declined.get(c.id, "") for c in planned.cells if c.precision == "bf16"}
+    assert declined == {"bf16 needs compute capability 8.0"}
+    assert not [c for c in planned.cells if c.precision == "fp32" and c.id in planned.declined]
+
+
+def test_the_hosts_allocator_doubles_no_cell_of_a_gpu(known):
+    sweep = Sweep(mechanism=("msa",), device=("cpu", "cuda"), allocator=("pinned", "system"))
+    planned = plan(sweep, known)
+    assert [(c.device, c.allocator) for c in planned.cells] == [
+        ("cpu", "pinned"), ("cpu", "system"), ("cuda", "pinned"),
+    ]  # fmt: skip
+    assert planned.notes == ("the host's allocator does not act on a GPU; cuda: pinned is measured alone",)
+
+
+def test_graphs_are_an_axis_beside_compile_and_declined_on_the_cpu(known):
+    sweep = Sweep(mechanism=("msa",), device=("cpu", "cuda"), runtime=("eager", "compile"), graphs=(False, True))
+    planned = plan(sweep, known)
+    ways = [c.execution for c in planned.cells if c.device == "cuda"]
+    assert ways == ["eager", "eager graphs", "eager compiled", "eager compiled graphs"]
+    assert len(planned.groups()) == 2  # a graph is compared with the cell that it launches at once
+    reasons = {planned.declined.get(c.id) for c in planned.cells if c.graphs and c.device == "cpu"}
+    assert reasons == {"CUDA graphs need a CUDA device; got graphs=yes, device=cpu"}
+    assert not [c for c in planned.cells if c.device == "cuda" and c.id in planned.declined]
+
+
+def test_a_cell_without_graphs_keeps_the_id_that_it_had_before_there_were_graphs(known):
+    (cell,) = plan(Sweep(mechanism=("msa",), reference="none"), known, threads=2).cells
+    assert "graphs" not in cell.as_dict()
+    assert cell.id == "dfe2ddba6614"
+    assert Cell.from_dict(cell.as_dict()) == cell
+    graph = replace(cell, graphs=True)
+    assert Cell.from_dict(graph.as_dict()) == graph
+    assert graph.id != cell.id
+    assert graph.group == cell.group
+
+
+def test_a_run_asks_the_device_what_it_refuses(monkeypatch):
+    from attnbench.execution.runner import make_plan
+    from attnbench.machine.devices.cpu import Cpu
+
+    monkeypatch.setattr(Cpu, "refuses", lambda self, precision: "no units for it" if precision == "bf16" else "")
+    planned, _ = make_plan(Sweep(mechanism=("msa",), precision=("fp32", "bf16")))
+    assert [planned.declined.get(c.id, "") for c in planned.cells] == ["", "no units for it"]
+
+
+def test_arms_are_isolated_by_name_by_variant_or_all(known):
+    def names(*words):
+        made = plan(Sweep(mechanism=("msa", "hilo", "hilo[alpha=0.5]"), isolate=words), known)
+        return [c.variant for c in made.cells if c.id in made.isolated]
+
+    assert names("hilo") == ["hilo", "hilo[alpha=0.5]"]
+    assert names("hilo[alpha=0.5]", "msa") == ["msa", "hilo[alpha=0.5]"]
+    assert names("all") == ["msa", "hilo", "hilo[alpha=0.5]"]
+    assert names("plugins") == names() == []
+    with pytest.raises(AttnbenchError, match=r"isolate must name arms of the sweep.*got 'sra'; the arms: msa, hilo"):
+        names("sra")
+
+
+def test_an_arm_whose_setting_names_a_plugins_layer_runs_its_code():
+    known = registry.load(entry_points=False)
+    known.origins["van"] = "plugin van.py"
+    made = plan(Sweep(backbone=("litv2_s", "litv2_s[attention=van]"), reference="none", isolate=("plugins",)), known)
+    assert [c.variant for c in made.cells if c.id in made.isolated] == ["litv2_s[attention=van]"]
+
+
+def test_an_empty_precision_is_that_of_each_device(known):
+    sweep = Sweep(mechanism=("msa",), device=("cpu", "cuda"))
+    made = plan(sweep, known, precisions={"cuda": "tf32"})
+    assert [(c.device, c.precision) for c in made.cells] == [("cpu", "fp32"), ("cuda", "tf32")]
+    both = Sweep(mechanism=("msa",), device=("cuda",), precision=("bf16", "fp32"))
+    assert [c.precision for c in plan(both, known, precisions={"cuda": "tf32"}).cells] == ["bf16", "fp32"]

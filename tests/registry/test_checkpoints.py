@@ -1,5 +1,7 @@
 """Checkpoint files, good and bad."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -48,7 +50,9 @@ def test_a_scalars_shape_is_named(tmp_path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(AttnbenchError, match=r"a checkpoint is a file; got .*nowhere\.pth', which is not there"):
+    with pytest.raises(
+        AttnbenchError, match=r"a checkpoint must be a file of tensors; got .*nowhere\.pth', which is not there"
+    ):
         load_weights(small(), tmp_path / "nowhere.pth")
 
 
@@ -84,3 +88,54 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, capsys):
 def test_a_file_without_weights_is_refused_by_its_content(tmp_path, content, got):
     with pytest.raises(AttnbenchError, match=f"named tensors, plainly or under model or state_dict; got {got} in"):
         load_weights(small(), saved(tmp_path, content))
+
+
+def broken(kind):
+    """A healthy state of `small` with one weight of a kind that a layer cannot take."""
+    state = small().state_dict()
+    weight = state["0.weight"]
+    state["0.weight"] = {
+        "sparse": weight.to_sparse(),
+        "meta": weight.to("meta"),
+        "complex": weight.to(torch.complex64),
+        "integers": weight.to(torch.int8),
+        "NaN": weight * float("nan"),
+        "infinite": weight / 0,
+        "quantized": torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+        "a view of one number": torch.zeros(1).expand(4, 10**9),
+    }[kind]
+    return state
+
+
+@pytest.mark.parametrize(
+    "kind", ["sparse", "meta", "complex", "integers", "NaN", "infinite", "quantized", "a view of one number"]
+)
+@pytest.mark.filterwarnings("ignore")  # of torch, on making such a tensor
+def test_a_weight_that_a_layer_cannot_take_is_refused_and_changes_nothing(kind, tmp_path):
+    module = small()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    with pytest.raises(AttnbenchError, match=r"in weights\.pth"):
+        load_weights(module, saved(tmp_path, broken(kind)))
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+
+
+def test_half_precision_weights_are_taken(tmp_path):
+    load_weights(small(), saved(tmp_path, {k: v.half() for k, v in small().state_dict().items()}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x80\x02.", b"\x80\x02X\xff", b"\x80\x02]q\x00(K\x01K\x02e.", b"\x80\x02h\x05.", b"\x80\x02(.", b"\x80\x02u.",
+     b"\x80\x02}q\x00X\x05\x00\x00\x00modelK\x01s.", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02",
+     b"\x80\x02R.", b"K\x01.", b"PK\x05\x06" + b"\x00" * 18],
+)  # fmt: skip
+def test_a_pickle_that_is_none_is_refused_with_a_sentence(content, tmp_path):
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(AttnbenchError, match="a checkpoint"):
+        load_weights(small(), tmp_path / "weights.pth")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AttnbenchError, match="no regular file"):
+        load_weights(small(), tmp_path / "pipe")

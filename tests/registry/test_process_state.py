@@ -15,6 +15,7 @@ import pytest
 import torch
 from tqdm import TMonitor, tqdm
 
+from attnbench.registry import process_state
 from attnbench.registry.process_state import ProcessState
 
 CHANGES = {
@@ -87,3 +88,41 @@ def test_the_thread_of_progress_bars_may_stay_and_a_layers_own_may_not():
         monitor.exit()
         done.set()
         own.join()
+
+
+class Gpus:
+    """Two GPUs' generators, as torch.cuda gives them; CUDA starts when `runs` is set."""
+
+    def __init__(self) -> None:
+        self.runs, self.states = False, [torch.tensor([n]) for n in (10, 20)]
+
+    def put(self, state, index):
+        self.states[index] = state
+
+    def replace_torch(self, monkeypatch):
+        monkeypatch.setattr(process_state, "_cuda_runs", lambda: self.runs)
+        monkeypatch.setattr(process_state, "_cuda_devices", lambda: len(self.states))
+        monkeypatch.setattr(process_state, "_cuda_state", lambda index: self.states[index].clone())
+        monkeypatch.setattr(process_state, "_set_cuda_state", self.put)
+
+
+def test_the_generators_of_gpus_are_rewound(monkeypatch):
+    gpus = Gpus()
+    gpus.replace_torch(monkeypatch)
+    gpus.runs = True
+    before = ProcessState()
+    gpus.states[1] += 5  # a layer draws random numbers
+    before.rewind_random()
+    assert [int(s) for s in gpus.states] == [10, 20]
+
+
+def test_the_generator_of_a_gpu_that_was_started_later_stays_where_it_is_first_seen(monkeypatch):
+    gpus = Gpus()
+    gpus.replace_torch(monkeypatch)
+    before = ProcessState()
+    gpus.runs = True
+    gpus.states[0] += 5
+    before.rewind_random()
+    gpus.states[0] += 5
+    before.rewind_random()
+    assert [int(s) for s in gpus.states] == [15, 20]

@@ -11,7 +11,8 @@ from typing import Any
 from attnbench.errors import AttnbenchError
 from attnbench.machine.environment import Environment
 from attnbench.machine.fingerprint import Fingerprint
-from attnbench.planning.sweep import Cell, Plan, Sweep
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import Plan, Sweep
 from attnbench.registry.variant import parse_variant
 from attnbench.results.record import Record
 from attnbench.results.run_facts import RunFacts

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driven import is_on_screen, log, text, view, visit
 
 REPORTS = Path(__file__).parents[2] / "reports"
 RUNS = sorted(path.parent for path in (REPORTS / "runs").glob("*/run.json"))
@@ -58,6 +59,22 @@ def test_the_committed_tables_are_what_the_records_give(made):
 def test_tables_and_figures_have_the_same_bytes_on_an_old_cpu(made):
     assert different(*made, "tables", "figures") == []
     assert (made[0] / "index.html").read_bytes() == (made[1] / "index.html").read_bytes()
+
+
+def test_the_page_of_the_committed_runs_is_small_and_answers_on_its_first_screen(made, browser):
+    page = made[0] / "index.html"
+    assert page.stat().st_size <= 3_000_000
+    view(browser, 1280, 800)
+    visit(browser, page, "#res=512x512&batch=1")
+    assert browser.execute_script("return document.documentElement.scrollHeight") <= 6000
+    answer = text(browser, "answer")
+    assert "512×512, batch 1" in answer
+    assert "attention only" in answer
+    assert [name for name in ("poolformer", "gfnet", "lightvit_biattn") if name in answer] == []
+    assert answer.count("× msa") == 3
+    for selector in ("#chooser", "#answer", "#ranked-chart", "#front-chart"):
+        assert is_on_screen(browser, selector), selector
+    assert log(browser) == []
 
 
 def test_every_figure_is_committed_in_its_three_forms(made):

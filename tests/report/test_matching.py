@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import synthetic as made
 
-from attnbench.planning.sweep import Cell
+from attnbench.planning.cell import Cell
 from attnbench.report import matching
 from attnbench.report.evidence import Evidence, Point
 

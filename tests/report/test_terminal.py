@@ -126,3 +126,19 @@ def test_wide_follows_the_neighbours_whatever_the_stored_flag_says(tmp_path: Pat
 )
 def test_many_letters_in_a_row_are_a_range(letters: str, text: str) -> None:
     assert abbreviate(letters) == text
+
+
+def test_the_share_of_launches_has_a_column_where_a_graph_was_timed_beside_its_cell(tmp_path: Path) -> None:
+    cell = made.cell("msa", device="cuda:0")
+    pair = (cell, replace(cell, graphs=True))
+    with create_or_resume(tmp_path / "run", Plan(Sweep(), pair, {}), made.FACTS) as writer:
+        for each in pair:
+            record = made.measured(each, 2.0 if each.graphs else 1.0)
+            share = {"launch_share": 0.5} if each.graphs else {}
+            writer.add(replace(record, run_id=writer.id, values={**record.values, **share}))
+    text = shown(open_run(tmp_path / "run"))
+    assert " launch " in text
+    assert " graphs " in text
+    assert " yes " in text
+    assert " 50% " in text
+    assert "launch" not in shown(timed(tmp_path / "plain", {"msa": 1.0, "hilo": 2.0}))

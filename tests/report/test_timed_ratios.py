@@ -13,7 +13,8 @@ import synthetic as made
 
 from attnbench.analysis.contrasts import contrasts, log_speed
 from attnbench.analysis.statistics import student_quantile, t_p
-from attnbench.planning.sweep import Cell, Plan, Sweep
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import Plan, Sweep
 from attnbench.published.rules import ClaimComparison
 from attnbench.report import claims
 from attnbench.report.claim_ratios import ComparisonResult, compare

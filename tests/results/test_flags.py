@@ -54,6 +54,10 @@ def test_another_process_on_the_gpu_flags_from_its_first_round_on():
     assert flags([{**QUIET, **GPU, "other_gpu_processes": 1.0}] + [{**QUIET, **GPU}] * 15) == ("foreign_gpu_process",)
 
 
+def test_a_gpu_of_which_nothing_was_read_is_flagged_and_its_turns_are_not_disturbed():
+    assert judge([{"nvml": "nvidia-ml-py is not installed"}] * 3) == (("gpu_unread",), 0)
+
+
 def test_an_unknown_throttle_reason_is_unknown_and_not_good():
     assert flags([{**GPU, "throttle_reasons": "unknown_0x10000"}] * 4) == ("throttle_unknown",)
     assert flags([{**GPU, "throttle_reasons": "unknown_0x10000 power_cap"}] * 4) == ("throttled", "throttle_unknown")

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from attnbench import AttnbenchError, registry
+from attnbench.errors import UnfinishedError
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.journal import Journal, read_lines
 from attnbench.results.run_facts import RunFacts
@@ -36,7 +37,7 @@ def test_a_line_that_the_disk_refuses_at_any_byte_leaves_a_journal_that_resumes(
     monkeypatch.setattr(os, "write", nearly_full)
     if not truncates:
         monkeypatch.setattr(os, "ftruncate", refuse)
-    with pytest.raises(AttnbenchError, match="cannot be read or written"):
+    with pytest.raises(UnfinishedError, match="cannot be read or written"):
         journal.append({"n": 2})
     monkeypatch.setattr(os, "write", write)
     monkeypatch.setattr(os, "ftruncate", truncate)

@@ -16,7 +16,8 @@ import pytest
 from attnbench import AttnbenchError, Sweep, registry, runtimes
 from attnbench.commands.options import read_sweep
 from attnbench.execution.runner import make_plan
-from attnbench.planning.sweep import Cell, plan
+from attnbench.planning.cell import Cell
+from attnbench.planning.sweep import plan
 from attnbench.runtimes import Prepared, Runtime, _onnx, openvino
 from attnbench.runtimes.onnxruntime import counted
 

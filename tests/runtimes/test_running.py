@@ -31,14 +31,14 @@ def measured(folder: Path, **axes: object):
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    """Two layers in three runtimes, and their folder."""
+    """One layer in three runtimes, and their folder."""
     folder = tmp_path_factory.mktemp("three") / "r"
-    return measured(folder, mechanism=("msa", "hilo"), runtime=("eager", "onnxruntime", "openvino")), folder
+    return measured(folder, mechanism=("msa",), runtime=("eager", "onnxruntime", "openvino")), folder
 
 
 def test_every_runtime_is_timed_beside_eager_and_agrees_with_it(three):
     records, _ = three
-    assert len(records) == 6
+    assert len(records) == 3
     for (_, runtime), record in records.items():
         assert record.outcome == "ok", record.reason
         assert record.values["latency_s"] > 0
@@ -77,9 +77,9 @@ def test_memory_holds_what_the_runtime_keeps(three):
         assert v["peak_memory_bytes"] >= v["weights_bytes"] + v["input_bytes"]
 
 
-def test_two_runtimes_share_one_file_and_each_batch_has_its_own(three, tmp_path, monkeypatch):
+def test_two_runtimes_share_one_file_and_each_batch_has_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTNBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    measured(tmp_path / "r", mechanism=("msa",), runtime=("onnxruntime", "openvino"), batch=(1, 2))
+    measured(tmp_path / "r", mechanism=("msa",), runtime=("onnxruntime", "openvino"), batch=(1, 2), measure=("memory",))
     assert len(list((tmp_path / "cache" / "exports").glob("*.onnx"))) == 2
 
 
@@ -107,7 +107,7 @@ BAD = {
 
 def test_a_bad_export_costs_its_own_cell_only(tmp_path):
     plugin = write_plugin(tmp_path / "bad.py", BAD)
-    numbers = (*SMALL["overrides"], ("timeout_s", 30.0), ("memory_limit", 4 << 30))
+    numbers = (*SMALL["overrides"], ("timeout_s", 15.0), ("memory_limit", 4 << 30))
     records = measured(
         tmp_path / "r", mechanism=("msa", *BAD), runtime=("eager", "onnxruntime"), plugins=(str(plugin),),
         overrides=numbers,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+import os
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,6 +15,7 @@ from attnbench import AttnbenchError
 from attnbench.analysis.statistics import Interval
 from attnbench.commands import doctor, selftest, show
 from attnbench.results.events import ArmTurn, Round
+from attnbench.results.lines import finite
 from attnbench.selftest import sensitivity, stored
 from attnbench.selftest.sensitivity import POWER_80, Sensitivity, judge_pairs, measure_sensitivity
 
@@ -66,6 +68,9 @@ RESULT = Sensitivity(
 )  # fmt: skip
 
 
+STORED_RESULT = finite({**asdict(RESULT), "resolvable": RESULT.resolvable})
+
+
 def described(result: Sensitivity = RESULT) -> dict:
     return stored.describe(result, device="cpu", protocol="quick", allocator="pinned")
 
@@ -97,6 +102,28 @@ def test_another_file_is_refused(tmp_path, text, why):
     path.write_text(text)
     with pytest.raises(AttnbenchError, match=why):
         stored.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"created": "today"}, {"created": "2026-11-21T10:00:00"}, {"created": 7}, {"protocol": []}, {"result": {}},
+        {"result": {**STORED_RESULT, "trials": "ten"}}, {"result": {**STORED_RESULT, "allocation": []}},
+        {"environment": {"cpu": 1}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_self_test_is_refused_with_the_file_and_what_is_wrong(tmp_path, change):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({**described(), **change}))
+    with pytest.raises(AttnbenchError, match="damaged"):
+        stored.load(path)
+
+
+def test_what_is_no_plain_file_is_no_self_test(tmp_path):
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(AttnbenchError, match=r"x.json must be a plain file .* it is a FIFO"):
+        stored.load(tmp_path / "x.json")
 
 
 def test_the_latest_is_of_this_machine_and_recent(tmp_path):

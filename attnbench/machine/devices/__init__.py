@@ -1,22 +1,27 @@
 """Devices behind one interface: clock, memory, precision, counters, errors.
 
 Each kind of device is one module of this package without a leading underscore in its name: its `names()` lists the
-devices that are present, its `open_device(index)` opens one. Importing this package imports no torch and opens no
-device.
+devices that are present, its `open_device(index)` opens one. It may also have `facts(name)` and `disturbances(names)`.
+docs/devices.md shows how a kind is added. Importing this package imports no torch and opens no device.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.errors import AttnbenchError
+from attnbench.inputs import brief
 
 if TYPE_CHECKING:
     import torch
+
+
+class CaptureError(AttnbenchError):
+    """A call cannot be captured as a graph; the text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Device(Protocol):
     def torch_device(self) -> torch.device:
         """The device to create tensors on."""
 
+    def refuses(self, precision: str) -> str:
+        """Why the device does not support the precision, in words; empty if it does. Nothing is switched."""
+
     def set_precision(self, precision: str) -> torch.dtype:
         """Switch TF32 on or off for matrix products and convolutions; return the dtype to compute in.
 
@@ -69,6 +77,13 @@ class Device(Protocol):
     def time_calls(self, call: Callable[[], object], calls: int, *, cold: bool = False) -> Turn:
         """Time `calls` calls, one after the other; `cold` flushes the caches before each call, untimed."""
 
+    def capture(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Record what a call queues as a graph; what is returned queues all of it at once, with the same tensors.
+
+        Raises:
+            CaptureError: the device has no graphs, or this call cannot be recorded.
+        """
+
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
         """Measure the peak of one call above the memory in use before it, in bytes by quantity.
 
@@ -79,8 +94,17 @@ class Device(Protocol):
     def memory_notes(self) -> tuple[str, ...]:
         """Remarks on the last result of `measure_memory`, for the record."""
 
+    def release_memory(self) -> None:
+        """Give back what nothing holds any more but an allocator's cache or Python's cycles keep."""
+
     def free_bytes(self) -> int:
         """Bytes that a call can still allocate."""
+
+    def limit_memory(self, limit: int) -> None:
+        """Let this process allocate `limit` bytes on the device and no more; 0: what the device can give.
+
+        An allocation beyond the limit raises an error that `is_out_of_memory` recognises.
+        """
 
     def start_reading(self) -> Reading:
         """Begin a round: read the counters of load, throttling and clocks."""
@@ -109,12 +133,27 @@ def open_device(name: str) -> Device:
         AttnbenchError: the kind is unknown, or the device is absent.
     """
     kind, colon, index = name.partition(":")
-    if kind not in kinds() or (colon and not index.isdecimal()):
+    if kind not in kinds() or (colon and not (index.isascii() and index.isdecimal() and len(index) <= 3)):
         raise AttnbenchError(
-            f"device must be {' or '.join(kinds())}, with :INDEX where there are several; got {name!r}"
+            f"device must be {' or '.join(kinds())}, with :INDEX where there are several; got {brief(name)}"
         )
     device: Device = _module(kind).open_device(int(index) if colon else None)
     return device
+
+
+def facts_of(name: str) -> Mapping[str, Any]:
+    """Constant properties of a device, for the description of a run; empty where its kind gives none."""
+    ask = getattr(_module(name.partition(":")[0]), "facts", None)
+    return ask(name) if ask else {}
+
+
+def disturbances_of(names: Sequence[str]) -> list[str]:
+    """What disturbs these devices now, a sentence each with its remedy; from the kinds that can say."""
+    by_kind: dict[str, list[str]] = {}
+    for name in names:
+        by_kind.setdefault(name.partition(":")[0], []).append(name)
+    asked = ((getattr(_module(kind), "disturbances", None), group) for kind, group in by_kind.items())
+    return [line for ask, group in asked if ask for line in ask(group)]
 
 
 class _Kind(Protocol):

@@ -15,6 +15,7 @@ DTYPES = {
 _OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
     "alloc_failed", "bad_alloc", "cudaerrormemoryallocation", "unable to allocate",
+    "resource temporarily unavailable",  # no room for the stack of a thread
 )  # fmt: skip
 
 

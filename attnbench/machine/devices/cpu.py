@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +13,12 @@ import torch
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine import counters, linux
-from attnbench.machine.devices import Device, Reading, Turn
+from attnbench.machine.devices import CaptureError, Device, Reading, Turn
 from attnbench.machine.devices import _torch as shared
 from attnbench.machine.devices._glibc import release_immediately
 
 _STATUS = "/proc/self/status"
+_SPARE_BYTES = 256 << 20  # of the free memory, left to the rest of the system
 _CLEAR = Path("/proc/self/clear_refs")
 _NO_RESIDENT = (
     "the peak of resident memory cannot be measured on this system or with this malloc; the allocator's peak is used"
@@ -55,10 +59,14 @@ class Cpu:
         """The device to create tensors on."""
         return torch.device("cpu")
 
+    def refuses(self, precision: str) -> str:
+        """A sentence for tf32."""
+        return "tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu" if precision == "tf32" else ""
+
     def set_precision(self, precision: str) -> torch.dtype:
         """Compute fp32 in full precision; bf16 and fp16 select the dtype only. tf32 raises a ValueError."""
-        if precision == "tf32":
-            raise ValueError("tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu")
+        if why := self.refuses(precision):
+            raise ValueError(why)
         dtype = shared.dtype_of(precision)
         shared.switch_tf32(False)
         shared.require_fp32_on_cpu()
@@ -84,6 +92,10 @@ class Cpu:
         host_s = sum(device_s) / calls
         return Turn(tuple(device_s), host_s, queue_s=host_s)
 
+    def capture(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Raise a CaptureError: only a GPU queues work that could be recorded."""
+        raise CaptureError("CUDA graphs need a CUDA device; got graphs=yes, device=cpu; use --graphs no")
+
     def measure_memory(self, call: Callable[[], object], forget: Callable[[], object] | None = None) -> dict[str, int]:
         """Measure the growth of the resident peak over one call, and the allocator's peak over another, in bytes."""
         shared.warm_up(call, forget)
@@ -98,6 +110,10 @@ class Cpu:
         """A note if the resident peak could not be measured."""
         return self._notes
 
+    def release_memory(self) -> None:
+        """Collect Python's cycles; malloc keeps no tensors."""
+        gc.collect()
+
     def free_bytes(self) -> int:
         """Bytes that the system has available, within the limits of the control groups."""
         free = linux.memory_free()
@@ -106,6 +122,16 @@ class Cpu:
 
             free = int(psutil.virtual_memory().available)
         return free
+
+    def limit_memory(self, limit: int) -> None:
+        """On Linux, let allocations end at the limit, or at the free memory, and not in the kernel's hands."""
+        if sys.platform != "linux":
+            return
+        wanted = limit or max(self.free_bytes() - _SPARE_BYTES, _SPARE_BYTES)
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        total = mapped + wanted if hard == resource.RLIM_INFINITY else min(mapped + wanted, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (total, hard))
 
     def start_reading(self) -> Reading:
         """Begin a round with the counters of the host."""

@@ -1,0 +1,167 @@
+"""What a declaration must be like before a mechanism is registered: every value of the type that its readers expect."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from attnbench import inputs
+from attnbench.errors import AttnbenchError
+from attnbench.inputs import brief
+
+if TYPE_CHECKING:
+    from attnbench.registry.declaration import Declaration, Description
+
+FUNCTIONS = ("macs", "refuses", "declines", "kernels_at", "dense_resolution")
+
+
+def check_setting(name: str, value: object) -> None:
+    """A setting is a bool, a bounded integer, a finite number or a short printable word.
+
+    Args:
+        name: of the setting, for the message.
+        value: to be checked.
+
+    Raises:
+        AttnbenchError: it is another value.
+    """
+    if isinstance(value, bool):
+        return
+    if isinstance(value, int):
+        if abs(value) > inputs.MOST_SETTING:
+            raise AttnbenchError(f"{name} must be an integer from -2**53 to 2**53; got {brief(value)}")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise AttnbenchError(f"{name} must be a finite number; got {value}")
+    elif not isinstance(value, str):
+        raise AttnbenchError(f"{name} must be true or false, a number or a word; got {brief(value)}")
+    elif len(value) > inputs.LONGEST_VARIANT or not value.isprintable():
+        raise AttnbenchError(
+            f"{name} must be a word of at most {inputs.LONGEST_VARIANT} printable characters; got {brief(value)}"
+        )
+
+
+def check(declaration: Declaration) -> None:
+    """Refuse a declaration that the harness could not plan, run or print.
+
+    Raises:
+        AttnbenchError: the rule, the value, and where it was declared.
+    """
+    try:
+        if not inputs.is_name(declaration.name):
+            raise AttnbenchError(
+                f"a mechanism's name must be an identifier of ASCII letters, digits and _, at most "
+                f"{inputs.LONGEST_NAME}; got {brief(declaration.name)}"
+            )
+        for problem in (*_words(declaration), *_functions(declaration), *_choices(declaration)):
+            raise AttnbenchError(f"{declaration.name}: {problem}")
+        _check_settings(declaration)
+        _check_constructor(declaration)
+    except AttnbenchError as error:
+        raise AttnbenchError(f"{error} in {inputs.printable(str(declaration.source))}") from None
+
+
+def parameters(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The named parameters of a mechanism's constructor, without *args and **kwargs."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(build).parameters.items()
+        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    }
+
+
+def _words(d: Description) -> Iterator[str]:
+    for name in ("title", "paper", "repository"):
+        text = getattr(d, name)
+        if not isinstance(text, str) or len(text) > inputs.LONGEST_WORD or not text.isprintable():
+            yield f"{name} must be printable text of at most {inputs.LONGEST_WORD} characters; got {brief(text)}"
+    if d.year is not None and (type(d.year) is not int or not 0 < d.year < 10_000):
+        yield f"year must be a year or None; got {brief(d.year)}"
+    for name in ("random", "heads_divide_dim"):
+        if not isinstance(getattr(d, name), bool):
+            yield f"{name} must be True or False; got {brief(getattr(d, name))}"
+    notes: object = d.notes
+    if not isinstance(notes, Mapping) or not all(isinstance(x, str) for pair in notes.items() for x in pair):
+        yield f"notes must map text to text; got {brief(notes)}"
+
+
+def _functions(d: Description) -> Iterator[str]:
+    for name in FUNCTIONS:
+        if getattr(d, name) is not None and not callable(getattr(d, name)):
+            yield f"{name} must be a function or None; got {brief(getattr(d, name))}"
+    if not callable(d.batch_coupled) and not isinstance(d.batch_coupled, str):
+        yield f"batch_coupled must be text or a function; got {brief(d.batch_coupled)}"
+
+
+def _choices(d: Description) -> Iterator[str]:
+    from attnbench.registry import declaration as words
+
+    for name, known in (
+        ("scope", get_args(words.Scope)),
+        ("layout", get_args(words.Layout)),
+        ("growth", (None, *get_args(words.Growth))),
+        ("approximates", get_args(words.Approximated)),
+    ):
+        value = getattr(d, name)
+        if not any(value is word or (isinstance(value, str) and value == word) for word in known):
+            yield f"{name} must be one of {', '.join(map(repr, known))}; got {brief(value)}"
+    if not callable(d.reach) and d.reach not in ("global", "data-dependent"):
+        yield f"reach must be 'global', 'data-dependent' or a function; got {brief(d.reach)}"
+    kernels: object = d.kernels
+    if not isinstance(kernels, tuple) or not kernels or not all(k in words.KERNELS for k in kernels):
+        yield f"kernels must be a tuple of {', '.join(words.KERNELS)}; got {brief(kernels)}"
+    pyramid: object = d.pyramid
+    if pyramid is not None and not (
+        isinstance(pyramid, tuple) and all(type(s) is int and 0 < s <= inputs.MOST for s in pyramid)
+    ):
+        yield f"pyramid must be a tuple of strides or None; got {brief(pyramid)}"
+
+
+def _check_settings(d: Declaration) -> None:
+    tables: list[tuple[str, object]] = [("defaults", d.defaults)]
+    per_stride: object = d.per_stride
+    if not isinstance(per_stride, Mapping):
+        raise AttnbenchError(f"{d.name}: per_stride must map strides to settings; got {brief(per_stride)}")
+    for stride, at in per_stride.items():
+        if type(stride) is not int or stride < 1:
+            raise AttnbenchError(f"{d.name}: a stride of per_stride must be an integer above 0; got {brief(stride)}")
+        tables.append((f"per_stride[{stride}]", at))
+    for name, table in tables:
+        if not isinstance(table, Mapping):
+            raise AttnbenchError(f"{d.name}: {name} must map settings to values; got {brief(table)}")
+        for key, value in table.items():
+            if not inputs.is_name(key):
+                raise AttnbenchError(
+                    f"{d.name}: a setting's name has ASCII letters, digits and _, so that it can be typed; "
+                    f"got {brief(key)}"
+                )
+            check_setting(f"{d.name}.{key}", value)
+
+
+def _check_constructor(d: Declaration) -> None:
+    from attnbench.registry.declaration import BUILT_FROM
+
+    takes = parameters(d.build)
+    wanted = [p for p in takes if p not in BUILT_FROM]
+    stray = sorted({*d.defaults, *(key for at in d.per_stride.values() for key in at)} - set(wanted))
+    if stray:
+        raise AttnbenchError(
+            f"{d.name} declares defaults that its __init__ does not take: {', '.join(stray)}; "
+            f"it takes {', '.join(wanted) or 'no settings'}"
+        )
+    missing = [p for p in wanted if takes[p].default is inspect.Parameter.empty and p not in d.defaults]
+    if missing:
+        raise AttnbenchError(
+            f"{d.name} declares no default for: {', '.join(missing)}; every setting needs one in "
+            "@mechanism(defaults=...)"
+        )
+    asked = parameters(d.refuses) if d.refuses else {}
+    known = (*BUILT_FROM, *d.defaults)
+    unknown = [p for p in asked if p not in known and asked[p].default is inspect.Parameter.empty]
+    if unknown:
+        raise AttnbenchError(
+            f"refuses takes what the constructor takes: {', '.join(known)}; "
+            f"got {', '.join(unknown)} of {d.name}; rename or remove it"
+        )

@@ -1,0 +1,1 @@
+"""What gpu_proof.py consists of: steps, the checks that they make, and the table that collects them."""

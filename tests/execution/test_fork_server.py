@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from attnbench import Sweep, registry
+from attnbench.execution.fork_server import End, ForkServer
+from attnbench.execution.jobs import CountJob
+from attnbench.planning.sweep import plan
+from attnbench.results.events import Count, Done
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.5], ids=["at once", "after its end"])
+def test_the_end_of_a_job_that_was_left_early_is_not_taken_for_the_next_ones(pause_s):
+    made = plan(Sweep(mechanism=("msa",), dim=(24,), heads=(3,), res=((64, 64),)), registry.load(entry_points=False))
+    job = CountJob(cell=made.cells[0])
+    with ForkServer() as server:
+        first = server.do(job, patience_s=60)
+        assert isinstance(next(first), Count)
+        first.close()
+        time.sleep(pause_s)  # its process ends meanwhile, or while the next one begins
+        assert [type(event) for event in server.do(job, patience_s=60)] == [Count, Done, End]

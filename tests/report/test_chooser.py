@@ -1,0 +1,118 @@
+"""What the page holds of the cells, and how much of it there may be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic as made
+from driven import log, text, view, visit
+
+from attnbench.registry.declaration import KERNELS
+from attnbench.report.chooser import AXES, Chooser, chooser, published_top1
+from attnbench.report.evidence import Evidence, Point, gather
+from attnbench.report.mixing import mixing
+from attnbench.report.page import Tab, render, script_json
+
+TABS = [Tab(key, key) for key in ("resolution", "cells", "machines", "reading")]
+
+
+def of(points: list[Point]) -> Chooser:
+    return chooser(Evidence((), tuple(points), ()), {})
+
+
+def test_a_block_holds_the_cells_of_one_condition(tmp_path: Path) -> None:
+    found = chooser(gather([made.layers(tmp_path / "run", sizes=(224, 1024), names=("msa", "hilo"))]), {})
+    assert [found.index["axes"]["res"][c[list(AXES).index("res")]] for c in found.index["conditions"]] == [
+        "224x224", "1024x1024",
+    ]  # fmt: skip
+    small, large = found.blocks
+    assert (small["count"], small["reference"], small["outcome"]) == (2, "msa", 0)
+    assert [found.index["words"]["variant"][v] for v in large["variant"]] == ["hilo", "msa"]
+    assert [found.index["words"]["outcome"][o] for o in large["outcome"]] == ["ok", "oom"]
+    assert large["speed"][1] is None
+
+
+def test_the_page_opens_with_the_layers_of_the_fullest_condition() -> None:
+    records = [made.measured(made.model(f"litv2_{s}")) for s in "smb"]
+    records += [made.measured(made.cell(n, res_h=side)) for side, names in ((224, "a"), (448, "abc")) for n in names]
+    found = of([Point(r.cell, r, "run", "A CPU") for r in records])
+    assert found.index["axes"]["res"][found.index["conditions"][found.first][3]] == "448x224"
+
+
+def test_a_number_that_json_cannot_hold_is_left_out() -> None:
+    record = made.measured(made.cell(), ratio_high=float("inf"))
+    found = of([Point(record.cell, record, "run", "A CPU")])
+    assert found.blocks[0]["ratio_high"] is None
+    json.loads(script_json(found.blocks[0]))
+
+
+@pytest.mark.parametrize("text_", ["</script><b>", "<!--", "\u2028", "&lt;"])
+def test_no_text_ends_the_script_element_that_holds_it(text_: str) -> None:
+    written = script_json([text_])
+    assert not set(written) & set("<>&\u2028\u2029")
+    assert json.loads(written) == [text_]
+
+
+@pytest.mark.parametrize(
+    ("variant", "kind", "reach"),
+    [
+        ("msa", "attention", "global"), ("hilo[alpha=0.5]", "attention", "global"), ("window", "attention", "local"),
+        ("poolformer", "pooling", "local"), ("resnet50", "convolution", ""),
+        ("retinanet[backbone=resnet50]", "convolution", ""),
+        ("retinanet[backbone=litv2_s[window_size=4]]", "attention", ""),
+        ("unknown", "attention", ""), ("<img", "attention", ""),
+    ],
+)  # fmt: skip
+def test_a_variant_has_the_kind_of_what_mixes_its_tokens(variant: str, kind: str, reach: str) -> None:
+    assert mixing(variant) == (kind, reach)
+
+
+def test_accuracy_is_the_published_one_of_the_model_at_its_size() -> None:
+    assert published_top1(made.model("litv2_s", res_h=224, res_w=224)) == 82.0
+    assert published_top1(made.model("litv2_b", res_h=384, res_w=384)) == 84.7
+    assert published_top1(made.model("litv2_s", res_h=512, res_w=512)) is None
+    assert published_top1(made.cell("msa")) is None
+
+
+def many(count: int) -> Iterator[Point]:
+    """Cells of 40 variants under ever more conditions, with numbers of as many digits as real ones."""
+    base = [made.measured(made.cell(f"variant_{i}"), 0.5 + 0.0371 * i) for i in range(39)]
+    base.append(made.measured(made.cell("msa")))
+    sizes = [(side, batch) for side in range(64, 64 + 32 * 25, 32) for batch in (1, 2, 4, 8, 16)]
+    precisions = ("fp32", "tf32", "bf16", "fp16", "fp8")
+    places = [(s, p, k) for s in sizes for p in precisions for k in (*KERNELS, "other")]
+    for number in range(count):
+        (side, batch), precision, kernel = places[number // len(base)]
+        record = base[number % len(base)]
+        cell: Any = replace(
+            record.cell, res_h=side, res_w=side, batch=batch, precision=precision, kernel=kernel, dim=768
+        )
+        values = {key: value * (1 + number / 1e6) for key, value in record.values.items()}
+        yield Point(cell, replace(record, cell=cell, values=values), "run", "Invented CPU")
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_cells_fit_into_the_page_and_the_opening_block_stands_before_the_script(
+    tmp_path: Path, browser: Any
+) -> None:
+    found = of(list(many(100_000)))
+    assert sum(block["count"] for block in found.blocks) == 100_000
+    page = tmp_path / "index.html"
+    page.write_text(render(chooser=found, tabs=TABS, problems=[], runs=[]), encoding="utf-8")
+    size = page.stat().st_size
+    assert size <= 15_000_000
+    html = page.read_text()
+    assert html.index(f'id="block-{found.first}"') < html.index("<script>{") < html.index('id="block-1"')
+    view(browser, 1280)
+    visit(browser, page)
+    assert "Fastest at 64×64, batch 1" in text(browser, "answer")
+    answered = int(browser.execute_script("return document.documentElement.dataset.ready"))
+    print(f"{size} bytes, charts drawn after {answered} ms")  # noqa: T201  # for the reader of `pytest -s`
+    visit(browser, page, "#res=640x640&batch=16&precision=bf16")
+    assert "640×640, batch 16, bf16" in text(browser, "answer")
+    assert log(browser) == []

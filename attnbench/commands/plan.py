@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 @click.command("plan")
 @options.sweep_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON to stdout.")
-def command(as_json: bool, **given: Any) -> int:
+@click.option("--all", "every_cell", is_flag=True, help="A row for every cell.")
+def command(as_json: bool, every_cell: bool, **given: Any) -> int:
     """Show the cells of a sweep, which are declined and why, and the estimated time. Nothing is measured."""
-    return show_plan(options.read_sweep(given), as_json=as_json)
+    return show_plan(options.read_sweep(given), as_json=as_json, every_cell=every_cell)
 
 
-def show_plan(sweep: Sweep, *, as_json: bool) -> int:
+def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
     """Print the plan of `sweep` as tables or as JSON; returns the exit code 0."""
     from rich.console import Console
 
@@ -48,7 +49,7 @@ def show_plan(sweep: Sweep, *, as_json: bool) -> int:
     for problem in known.problems:
         errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
     console.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
-    for table in terminal.plan_tables(planned):
+    for table in terminal.plan_tables(planned, every_cell=every_cell):
         console.print(table)
     span = "" if least == most else f"{duration(least)} to {duration(most)}, as precision needs rounds; "
     console.print(f"about {duration(total)} ({span}estimated from the mechanisms' formulas; the run updates it)")

@@ -1,13 +1,16 @@
-"""`attnbench recommend`: the best mechanisms for a size and a device, from run folders."""
+"""`attnbench recommend`: the fastest mechanisms for a size and a device, with ties and memory, from run folders."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from attnbench import inert, inputs
 from attnbench.commands.parameters import path_of, whole_number
+
+KINDS = ("attention", "gate", "convolution", "pooling", "fourier", "state-space", "all")
 
 
 @click.command()
@@ -18,6 +21,9 @@ from attnbench.commands.parameters import path_of, whole_number
 @click.option("--pass", "pass_", type=click.Choice(["forward", "train"]), default="forward", show_default=True)
 @click.option("--memory", metavar="SIZE", help="Memory that one call may take, e.g. 4GiB.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), help="Only this precision. [any]")
+@click.option("--kind", type=click.Choice(KINDS), default="attention", show_default=True, help="Of token mixing.")
+@click.option("--reach", type=click.Choice(["global", "local", "sparse"]), help="Of a token, in one layer. [any]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a machine to stdout.")
 @click.option("--dim", type=whole_number("--dim"), default=768, show_default=True)
 @click.option("--heads", type=whole_number("--heads"), default=12, show_default=True)
 def command(
@@ -28,10 +34,13 @@ def command(
     pass_: str,
     memory: str | None,
     precision: str | None,
+    kind: str,
+    reach: str | None,
+    as_json: bool,
     dim: int,
     heads: int,
 ) -> None:
-    """Name the mechanisms on the Pareto front of speed and memory, from RUN... [reports/runs/*].
+    """Rank the mechanisms of a kind by speed, with ties and memory, from RUN... [reports/runs/*].
 
     Where nothing was measured, the answer says so and gives the command that measures it.
     """
@@ -47,10 +56,14 @@ def command(
     question = recommend.Question(
         res=sizes[0], device=device, batch=batch or (8 if device.startswith("cpu") else 64), pass_=pass_, dim=dim,
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
+        kind=kind, reach=reach or "",
     )  # fmt: skip
     evidence = gather(runs or stored())
     for line in evidence.problems:
         click.echo(f"warning: {inert.terminal(line)}", err=True)
     for answer in recommend.recommend(evidence, question):
+        if as_json:
+            click.echo(json.dumps(recommend.as_dict(answer)))
+            continue
         for line in recommend.words(answer):
             click.echo(inert.terminal(line))

@@ -1,20 +1,33 @@
-"""Stored records -> the mechanisms that nothing measured beats in both speed and memory, in plain words. No torch."""
+"""Stored records -> the fastest mechanisms for a question, with their ties and memory, in plain words. No torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from attnbench.analysis.ties import Resolution
 from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.grouping import MEMORY, SPEED
+from attnbench.report.measured import resolutions
+from attnbench.report.mixing import mixing
 from attnbench.report.tables import number
 from attnbench.report.tradeoff import front
+
+SHOWN = 10  # mechanisms in an answer
+ATTENTION = "attention"
+ANY = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked: a resolution, a device, a batch and perhaps a memory limit in bytes."""
+    """What is asked: a resolution, a device, a batch and perhaps a memory limit in bytes.
+
+    Attributes:
+        kind: of token mixing: `attention`, `gate`, `convolution`, ... or `all`.
+        reach: `global`, `local`, `sparse`; empty: any.
+    """
 
     res: tuple[int, int]
     device: str = "cpu"
@@ -24,6 +37,8 @@ class Question:
     dim: int = 768
     heads: int = 12
     precision: str = ""
+    kind: str = ATTENTION
+    reach: str = ""
 
     @property
     def size(self) -> str:
@@ -41,17 +56,38 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """A mechanism in an answer.
+
+    Attributes:
+        rank: one more than the number of offers that are distinguishably faster; `tied`: another has the same.
+        front: nothing measured is both faster and smaller.
+    """
+
+    point: Point
+    rank: int
+    tied: bool
+    front: bool
+
+
+@dataclass(frozen=True)
 class Answer:
-    """The best, what ties with them, what does not fit or failed, and what was not measured."""
+    """What fits, the fastest first; what does not fit or failed; and what was not measured.
+
+    Attributes:
+        considered: measured mechanisms of the kind and reach that were asked for, of `measured` in all.
+        limit: the smallest difference that the run shows, in words.
+    """
 
     question: Question
-    best: tuple[Point, ...]
-    ties: tuple[Point, ...]
-    too_large: tuple[Point, ...]
-    failed: tuple[Point, ...]
-    machine: str
-    nearest: str
-    considered: int
+    offers: tuple[Offer, ...] = ()
+    too_large: tuple[Point, ...] = ()
+    failed: tuple[Point, ...] = ()
+    machine: str = ""
+    nearest: str = ""
+    considered: int = 0
+    measured: int = 0
+    limit: str = ""
 
 
 def recommend(evidence: Evidence, question: Question) -> list[Answer]:
@@ -70,19 +106,61 @@ def recommend(evidence: Evidence, question: Question) -> list[Answer]:
     ]
     machines = list(dict.fromkeys(p.machine for p in right))
     if not machines:
-        return [Answer(q, (), (), (), (), "", _nearest(layers, q), 0)]
-    return [_answer([p for p in right if p.machine == m], q, m) for m in machines]
+        return [Answer(q, nearest=_nearest(layers, q))]
+    resolved = resolutions(evidence)
+    answers = [_answer([p for p in right if p.machine == m], q, m, resolved) for m in machines]
+    return sorted(answers, key=lambda answer: not answer.offers)
 
 
-def _answer(points: Sequence[Point], q: Question, machine: str) -> Answer:
-    measured = [p for p in points if p.get(SPEED)]
+def _answer(
+    points: Sequence[Point], q: Question, machine: str, resolved: Mapping[tuple[str, str], Resolution]
+) -> Answer:
+    asked = [p for p in points if _mixes(p, q)]
+    measured = [p for p in asked if p.get(SPEED)]
     with_memory = [p for p in measured if p.get(MEMORY)]
-    fitting = [p for p in with_memory if not q.memory or _bytes(p) <= q.memory]
-    best = front(_fastest_each(fitting))
-    ties = [p for p in _fastest_each(fitting) if p not in best and best and any(_tied(p, b) for b in best)]
-    large = [p for p in with_memory if p not in fitting]
-    failed = [p for p in points if p not in with_memory]
-    return Answer(q, tuple(best), tuple(ties), tuple(large), tuple(failed), machine, "", len(measured))
+    fitting = _fastest_each([p for p in with_memory if not q.memory or _bytes(p) <= q.memory])
+    found = resolved.get((measured[0].run_id, measured[0].cell.group), Resolution()) if measured else Resolution()
+    return Answer(
+        question=q,
+        offers=tuple(_ranked(fitting, resolved)),
+        too_large=tuple(p for p in with_memory if q.memory and _bytes(p) > q.memory),
+        failed=tuple(p for p in asked if p not in with_memory),
+        machine=machine,
+        considered=len(measured),
+        measured=sum(p.get(SPEED) is not None for p in points),
+        limit=found.limit,
+    )
+
+
+def _mixes(p: Point, q: Question) -> bool:
+    kind, reach = mixing(p.cell.variant)
+    return q.kind in (ANY, kind) and (not q.reach or q.reach == reach)
+
+
+def _ranked(points: Sequence[Point], resolved: Mapping[tuple[str, str], Resolution]) -> list[Offer]:
+    """The fastest first. A rank is one more than the number of arms that are distinguishably faster."""
+    order = sorted(points, key=lambda p: -_speed(p))
+    best, ranks = front(points), list[int]()
+    for place, p in enumerate(order):
+        faster = sum(not _tied(p, other, resolved) for other in order[:place])
+        ranks.append(max([1 + faster, *ranks[-1:]]))
+    return [Offer(p, rank, ranks.count(rank) > 1, p in best) for p, rank in zip(order, ranks, strict=True)]
+
+
+def _tied(p: Point, other: Point, resolved: Mapping[tuple[str, str], Resolution]) -> bool:
+    """Whether two speeds are not distinguished: by the letters of their group, or by overlapping intervals."""
+    group = (p.run_id, p.cell.group)
+    letters = resolved.get(group, Resolution()).letters if group == (other.run_id, other.cell.group) else {}
+    mine, others = letters.get(p.cell.id), letters.get(other.cell.id)
+    if mine and others:
+        return bool(set(mine) & set(others))
+    a, b = p.get(SPEED), other.get(SPEED)
+    return bool(a and b and a.high is not None and b.low is not None and a.high >= b.low)
+
+
+def _speed(p: Point) -> float:
+    found = p.get(SPEED)
+    return found.value if found else 0.0
 
 
 def _fastest_each(points: Sequence[Point]) -> list[Point]:
@@ -96,14 +174,6 @@ def _fastest_each(points: Sequence[Point]) -> list[Point]:
 def _bytes(p: Point) -> float:
     found = p.get(MEMORY)
     return found.value if found else math.inf
-
-
-def _tied(p: Point, best: Point) -> bool:
-    """Speed not distinguishable from that of `best`, and no larger by more than two per cent."""
-    a, b = p.get(SPEED), best.get(SPEED)
-    if not a or not b or a.high is None or b.low is None:
-        return False
-    return a.high >= b.low and _bytes(p) <= 1.02 * _bytes(best)
 
 
 def _nearest(layers: Sequence[Point], q: Question) -> str:
@@ -121,45 +191,99 @@ def _nearest(layers: Sequence[Point], q: Question) -> str:
 
 
 def words(answer: Answer) -> list[str]:
-    """The answer in sentences."""
+    """The answer in sentences, with a line for each of the first offers, within 80 columns."""
     q = answer.question
     asked = f"{q.size} pixels, batch {q.batch}, {'training' if q.pass_ == 'train' else 'inference'} on {q.device}"
     limit = f" within {number(q.memory / 2**30, 3)} GiB" if q.memory else ""
     if not answer.machine:
         near = f" The nearest that was: {answer.nearest}." if answer.nearest else ""
         return [f"Nothing was measured at {asked}.{near}", f"This measures it: {q.command}"]
-    lines = [f"At {asked} ({answer.machine}), of {answer.considered} measured:"]
-    if not answer.best:
+    lines = [f"At {asked}, {answer.machine}:", _scope(answer)]
+    if not answer.offers:
         lines.append(f"No mechanism with a measured speed and memory fits{limit or ' the question'}.")
-    for rank, p in enumerate(answer.best):
-        lead = "Fastest" if rank == 0 else "Less memory, slower"
-        lines.append(f"{lead}{limit if not rank else ''}: {_offer(p)}.")
-    for p in answer.ties:
-        lines.append(f"Speed not distinguishable from one of these: {_offer(p)}.")
-    if answer.too_large:
-        lines.append(
-            f"Above the limit: {', '.join(f'{p.cell.variant} ({_size(_bytes(p))})' for p in answer.too_large)}."
-        )
-    for p in answer.failed:
-        lines.append(
-            f"No answer for {p.cell.variant} ({p.cell.precision}, {p.cell.kernel}): "
-            f"{p.outcome}{': ' + p.reason if p.reason else ', no speed or memory'}."
-        )
-    flagged = sorted({f for p in answer.best for f in p.flags})
-    if flagged:
-        lines.append(f"These measurements have flags: {', '.join(flagged)}.")
+    lines += _rows(answer.offers[:SHOWN])
+    lines += _notes(answer, limit)
     lines.append(f"To measure it on your own machine: {q.command}")
     return lines
 
 
-def _offer(p: Point) -> str:
-    speed, ratio = p.get(SPEED), p.get("ratio_to_reference")
-    parts = [f"{p.cell.variant}, {p.cell.precision}, {p.cell.execution}"]
-    if speed:
-        parts.append(f"{_within(speed)} img/s")
-    if ratio and p.reference and p.reference != p.cell.variant:
-        parts.append(f"{_within(ratio, 3)} times {p.reference}")
-    return "; ".join([*parts, _size(_bytes(p))])
+def _scope(answer: Answer) -> str:
+    q = answer.question
+    kind = "any kind" if q.kind == ANY else f"kind {q.kind}"
+    others = "" if q.kind == ANY or answer.considered == answer.measured else "; --kind all shows every kind"
+    return f"{answer.considered} of {answer.measured} measured, {kind}{f', reach {q.reach}' if q.reach else ''}{others}"
+
+
+def _rows(offers: Sequence[Offer]) -> list[str]:
+    """Rank, variant, speed over the reference with its interval, images per second, memory; aligned."""
+    plain = all(o.point.cell.execution == "eager" and o.point.cell.precision == "fp32" for o in offers)
+    rows = []
+    for o in offers:
+        c, ratio = o.point.cell, o.point.get("ratio_to_reference")
+        name = c.variant if plain else f"{c.variant} ({c.precision}, {c.execution})"
+        rows.append((
+            f"{'=' if o.tied else ''}{o.rank}",
+            f"{name}{' *' if o.front else ''}",
+            f"{_within(ratio, 3)} x {o.point.reference}" if ratio and o.point.reference else "-",
+            f"{number(_speed(o.point), 4)} img/s",
+            _size(_bytes(o.point)),
+        ))  # fmt: skip
+    widths = [max((len(row[place]) for row in rows), default=0) for place in range(5)]
+    right = (True, False, False, True, True)
+    return [
+        "  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(row, widths, right, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _notes(answer: Answer, limit: str) -> list[str]:
+    notes, shown = [], answer.offers[:SHOWN]
+    if shown:
+        ties = f"differences below {answer.limit} are not seen; " if answer.limit else ""
+        notes.append(f"= shares its rank; {ties}* nothing is both faster and smaller.")
+    if len(answer.offers) > SHOWN:
+        notes.append(f"{len(answer.offers) - SHOWN} more are slower{limit and f', all{limit}'}.")
+    if answer.too_large:
+        notes.append(
+            f"Above the limit: {', '.join(f'{p.cell.variant} ({_size(_bytes(p))})' for p in answer.too_large)}."
+        )
+    for p in answer.failed:
+        notes.append(
+            f"No answer for {p.cell.variant} ({p.cell.precision}, {p.cell.execution}): "
+            f"{p.outcome}{': ' + p.reason if p.reason else ', no speed or memory'}."
+        )
+    flagged = sorted({f for o in shown for f in o.point.flags})
+    if flagged:
+        notes.append(f"These measurements have flags: {', '.join(flagged)}.")
+    return notes
+
+
+def as_dict(answer: Answer) -> dict[str, Any]:
+    """The answer as plain values: the question, and every offer with its figures in base units."""
+
+    def ends(e: Estimate | None) -> list[float | None] | None:
+        return None if e is None else [e.value, e.low, e.high]
+
+    return {
+        "question": {**asdict(answer.question), "res": list(answer.question.res)},
+        "machine": answer.machine,
+        "considered": answer.considered,
+        "measured": answer.measured,
+        "nearest": answer.nearest,
+        "command": answer.question.command,
+        "offers": [
+            {
+                "rank": o.rank, "tied": o.tied, "front": o.front, "variant": o.point.cell.variant,
+                "execution": o.point.cell.execution, "precision": o.point.cell.precision,
+                "reference": o.point.reference, "ratio_to_reference": ends(o.point.get("ratio_to_reference")),
+                "throughput_img_per_s": ends(o.point.get(SPEED)), "peak_memory_bytes": ends(o.point.get(MEMORY)),
+                "flags": list(o.point.flags),
+            }
+            for o in answer.offers
+        ],
+        "too_large": [p.cell.variant for p in answer.too_large],
+        "failed": {p.cell.variant: p.reason or p.outcome for p in answer.failed},
+    }  # fmt: skip
 
 
 def _within(e: Estimate, digits: int = 4) -> str:

@@ -84,8 +84,35 @@ def count_outcomes(records: Iterable[Record]) -> str:
     return f"{total} cell{'s' if total != 1 else ''}: {words}." if total else "no cells."
 
 
-def plan_tables(plan: Plan) -> list[Table]:
-    """Make a table with one row per cell of a plan; declined cells with the reason."""
+def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
+    """A row for each comparison group and for each reason for which cells are declined; or one for every cell."""
+    if every_cell:
+        return [_cells_of_plan(plan)]
+    groups = Table(title=f"{len(plan.groups())} comparisons", title_justify="left", box=None)
+    for name in ("timed together", "cells", "declined"):
+        groups.add_column(name, overflow="fold", justify="left" if name == "timed together" else "right")
+    for cells in plan.groups().values():
+        first = cells[0]
+        shape = f" dim {first.dim}, {first.heads} heads" if first.scope == "layer" else ""
+        declined = sum(c.id in plan.declined for c in cells)
+        conditions = f"{first.res_h}x{first.res_w} batch {first.batch} {first.device} {first.precision} {first.pass_}"
+        groups.add_row(inert_text(conditions + shape), str(len(cells)), str(declined or "-"))
+    by_reason: dict[str, list[str]] = {}
+    for cell in plan.cells:
+        if cell.id in plan.declined:
+            alike = plan.declined[cell.id].replace(cell.variant, "it", 1)
+            by_reason.setdefault(alike, []).append(cell.variant)
+    if not by_reason:
+        return [groups]
+    declines = Table(title=f"{len(plan.declined)} cells declined", title_justify="left", box=None)
+    declines.add_column("variants", overflow="fold")
+    declines.add_column("reason", overflow="fold")
+    for reason, variants in by_reason.items():
+        declines.add_row(inert_text(", ".join(dict.fromkeys(variants))), inert_text(reason, "yellow"))
+    return [groups, declines]
+
+
+def _cells_of_plan(plan: Plan) -> Table:
     table = Table(title=f"{len(plan.cells)} cells, {len(plan.declined)} declined", title_justify="left", box=None)
     for name in ("variant", "conditions", "grid", "verdict"):
         table.add_column(name, overflow="fold", no_wrap=name in ("variant", "grid"))
@@ -94,7 +121,7 @@ def plan_tables(plan: Plan) -> list[Table]:
         verdict = inert_text(f"declined: {reason}", "yellow") if reason else Text("will be measured", style="dim")
         grid = f"{cell.grid[0]}x{cell.grid[1]}" if cell.scope == "layer" else "-"
         table.add_row(inert_text(cell.variant), inert_text(cell.conditions()), grid, verdict)
-    return [table]
+    return table
 
 
 def si(value: float | None, unit: str = "", digits: int = 3) -> str:

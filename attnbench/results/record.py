@@ -272,6 +272,8 @@ def _read_1(data: Mapping[str, Any]) -> Record:
         if not least <= value < largest or (value == 0 and name in _ABOVE_0):
             above = "above" if name in _ABOVE_0 else "at least"
             raise ValueError(f"record.values.{name} must be {above} {least:g} and below {largest:g}; got {value:.6g}")
+        if 0 < abs(value) < SMALLEST_VALUE and name not in _ENDS_OF_INTERVALS:
+            raise ValueError(f"record.values.{name} must be 0 or {SMALLEST_VALUE:g} and more; got {value:.6g}")
     for low, high in _ENDS:
         if low in values and high in values and values[low] > values[high]:
             raise ValueError(f"{low} must be at most {high}; got {values[low]:.6g} and {values[high]:.6g}")
@@ -281,6 +283,7 @@ def _read_1(data: Mapping[str, Any]) -> Record:
 
 LARGEST_SIZE = 2**31  # of an image, a batch, a layer
 LONGEST_NAME = 1000  # characters of a variant, a device or a runtime
+SMALLEST_VALUE = 1e-30  # of a quantity that is not 0: products and quotients of two stay normal numbers
 LARGEST_VALUE = float(2**63)  # of a quantity: what a column of whole numbers holds
 _ENDS = (("latency_low_s", "latency_high_s"), ("throughput_low", "throughput_high"), ("ratio_low", "ratio_high"))
 _ENDS_OF_INTERVALS = {end for pair in _ENDS for end in pair}  # one that resolves nothing ends where a float does

@@ -134,10 +134,18 @@ def test_a_doubled_name_is_refused_with_both_sources(tmp_path):
     assert "twin.py" in done.stderr
 
 
-def test_plan_prints_cells_declines_and_a_time():
+def test_plan_shows_every_cell_where_it_is_asked_to():
+    done = attnbench("plan", "-m", "msa,hilo", "--precision", "fp32,tf32", "--all")
+    assert "4 cells, 2 declined" in done.stdout
+    assert done.stdout.count("will be measured") == 2
+
+
+def test_plan_summarises_comparisons_declines_and_a_time():
     done = attnbench_process("plan", "-m", "msa,hilo", "--precision", "fp32,tf32")
     assert done.returncode == 0
-    assert "4 cells, 2 declined" in done.stdout
+    assert "2 comparisons" in done.stdout
+    assert "2 cells declined" in done.stdout
+    assert "msa, hilo" in done.stdout
     assert "tf32 is a mode of CUDA matrix units" in done.stdout
     assert "about " in done.stdout
 

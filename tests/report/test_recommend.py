@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def folder(tmp_path: Path) -> Path:
             throughput_low=low,
             throughput_high=high,
             peak_memory_bytes=gib * GIB,
+            ratio_to_reference=speed / 50,
+            ratio_low=low / 50,
+            ratio_high=high / 50,
         )
 
     bad = made.failed(made.cell("quadtree", res_h=512, res_w=512, batch=8, device="cuda", threads=1))
@@ -44,13 +48,25 @@ def folder(tmp_path: Path) -> Path:
     return made.run(tmp_path / "run", [*records, bad])  # type: ignore[list-item]  # they are records
 
 
-def test_the_front_is_named_in_plain_words_with_its_uncertainty(folder: Path) -> None:
-    text = ask(folder)
-    assert "Fastest: hilo, fp32, eager; 100.0 [98.00, 102.0] img/s" in text
-    assert "Less memory, slower: van, fp32, eager; 60.00" in text
-    assert "Speed not distinguishable from one of these: sra" in text
-    assert "msa, fp32" not in text
-    assert "dat, fp32" not in text
+def test_the_fastest_stand_first_with_ties_intervals_memory_and_the_front(folder: Path) -> None:
+    lines = ask(folder).splitlines()
+    assert lines[1] == "4 of 5 measured, kind attention; --kind all shows every kind"
+    assert lines[2] == "=1  hilo *  2.00 [1.96, 2.04] x msa     100.0 img/s  3.00 GiB"
+    assert lines[3].split()[:2] == ["=1", "sra"]
+    assert [line.split()[:2] for line in lines[4:6]] == [["3", "msa"], ["4", "dat"]]
+    assert any(line.startswith("= shares its rank; ") for line in lines)
+
+
+def test_other_kinds_are_shown_where_they_are_asked_for(folder: Path) -> None:
+    assert "3  van *" in ask(folder, kind="all")
+    assert "van" not in ask(folder)
+    assert "van" in ask(folder, kind="gate")
+
+
+def test_a_reach_leaves_out_what_reaches_less(folder: Path) -> None:
+    text = ask(folder, kind="all", reach="local")
+    assert "1 of 5 measured, any kind, reach local" in text
+    assert "van" in text
 
 
 def test_what_failed_is_said_with_its_reason(folder: Path) -> None:
@@ -58,8 +74,8 @@ def test_what_failed_is_said_with_its_reason(folder: Path) -> None:
 
 
 def test_a_memory_limit_leaves_out_what_is_above_it(folder: Path) -> None:
-    text = ask(folder, memory=2 * GIB)
-    assert "Fastest within 2.00 GiB: van" in text
+    text = ask(folder, memory=2 * GIB, kind="all")
+    assert "1  van *" in text
     assert "Above the limit: hilo (3.00 GiB), msa (6.00 GiB), sra (3.00 GiB)." in text
 
 
@@ -80,4 +96,8 @@ def test_the_command_answers(folder: Path) -> None:
         command, ["--res", "512", "--device", "cuda", "--batch", "8", str(folder)], catch_exceptions=False
     )
     assert done.exit_code == 0
-    assert "Fastest: hilo" in done.stdout
+    assert "=1  hilo *" in done.stdout
+    line = ["--res", "512", "--device", "cuda", "--batch", "8", "--json", str(folder)]
+    answer = json.loads(CliRunner().invoke(command, line, catch_exceptions=False).stdout.splitlines()[0])
+    assert [offer["variant"] for offer in answer["offers"]] == ["hilo", "sra", "msa", "dat"]
+    assert answer["offers"][0]["throughput_img_per_s"] == pytest.approx([100, 98, 102])

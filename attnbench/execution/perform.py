@@ -93,7 +93,7 @@ def _export(job: ExportJob, say: Say) -> None:
     try:
         known = registry.load(job.plugins)
         module = build_module(cell, device, known, inference=True, weights=job.weights)
-        (x,) = make_inputs(cell, device, device.set_precision(cell.precision), job.seed, sets=1).originals
+        (x,) = make_inputs(cell, device, device.set_precision(cell.precision), job.seed, sets=1).restored()
         assert runtime.export is not None
         words = f"{cell.variant} {dict(cell.settings)} {cell.kernel} {cell.size}"
         made = artifacts.make(runtime.export, module, x, cell.precision, runtime.artifact, words)

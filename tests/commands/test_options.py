@@ -17,3 +17,12 @@ def test_graphs_are_asked_for_like_compilation(tmp_path):
     for name in ("graphs", "compile"):
         with pytest.raises(AttnbenchError, match=f"{name} must be no or yes; got 'maybe'"):
             read_sweep({name: "maybe"})
+
+
+def test_compile_is_another_spelling_of_the_runtime_and_not_beside_it():
+    assert read_sweep({"runtime": "eager,onnxruntime"}).runtime == ("eager", "onnxruntime")
+    assert read_sweep({"compile_": "no,yes"}).runtime == ("eager", "compile")
+    with pytest.raises(AttnbenchError, match="is another spelling of --runtime eager,compile; give one of them"):
+        read_sweep({"compile_": "yes", "runtime": "compile"})
+    with pytest.raises(AttnbenchError, match=r"runtime must be one of eager, compile, aoti, .*; got 'tvm'"):
+        read_sweep({"runtime": "tvm"})

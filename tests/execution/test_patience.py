@@ -9,7 +9,7 @@ import pytest
 from attnbench import registry
 from attnbench.analysis.summarize import GroupData
 from attnbench.execution.comparison import Comparison
-from attnbench.execution.workers import COMPILING, Workers
+from attnbench.execution.workers import COMPILING, Workers, needs_compiler
 from attnbench.planning.protocol import get
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.events import Trial
@@ -46,3 +46,32 @@ def test_what_flex_took_to_compile_in_its_trial_is_in_the_patience_of_its_timing
         data = GroupData(trials={flex.id: Trial(cell=flex.id, values={"compile_s": compile_s}, call_s=0.01)})
         patience.append(Comparison("g", [flex], data, QUICK, "none").patience_s())
     assert patience[1] - patience[0] >= 100.0
+
+
+@pytest.mark.parametrize(
+    ("axes", "needs"),
+    [
+        ({}, False),
+        ({"runtime": ("eager", "onnxruntime", "openvino")}, False),
+        ({"runtime": ("eager", "aoti")}, True),
+        ({"runtime": ("compile",)}, True),
+        ({"kernel": ("eager", "flex")}, True),
+    ],
+)
+def test_timing_processes_import_the_compiler_only_where_a_layer_needs_it(axes, needs):
+    assert needs_compiler(Sweep(**axes)) == needs
+
+
+def test_an_export_imports_what_its_cell_needs_and_may_be_silent_while_it_compiles(monkeypatch, cell):
+    seen = []
+    cells = [replace(cell, runtime=name) for name in ("onnxruntime", "aoti")]
+    workers = Workers(Sweep(plugins=("mine.py",)), QUICK, origins={cells[1].id: ("plugin mine.py",)})
+
+    def events(cell, job, patience_s):
+        seen.append((job.imports, patience_s))
+        return iter(())
+
+    monkeypatch.setattr(workers, "_events", events)
+    for each in cells:
+        workers.export(each)
+    assert seen == [((), QUICK.timeout_s), (("plugin mine.py",), COMPILING * QUICK.timeout_s)]

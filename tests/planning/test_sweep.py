@@ -173,6 +173,17 @@ def test_graphs_are_an_axis_beside_compile_and_declined_on_the_cpu(known):
     assert not [c for c in planned.cells if c.device == "cuda" and c.id in planned.declined]
 
 
+def test_a_runtime_that_no_graph_can_capture_is_declined(known):
+    sweep = Sweep(mechanism=("msa",), device=("cuda",), runtime=("eager", "onnxruntime"), graphs=(True,))
+    planned = plan(sweep, known)
+    eager, other = planned.cells
+    assert eager.id not in planned.declined
+    assert other.execution == "eager onnxruntime graphs"
+    assert planned.declined[other.id] == (
+        "CUDA graphs capture calls of runtime eager or compile; got graphs=yes, runtime=onnxruntime"
+    )
+
+
 def test_a_cell_without_graphs_keeps_the_id_that_it_had_before_there_were_graphs(known):
     (cell,) = plan(Sweep(mechanism=("msa",), reference="none"), known, threads=2).cells
     assert "graphs" not in cell.as_dict()

@@ -55,12 +55,10 @@ class LinearAttention(nn.Module):
         """Sum keys and values up once, then read the sums with every query."""
         B, H, W, C = x.shape
         N = H * W
-        q, k, v = (
-            project(x).view(B, N, self.heads, C // self.heads).transpose(1, 2)  # b n (h w) d
-            for project in (self.query_projection, self.key_projection, self.value_projection)
-        )
+        q, k, v = self.query_projection(x), self.key_projection(x), self.value_projection(x)
         q, k = F.elu(q) + 1, (F.elu(k) + 1) * N**-0.5
-        sums = k.transpose(-2, -1) @ v  # b n d d
+        q, k, v = (t.view(B, N, self.heads, -1).transpose(1, 2) for t in (q, k, v))  # each b n (h w) d
+        sums = v.transpose(-2, -1) @ k  # b n d d; k^T v gives elu a transposed gradient, which torch.compile mishandles
         norm = q @ k.sum(-2).unsqueeze(-1)  # b n (h w) 1
-        y = (q @ sums) / (wide(norm) + EPSILON * N**-0.5)  # below what float16 can hold
+        y = (q @ sums.transpose(-2, -1)) / (wide(norm) + EPSILON * N**-0.5)  # below what float16 can hold
         return self.out_projection(y.to(v.dtype).transpose(1, 2).reshape(B, H, W, C))

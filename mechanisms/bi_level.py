@@ -83,13 +83,14 @@ class BiLevelRouting(ReadsKernel, nn.Module):
         super().__init__()
         self.heads, self.n_win, self.topk = heads, n_win, topk
         self.scale = dim**-0.5
+        routed = topk != UNROUTED
+        qkv = nn.Linear(dim, 3 * dim, bias=routed)
+        self.qkv = nn.Sequential(OrderedDict(qkv=qkv)) if routed else qkv
         self.lepe = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
-        if topk == UNROUTED:
-            self.qkv: nn.Module = nn.Linear(dim, 3 * dim, bias=False)
-            self.proj = nn.Linear(dim, dim)
-        else:
-            self.qkv = nn.Sequential(OrderedDict(qkv=nn.Linear(dim, 3 * dim)))
+        if routed:
             self.wo = nn.Linear(dim, dim)
+        else:
+            self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend to the chosen regions, or to everything; add the surroundings of each token."""

@@ -64,8 +64,8 @@ ROWS: dict[str, str | tuple[str, ...]] = {
 
 # Settings whose parameters or paths the defaults do not have on a small map.
 SETTINGS = (
-    "cswin[split_size=3]", "focal[window_size=3,expand_size=1]", "lite_mla[dim_head=8]", "nystrom[num_landmarks=8]",
-    "nystrom[num_landmarks=8,conv_kernel_size=3]", "quadtree[topk=2]",
+    "bi_level[topk=-2]", "cswin[split_size=3]", "focal[window_size=3,expand_size=1]", "lite_mla[dim_head=8]",
+    "nystrom[num_landmarks=8]", "nystrom[num_landmarks=8,conv_kernel_size=3]", "quadtree[topk=2]",
     "shifted_window[window_size=3,shift_size=1,use_rel_pos=true]", "ss2d[d_state=2]", "tmsa[window_size=3]",
     "twins_lsa[window_size=3]", "window[window_size=3,use_rel_pos=true]",
 )  # fmt: skip

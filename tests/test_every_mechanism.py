@@ -226,9 +226,9 @@ def test_a_compiled_call_holds_no_constant_that_it_would_copy_to_the_device(name
         constants.extend(str(node.target) for node in nodes)
         return make_boxed_func(graph.forward)
 
-    layer = KNOWN.build(parse_variant(name), KNOWN.size(Variant(name), dim=32, heads=4, grid=(8, 8), stride=16)).eval()
+    layer = KNOWN.build(parse_variant(name), KNOWN.size(Variant(name), dim=96, heads=6, grid=(8, 8), stride=16)).eval()
     torch.compiler.reset()
     with torch.no_grad():
         backend = aot_autograd(fw_compiler=compiler)
-        torch.compile(layer, backend=backend, dynamic=False, fullgraph=True)(torch.randn(1, 8, 8, 32))
+        torch.compile(layer, backend=backend, dynamic=False, fullgraph=True)(torch.randn(1, 8, 8, 96))
     assert constants == []

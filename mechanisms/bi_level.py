@@ -2,11 +2,12 @@
 
 Paper   Zhu et al.: BiFormer: Vision Transformer with Bi-Level Routing Attention, CVPR 2023,
         https://arxiv.org/abs/2303.08810
-Agrees  with the paper's formulas, checked by a loop over tokens; parameters and multiply-accumulates equal those
-        counted on the authors' code, which was not run for its output (tests/mechanisms/test_bi_level.py)
-Differs where topk takes all regions nothing is routed or padded: plain attention, as the authors have it in their
-        last stage. Elsewhere a map that n_win does not divide is padded with zeros at the right and the bottom
-        as their auto_pad does (padded tokens make regions, and are attended to).
+Agrees  with the paper's formulas and, for topk=-2, with the form of the authors' last stage, checked by loops over
+        tokens; parameters, their names and multiply-accumulates equal those counted on the authors' code, which
+        was not run for its output (tests/mechanisms/test_bi_level.py)
+Differs a map that n_win does not divide is padded with zeros at the right and the bottom as their auto_pad does
+        (padded tokens make regions, and are attended to). The authors' last stage has 8 heads, whatever its width;
+        here it has as many as are asked for.
 
 Shapes  B images, N = H W tokens after padding, C channels, n heads, D = C / n, r = n_win, t = topk:
         qkv    b (r h) (r w) (3 n d) -> 3 x [(b n) (r r) (h w) d]
@@ -14,11 +15,15 @@ Shapes  B images, N = H W tokens after padding, C channels, n heads, D = C / n, 
         y      = softmax(q k^T C^-1/2) v with k, v of the chosen regions, (b n) (r r) (t h w) d; the scale is that
                of all channels, not of a head's
         output W (y + depthwise 5x5 of v)
+        t = -2 softmax(q k^T D^-1/2) v over all tokens, b n (h w) d, not routed or padded, q k v without biases;
+               output W (y + depthwise 5x5 of x)
 Cost    multiply-accumulates per image on the padded map: 4 N C^2 + 25 N C + r^4 C + 2 t (N / r^2) N C;
-        t = r^2: 4 N C^2 + 25 N C + 2 N^2 C on the map as it is
+        t = -2: 4 N C^2 + 25 N C + 2 N^2 C on the map as it is
 """
 
 from __future__ import annotations
+
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +32,15 @@ from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
 
+UNROUTED = -2  # the authors' value of topk for the layer of their last stage
+
 
 def refuses(n_win: int, topk: int) -> str | None:
     """Why it cannot be built with these values, or None."""
     if n_win < 1:
         return f"n_win must be at least 1; got n_win={n_win}"
-    if not 1 <= topk <= n_win**2:
-        return f"topk must lie between 1 and the n_win^2 regions; got topk={topk}, n_win={n_win}"
+    if topk != UNROUTED and not 1 <= topk <= n_win**2:
+        return f"topk must be -2 (no routing) or lie between 1 and the n_win^2 regions; got topk={topk}, n_win={n_win}"
     return None
 
 
@@ -44,10 +51,10 @@ def _settings(size: Size) -> tuple[int, int]:
 def macs(size: Size) -> int:
     """MACs of the projections, the depthwise convolution, the routing and the two products, on the padded map."""
     r, t = _settings(size)
-    C, everything = size.dim, t == r**2
-    H, W = size.grid if everything else size.padded(r)
+    C = size.dim
+    H, W = size.grid if t == UNROUTED else size.padded(r)
     N = H * W
-    attention = 2 * N**2 * C if everything else r**4 * C + 2 * t * (N // r**2) * N * C
+    attention = 2 * N**2 * C if t == UNROUTED else r**4 * C + 2 * t * (N // r**2) * N * C
     return 4 * N * C**2 + 25 * N * C + attention
 
 
@@ -58,7 +65,7 @@ def macs(size: Size) -> int:
     year=2023,
     repository="rayleizhu/BiFormer",
     defaults={"n_win": 7, "topk": 16},
-    per_stride={4: {"topk": 1}, 8: {"topk": 4}, 32: {"topk": 49}},
+    per_stride={4: {"topk": 1}, 8: {"topk": 4}, 32: {"topk": UNROUTED}},
     macs=macs,
     refuses=refuses,
     kernels=("eager", "sdpa"),
@@ -76,26 +83,30 @@ class BiLevelRouting(ReadsKernel, nn.Module):
         super().__init__()
         self.heads, self.n_win, self.topk = heads, n_win, topk
         self.scale = dim**-0.5
-        self.qkv = nn.Linear(dim, 3 * dim)
+        routed = topk != UNROUTED
+        qkv = nn.Linear(dim, 3 * dim, bias=routed)
+        self.qkv = nn.Sequential(OrderedDict(qkv=qkv)) if routed else qkv
         self.lepe = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
-        self.wo = nn.Linear(dim, dim)
+        if routed:
+            self.wo = nn.Linear(dim, dim)
+        else:
+            self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend to the chosen regions, add the surroundings of each token."""
+        """Attend to the chosen regions, or to everything; add the surroundings of each token."""
+        if self.topk == UNROUTED:
+            return self.proj(self._plain(self.qkv(x)) + self._around(x))
         H, W, C = x.shape[1:]
-        routed = self.topk < self.n_win**2
-        if routed:
-            x = pad_to(x, self.n_win)
-        qkv = self.qkv(x)
-        y = self._routed(qkv) if routed else self._plain(qkv)
-        around = self.lepe(qkv[..., 2 * C :].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return crop(self.wo(y + around), H, W)
+        qkv = self.qkv(pad_to(x, self.n_win))
+        return crop(self.wo(self._routed(qkv) + self._around(qkv[..., 2 * C :])), H, W)
+
+    def _around(self, x: Tensor) -> Tensor:
+        return self.lepe(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     def _plain(self, qkv: Tensor) -> Tensor:
         B, H, W, _ = qkv.shape
         q, k, v = qkv.view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each b n (h w) d
-        y = attend(q, k, v, scale=self.scale, kernel=self.kernel)
-        return y.transpose(1, 2).reshape(B, H, W, -1)
+        return attend(q, k, v, kernel=self.kernel).transpose(1, 2).reshape(B, H, W, -1)
 
     def _routed(self, qkv: Tensor) -> Tensor:
         B, H, W, _ = qkv.shape

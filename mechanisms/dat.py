@@ -4,16 +4,17 @@ Paper   Xia et al.: Vision Transformer with Deformable Attention, CVPR 2022, htt
 Agrees  with LeapLabTHU/DAT of June 2022 and, with `geometry=2023`, of September 2023, weights included; the two
         share names and shapes and place their samples differently (tests/mechanisms/test_dat.py)
 Differs the stride of the sampling map is called `offset_stride` (`stride` is the layer's place in the image);
-        ksize must be odd; a map of another size than the layer was built for reads the same bias table, stretched
-        over it, as the code of 2023 does (that of 2022 refuses); positions are float32 at least.
+        ksize must be odd, and the map is padded for it even where ksize equals offset_stride (not in 2023); a map
+        of another size than the layer was built for reads the same bias table, stretched over it, as the code of
+        2023 does (that of 2022 refuses); positions are float32 at least.
 
 Shapes  B images, N = H W tokens, C channels, n heads, D = C / n, G = n_groups, M = Hk Wk samples, with
         Hk = H / offset_stride rounded up:
         offsets b c h w -> b hk wk (g c) -> b hk wk g 2, (y, x), by one filter per channel, LayerNorm, GELU and a
                 1x1 convolution, the same for each group; tanh, times offset_range_factor / (Hk, Wk)
         samples (b g) c hk wk, bilinear, from an even grid plus the offsets; zeros outside; k v b n m d from them
-        bias    b n (h w) m from a table [n, 2 Hk - 1, 2 Wk - 1], read bilinearly at half the way between the
-                query's place and the sample's
+        bias    b n (h w) m from a table, read bilinearly at half the way between the query's place and the
+                sample's: [n, 2 Hk - 1, 2 Wk - 1] in 2022, [n, 2 H - 1, 2 W - 1] in 2023
 Cost    multiply-accumulates per image: 2 N C^2 + 2 M C^2 + (ksize^2 + 2) M C + 2 N M C
 """
 
@@ -134,7 +135,8 @@ class DAT(ReadsKernel, nn.Module):
         super().__init__()
         self.heads, self.groups = heads, n_groups
         self.stride, self.factor, self.geometry = offset_stride, offset_range_factor, geometry
-        part, (h, w) = dim // n_groups, sampling_map(grid, offset_stride)
+        part = dim // n_groups
+        h, w = grid if geometry == 2023 else sampling_map(grid, offset_stride)
         self.conv_offset = nn.Sequential(
             nn.Conv2d(part, part, ksize, offset_stride, ksize // 2, groups=part),
             _ChannelNorm(part),

@@ -18,7 +18,7 @@ Cost    multiply-accumulates per image on the padded map, M = N / s^2:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 
 class Branches(ReadsKernel, nn.Module):
-    """What both forms of HiLo share: the weights, the Hi-Fi branch, and the two branches side by side.
+    """What both forms of HiLo share: the weights, the Hi-Fi branch, and `side_by_side` for their own Lo-Fi branch.
 
     Args:
         dim: channels.
@@ -90,21 +90,18 @@ class Branches(ReadsKernel, nn.Module):
             self.h_qkv = nn.Linear(dim, 3 * high)
             self.h_proj = nn.Linear(high, high)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend finely inside windows and coarsely everywhere; both on the same padded map."""
+    def side_by_side(self, x: Tensor, low: Callable[[Tensor], Tensor]) -> Tensor:
+        """Hi-Fi and `low`, which maps [B,H,W,C] to [B,H,W,C_lo], on the same padded map: [B,H,W,C] -> [B,H,W,C]."""
         _, H, W, _ = x.shape
         x = pad_to(x, self.window_size)
         branches = [self._high(x)] if self.high_heads else []
-        branches += [self._low(x)] if self.low_heads else []
+        branches += [low(x)] if self.low_heads else []
         return crop(torch.cat(branches, dim=-1) if len(branches) > 1 else branches[0], H, W)
 
     def _high(self, x: Tensor) -> Tensor:
         q, k, v = windows(self.h_qkv(x), self.window_size, self.high_heads)
         y = attend(q, k, v, kernel=self.kernel)  # (b h w) n (s1 s2) d
         return self.h_proj(from_windows(y, self.window_size, *x.shape[1:3]))
-
-    def _low(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 @mechanism(
@@ -123,6 +120,10 @@ class Branches(ReadsKernel, nn.Module):
 )
 class HiLo(Branches):
     """Map [B,H,W,C] to [B,H,W,C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend finely inside windows and to the means of windows everywhere."""
+        return self.side_by_side(x, self._low)
 
     def _low(self, x: Tensor) -> Tensor:
         B, H, W, _ = x.shape

@@ -78,6 +78,10 @@ class HiLoPooled(hilo.Branches):
         super().__init__(dim, heads, window_size=window_size, alpha=alpha)
         self.project_first = projection == "before"
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend finely inside windows and, on the pooled map, everywhere."""
+        return self.side_by_side(x, self._low)
+
     def _low(self, x: Tensor) -> Tensor:
         pooled = pool_mean(x, self.window_size) if self.window_size > 1 else x
         B, H, W, _ = pooled.shape

@@ -1,14 +1,15 @@
 """Linear attention: the softmax gives way to a product of features, so that keys and values are summed up once.
 
 Paper   Katharopoulos, Vyas, Pappas, Fleuret: Transformers are RNNs, ICML 2020, https://arxiv.org/abs/2006.16236
-Agrees  with the paper's formula, checked by a loop over pairs of tokens (tests/mechanisms/test_linear_attention.py);
-        the authors' code was not run
-Differs one linear makes q, k and v; the mask is none (the paper's language models see only earlier tokens); the
-        features of the keys are divided by sqrt N, which cancels, so that sums over large maps stay inside float16
+Agrees  with the paper's formula and the authors' constant beside the sum, checked by a loop over pairs of tokens
+        (tests/mechanisms/test_linear_attention.py); the names are those of the authors' attention layer, whose code
+        was not run
+Differs the mask is none (the paper's language models see only earlier tokens); the features of the keys and the
+        constant are divided by sqrt N, which cancels, so that sums over large maps stay inside float16
 
 Shapes  B images, N = H W tokens, C channels, n heads, D = C / n, phi(u) = elu(u) + 1:
-        qkv  b h w (3 n d) -> 3 x [b n (h w) d];  y_i = phi(q_i) S / (phi(q_i) z) with S = sum_j phi(k_j)^T v_j
-        [b n d d] and z = sum_j phi(k_j) [b n d];  -> b h w (n d)
+        q k v  each b h w (n d) -> b n (h w) d;  y_i = phi(q_i) S / (phi(q_i) z + 1e-6) with
+        S = sum_j phi(k_j)^T v_j [b n d d] and z = sum_j phi(k_j) [b n d];  -> b h w (n d)
 Cost    multiply-accumulates per image: 4 N C^2 + 2 N C D + N C
 """
 
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size, mechanism
+from mechanisms.precision import wide
 
 EPSILON = 1e-6  # keeps a query whose features all vanish from dividing by zero
 
@@ -44,17 +46,19 @@ class LinearAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.query_projection = nn.Linear(dim, dim)
+        self.key_projection = nn.Linear(dim, dim)
+        self.value_projection = nn.Linear(dim, dim)
+        self.out_projection = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sum keys and values up once, then read the sums with every query."""
         B, H, W, C = x.shape
         N = H * W
-        qkv = self.qkv(x).view(B, N, 3, self.heads, C // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b n (h w) d
+        q, k, v = self.query_projection(x), self.key_projection(x), self.value_projection(x)
         q, k = F.elu(q) + 1, (F.elu(k) + 1) * N**-0.5
-        sums = k.transpose(-2, -1) @ v  # b n d d
+        q, k, v = (t.view(B, N, self.heads, -1).transpose(1, 2) for t in (q, k, v))  # each b n (h w) d
+        sums = v.transpose(-2, -1) @ k  # b n d d; k^T v gives elu a transposed gradient, which torch.compile mishandles
         norm = q @ k.sum(-2).unsqueeze(-1)  # b n (h w) 1
-        y = (q @ sums) / (norm + EPSILON)
-        return self.proj(y.transpose(1, 2).reshape(B, H, W, C))
+        y = (q @ sums.transpose(-2, -1)) / (wide(norm) + EPSILON * N**-0.5)  # below what float16 can hold
+        return self.out_projection(y.to(v.dtype).transpose(1, 2).reshape(B, H, W, C))

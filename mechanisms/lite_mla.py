@@ -2,8 +2,9 @@
 
 Paper   Cai et al.: EfficientViT: Multi-Scale Linear Attention for High-Resolution Dense Prediction, ICCV 2023,
         https://arxiv.org/abs/2205.14756
-Agrees  with timm's LiteMLA, weights and parameter names included (tests/mechanisms/test_lite_mla.py); the authors'
-        code was not run
+Agrees  with the paper's formula, checked by a loop over pairs of tokens, and with timm's LiteMLA given the authors'
+        constant beside the sum, 1e-15 (timm's own is 1e-5), weights and parameter names included
+        (tests/mechanisms/test_lite_mla.py); the authors' code was not run
 Differs channels that dim_head does not divide make floor(C / dim_head) heads, as with the authors, but one at
         least. `heads` has no meaning here: the width of a head is fixed.
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size, mechanism
 
-EPSILON = 1e-5  # a query whose features all vanish gets zero
+EPSILON = 1e-15  # a query whose features all vanish gets zero
 
 
 def refuses(dim_head: int, scales: int) -> str | None:

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from attnbench.registry.declaration import ReadsKernel
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
-from mechanisms.window import relative_position_bias, relative_position_index
+from mechanisms.window import relative_position_index
+
+Split = Callable[[Tensor, int, int], Tensor]
+Join = Callable[[Tensor, int, int, int], Tensor]
 
 
 class OffsetBias(nn.Module):
-    """A bias for each offset and head; its parameter has the name that timm's checkpoints give it."""
+    """A bias per head for each offset of a key from its query, down by across: [heads, 2 side - 1, 2 side - 1].
+
+    The table is the authors'; its name is that of their checkpoints' conversion by timm (`*_tf_*`).
+    """
 
     def __init__(self, side: int, heads: int) -> None:
         super().__init__()
-        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * side - 1) ** 2, heads))
+        self.relative_position_bias_table = nn.Parameter(torch.empty(heads, 2 * side - 1, 2 * side - 1))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("index", relative_position_index(side), persistent=False)
+        self.register_buffer("index", relative_position_index(side).T.contiguous(), persistent=False)  # key less query
 
     def forward(self) -> Tensor:
         """[1, heads, s s, s s]."""
-        return relative_position_bias(self.relative_position_bias_table, self.get_buffer("index"))
+        return self.relative_position_bias_table.flatten(1)[:, self.get_buffer("index")][None]
 
 
 class PartitionAttention(ReadsKernel, nn.Module):
-    """Map [B,H,W,C] to [B,H,W,C]; `split` and `join` say how the padded map is cut into groups of side x side tokens.
+    """Map [B,H,W,C] to [B,H,W,C]: attention inside groups of side x side tokens of the padded map.
 
     Args:
         dim: channels.
         heads: attention heads.
         side: of a group, in tokens; the map is padded to multiples of it.
         use_rel_pos: whether a bias per head and offset is learned.
+        split: cuts [B,H,W,3C], given side and heads, into [3, B groups, heads, side side, D].
+        join: puts [B groups, heads, side side, D], given side, H and W, back together to [B,H,W,C].
     """
 
-    def __init__(self, dim: int, heads: int, *, side: int, use_rel_pos: bool) -> None:
+    def __init__(self, dim: int, heads: int, *, side: int, use_rel_pos: bool, split: Split, join: Join) -> None:
         super().__init__()
-        self.heads, self.side = heads, side
+        self.heads, self.side, self.split, self.join = heads, side, split, join
         self.qkv = nn.Linear(dim, 3 * dim)
         self.rel_pos = OffsetBias(side, heads) if use_rel_pos else None
         self.proj = nn.Linear(dim, dim)
@@ -46,15 +56,7 @@ class PartitionAttention(ReadsKernel, nn.Module):
         """Attend inside each group of the padded map."""
         H, W = x.shape[1:3]
         x = pad_to(x, self.side)
-        q, k, v = self.split(self.qkv(x))  # each (b groups) n (s s) d
+        q, k, v = self.split(self.qkv(x), self.side, self.heads)  # each (b groups) n (s s) d
         bias = None if self.rel_pos is None else self.rel_pos()
         y = attend(q, k, v, bias, kernel=self.kernel)
-        return crop(self.proj(self.join(y, *x.shape[1:3])), H, W)
-
-    def split(self, qkv: Tensor) -> Tensor:
-        """[B,H,W,3C] -> [3, B groups, heads, s s, D]."""
-        raise NotImplementedError
-
-    def join(self, y: Tensor, H: int, W: int) -> Tensor:
-        """[B groups, heads, s s, D] -> [B,H,W,C]."""
-        raise NotImplementedError
+        return crop(self.proj(self.join(y, self.side, *x.shape[1:3])), H, W)

@@ -7,7 +7,8 @@ Agrees  with the papers' definition, checked by a loop over tokens (tests/mechan
 Differs keys and values are gathered, k^2 copies of the map each, where the authors' kernels gather nothing: the
         figures of memory and speed are those of a plain PyTorch form. A side that kernel_size x dilation does not
         fit into has a smaller square: of as many tokens as the shortest run of tokens at distance `dilation` has
-        (on a 4 x 14 map a kernel of 7 is 4 x 7); the authors refuse such a map.
+        (on a 4 x 14 map a kernel of 7 is 4 x 7); of the authors' library, version 0.14.6 pads such a map with
+        zeros, and those of 2025 refuse it.
 
 Shapes  B images, N = H W tokens, C channels, n heads, D = C / n, k = kernel_size; at the borders the square moves
         inwards, so that each token has k^2 keys; with dilation r only every r-th token counts:

@@ -2,8 +2,9 @@
 
 Paper   Mehta, Rastegari: Separable Self-attention for Mobile Vision Transformers, TMLR 2023,
         https://arxiv.org/abs/2206.02680
-Agrees  with timm's separable self-attention, weights and parameter names included, on maps that the patch
-        divides (tests/mechanisms/test_separable.py). The authors' code was not run.
+Agrees  with timm's separable self-attention, weights included, on maps that the patch divides
+        (tests/mechanisms/test_separable.py). The parameters have the authors' names, with `.block.conv` in the
+        middle where timm has nothing. The authors' code was not run.
 Differs the authors resize a map that the patch does not divide; here nothing is resized or padded, the tokens of
         a place in the patch are simply fewer where the map ends. `heads` has no meaning here.
 
@@ -16,6 +17,7 @@ Cost    multiply-accumulates per image: N (3 C^2 + C); the weighted sum is eleme
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 import torch
@@ -41,6 +43,12 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     return ((i, j) for i in range(y % p, H, p) for j in range(x % p, W, p))
 
 
+def _projection(dim: int, width: int) -> nn.Sequential:
+    """A 1x1 convolution whose parameters are `block.conv.*`, the names in the authors' checkpoints."""
+    conv = nn.Sequential(OrderedDict(conv=nn.Conv2d(dim, width, 1)))
+    return nn.Sequential(OrderedDict(block=conv))
+
+
 @mechanism(
     name="separable",
     title="separable self-attention: one context vector gates the values",
@@ -59,8 +67,8 @@ class Separable(nn.Module):
     def __init__(self, dim: int, *, patch_size: int) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.qkv_proj = nn.Conv2d(dim, 1 + 2 * dim, 1)
-        self.out_proj = nn.Conv2d(dim, dim, 1)
+        self.qkv_proj = _projection(dim, 1 + 2 * dim)
+        self.out_proj = _projection(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate every value by the context of its group."""

@@ -64,8 +64,8 @@ ROWS: dict[str, str | tuple[str, ...]] = {
 
 # Settings whose parameters or paths the defaults do not have on a small map.
 SETTINGS = (
-    "cswin[split_size=3]", "focal[window_size=3,expand_size=1]", "lite_mla[dim_head=8]", "nystrom[num_landmarks=8]",
-    "nystrom[num_landmarks=8,conv_kernel_size=3]", "quadtree[topk=2]",
+    "bi_level[topk=-2]", "cswin[split_size=3]", "focal[window_size=3,expand_size=1]", "lite_mla[dim_head=8]",
+    "nystrom[num_landmarks=8]", "nystrom[num_landmarks=8,conv_kernel_size=3]", "quadtree[topk=2]",
     "shifted_window[window_size=3,shift_size=1,use_rel_pos=true]", "ss2d[d_state=2]", "tmsa[window_size=3]",
     "twins_lsa[window_size=3]", "window[window_size=3,use_rel_pos=true]",
 )  # fmt: skip
@@ -226,9 +226,9 @@ def test_a_compiled_call_holds_no_constant_that_it_would_copy_to_the_device(name
         constants.extend(str(node.target) for node in nodes)
         return make_boxed_func(graph.forward)
 
-    layer = KNOWN.build(parse_variant(name), KNOWN.size(Variant(name), dim=32, heads=4, grid=(8, 8), stride=16)).eval()
+    layer = KNOWN.build(parse_variant(name), KNOWN.size(Variant(name), dim=96, heads=6, grid=(8, 8), stride=16)).eval()
     torch.compiler.reset()
     with torch.no_grad():
         backend = aot_autograd(fw_compiler=compiler)
-        torch.compile(layer, backend=backend, dynamic=False, fullgraph=True)(torch.randn(1, 8, 8, 32))
+        torch.compile(layer, backend=backend, dynamic=False, fullgraph=True)(torch.randn(1, 8, 8, 96))
     assert constants == []

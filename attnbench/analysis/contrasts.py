@@ -276,7 +276,7 @@ def _refined(found: dict[str, Contrast], pseudo: dict[str, Floats]) -> dict[str,
 
 
 def _correlation(pseudo: Sequence[Floats]) -> float:
-    """The lag-1 correlation of successive units, half a standard error above its estimate; 0 where it is negative.
+    """The lag-1 correlation of successive units, a standard error above its estimate; 0 where it is negative.
 
     A sample's own mean biases the estimate down by about (1 + 3 rho) / k, which is put back.
     """
@@ -289,7 +289,7 @@ def _correlation(pseudo: Sequence[Floats]) -> float:
         return 0.0
     raw = float((d[:, 1:] * d[:, :-1]).sum()) / (k - 1) / square
     error = 1 / math.sqrt(len(pseudo) * (k - 1)) / (1 - 3 / k)
-    return min(MOST_CORRELATION, max(0.0, (raw + 1 / k) / (1 - 3 / k) + error / 2))
+    return min(MOST_CORRELATION, max(0.0, (raw + 1 / k) / (1 - 3 / k) + error))
 
 
 def moderated(variances: Floats, df: float) -> tuple[Floats, float]:

@@ -108,9 +108,9 @@ PROTOCOLS = {
     for p in (
         Protocol(
             name="quick",
-            meaning="a first look: 12 rounds over 6 processes",
-            looks=(12,),
-            processes=6,
+            meaning="a first look: 14 rounds over 7 processes",
+            looks=(14,),
+            processes=7,
             target=0.05,
             budget_s=8.0,
         ),

@@ -332,7 +332,7 @@ def _events(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Event]:
             if isinstance(event, Round):
                 key = event.group, event.process, event.round
                 if rounds.setdefault(key, event) is not event and rounds[key] == event:
-                    raise ValueError(f"it repeats round {event.round} of process {event.process}")
+                    continue  # its line was copied
         except ValueError as error:
             raise AttnbenchError(
                 f"every line of {SAMPLES} is an event; line {number} of {folder / SAMPLES} is damaged: {error}; "

@@ -9,7 +9,9 @@ from collections import Counter
 
 import pytest
 from plugins import write_plugin
+from torch import nn
 
+import attnbench
 from attnbench import Sweep, run
 from attnbench.execution.progress import Silent
 from attnbench.execution.runner import Interrupted, make_plan
@@ -34,7 +36,8 @@ def of(folder):
 
 
 @pytest.mark.parametrize("when", ["at import", "late"])
-def test_what_the_guard_does_not_see_spoils_nobody_once_the_arm_is_isolated(when, tmp_path):
+def test_what_the_guard_does_not_see_spoils_nobody_once_the_arm_is_isolated(when, tmp_path, monkeypatch):
+    monkeypatch.setattr(nn.Linear, "forward", nn.Linear.forward)  # planning imports the plugin into this process too
     plugin = write_plugin(tmp_path / "spoils.py", {"spoils": LATE if when == "late" else "return x * 2"})
     if when == "at import":
         plugin.write_text(f"{plugin.read_text()}\n{SPOIL}\n")
@@ -52,7 +55,8 @@ def test_what_the_guard_does_not_see_spoils_nobody_once_the_arm_is_isolated(when
     assert records["spoils"].values["ratio_low"] < records["spoils"].values["ratio_high"]
 
 
-def test_a_plugin_is_not_imported_beside_other_arms(tmp_path):
+def test_a_plugin_is_not_imported_beside_other_arms(tmp_path, monkeypatch):
+    monkeypatch.setattr(attnbench, "loud", False, raising=False)
     note = tmp_path / "note"
     quiet, loud = tmp_path / "quiet.py", tmp_path / "loud.py"
     write_plugin(quiet, {"quiet": "return self.line(x)"})
@@ -117,7 +121,9 @@ def test_the_plan_says_what_is_isolated_and_allows_for_its_time(tmp_path):
     assert "timed in processes of their own: mine" in made.notes
     assert made.hash == named.hash != plain.hash
     estimates = dict.fromkeys(ids.values(), 0.01)
-    apart, together = (Remaining(estimates, protocol.get("quick"), p.cells, p.isolated).total_s for p in (made, plain))
+    apart, together = (
+        Remaining(estimates, protocol.get("quick"), p.cells, isolated=p.isolated).total_s for p in (made, plain)
+    )
     assert apart > together
 
 

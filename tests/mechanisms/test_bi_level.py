@@ -21,13 +21,11 @@ def loop(built, x):
     w, n, r = weights(built), built.heads, built.n_win
     B, H0, W0, C = x.shape
     h, wide = -(-H0 // r), -(-W0 // r)
-    if built.topk == r * r:
-        r, h, wide = 1, H0, W0
     padded = np.zeros((B, r * h, r * wide, C))
     padded[:, :H0, :W0] = x.numpy()
     d, out = C // n, np.zeros(padded.shape)
     places = list(np.ndindex(r, r))
-    for b, qkv in enumerate(affine(padded, w, "qkv")):
+    for b, qkv in enumerate(affine(padded, w, "qkv.qkv")):
         q, k, v = np.split(qkv, 3, axis=-1)
 
         def of(t, region):
@@ -46,6 +44,46 @@ def loop(built, x):
                     )
         out[b] += around(v, w)
     return affine(out, w, "wo")[:, :H0, :W0]
+
+
+def unrouted(built, x):
+    """The authors' last stage: every token against all tokens, and the surroundings of x itself."""
+    w, n, (_, H, W, C) = weights(built), built.heads, x.shape
+    d, out = C // n, np.zeros(x.shape)
+    for b, image in enumerate(x.numpy()):
+        q, k, v = np.split((image @ w["qkv.weight"].T).reshape(H * W, 3 * C), 3, axis=-1)
+        for i, c in np.ndindex(H * W, n):
+            c = slice(c * d, (c + 1) * d)
+            out[b, i // W, i % W, c] = attention_of_one(q[i, c], k[:, c], v[:, c], d**-0.5)
+        out[b] += around(image, w)
+    return affine(out, w, "proj")
+
+
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_last_stage_equals_a_loop_over_all_tokens(grid, kernel):
+    built, x = layer("bi_level", grid, stride=32, kernel=kernel), images(grid)
+    assert_close(built(x), unrouted(built, x))
+
+
+def test_the_last_stage_has_the_authors_parameters():
+    with torch.device("meta"):
+        built = layer("bi_level", (7, 7), dim=512, heads=16, stride=32)
+    assert {name: tuple(p.shape) for name, p in built.state_dict().items()} == {
+        "qkv.weight": (1536, 512),
+        "lepe.weight": (512, 1, 5, 5),
+        "lepe.bias": (512,),
+        "proj.weight": (512, 512),
+        "proj.bias": (512,),
+    }
+    assert sum(p.numel() for p in built.parameters()) == 1_062_400
+
+
+def test_the_other_stages_have_the_authors_parameters():
+    built = layer("bi_level", (4, 6))
+    assert set(built.state_dict()) == {
+        f"{name}.{kind}" for name in ("qkv.qkv", "lepe", "wo") for kind in ("weight", "bias")
+    }
 
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
@@ -73,17 +111,12 @@ def test_images_of_a_batch_choose_for_themselves():
     assert_close(built(x)[1:2], built(x[1:2]).detach().numpy())
 
 
-def test_in_the_last_stage_nothing_is_routed():
-    built = layer("bi_level", (5, 7), stride=32)
-    assert built.topk == built.n_win**2
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"n_win": 0}, "n_win must be at least 1; got n_win=0"),
-        ({"topk": 50}, r"topk must lie between 1 and the n_win\^2 regions; got topk=50, n_win=7"),
-        ({"topk": 0}, r"topk must lie between 1 and the n_win\^2 regions; got topk=0, n_win=7"),
+        ({"topk": 50}, r"topk must be -2 .no routing. or lie between 1 and the n_win\^2 regions; got topk=50, n_win=7"),
+        ({"topk": 0}, r"topk must be -2 .no routing. or lie between 1 and the n_win\^2 regions; got topk=0, n_win=7"),
         ({"dim": 25}, "heads must divide dim; got heads=3, dim=25"),
     ],
 )

@@ -87,6 +87,12 @@ def test_a_layer_built_for_one_grid_stretches_its_table_over_another():
     assert_close(built(x)[0], loop(weights(built), x[0].numpy(), 3, 3, 1, 2.0, 2022))
 
 
+@pytest.mark.parametrize(("geometry", "shape"), [(2022, (12, 11, 17)), (2023, (12, 23, 35))])
+def test_the_table_is_of_the_samples_map_in_2022_and_of_the_queries_map_in_2023(geometry, shape):
+    built = layer("dat", (12, 18), heads=12, offset_stride=2, geometry=geometry)
+    assert built.rpe_table.shape == shape
+
+
 def test_without_offsets_and_bias_it_is_plain_attention_to_the_map_read_on_an_even_grid():
     built, x = layer("dat", (4, 6)), images((4, 6))
     with torch.no_grad():

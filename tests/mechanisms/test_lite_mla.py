@@ -29,7 +29,7 @@ def loop(built, x):
         heads = np.concatenate([qkv, mixed(built, w, qkv)], -1).reshape(H * W, -1, 3, d)
         for i, head in np.ndindex(*heads.shape[:2]):
             weight = np.maximum(heads[:, head, 1], 0) @ np.maximum(heads[i, head, 0], 0)
-            out[b, i, head * d : (head + 1) * d] = weight @ heads[:, head, 2] / (weight.sum() + 1e-5)
+            out[b, i, head * d : (head + 1) * d] = weight @ heads[:, head, 2] / (weight.sum() + 1e-15)
     y = affine(out, w, "proj.conv").reshape(x.shape)
     mean, var = w["proj.norm.running_mean"], w["proj.norm.running_var"]
     return (y - mean) / np.sqrt(var + 1e-5) * w["proj.norm.weight"] + w["proj.norm.bias"]
@@ -44,6 +44,11 @@ def test_lite_mla_equals_a_loop_over_pairs(grid, settings):
     assert_close(built(x), loop(built, x))
 
 
+def test_small_inputs_are_divided_by_their_features_and_not_by_the_constant():
+    built, x = layer("lite_mla[dim_head=8]", (5, 7)), images((5, 7)) * 1e-3
+    assert_close(built(x), loop(built, x))
+
+
 def test_a_query_without_features_gets_the_bias_alone():
     built, x = layer("lite_mla[dim_head=8]", (4, 6)), images((4, 6))
     with torch.no_grad():
@@ -55,7 +60,7 @@ def test_a_query_without_features_gets_the_bias_alone():
 
 def test_lite_mla_gives_what_timm_gives():
     timm = library("timm.models.efficientvit_mit")
-    theirs = timm.LiteMLA(24, 24, dim=8).eval()
+    theirs = timm.LiteMLA(24, 24, dim=8, eps=1e-15).eval()
     built, x = layer("lite_mla[dim_head=8]", (5, 7)).float(), images((5, 7)).float()
     theirs.load_state_dict(built.state_dict())
     with torch.no_grad():

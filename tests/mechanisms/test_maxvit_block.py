@@ -23,8 +23,7 @@ def loop(built, x):
             keys.append(qkv[b, i, j, 1, head])
             values.append(qkv[b, i, j, 2, head])
             if built.rel_pos is not None:
-                row = (y - i + s - 1) * (2 * s - 1) + (z - j + s - 1)
-                biases.append(w["rel_pos.relative_position_bias_table"][row, head])
+                biases.append(w["rel_pos.relative_position_bias_table"][head, i - y + s - 1, j - z + s - 1])
         out[b, y, z, head * d : (head + 1) * d] = attention_of_one(
             qkv[b, y, z, 0, head], np.array(keys), np.array(values), d**-0.5, np.array(biases) if biases else 0.0
         )
@@ -47,7 +46,7 @@ def test_without_its_table_it_is_window_attention():
 
 def test_block_attention_gives_what_timm_gives():
     timm = library("timm.models.maxxvit")
-    cfg = timm.MaxxVitTransformerCfg(dim_head=8, window_size=(3, 3), head_first=False)
+    cfg = timm.MaxxVitTransformerCfg(dim_head=8, window_size=(3, 3), head_first=False, rel_pos_type="bias_tf")
     theirs = timm.PartitionAttentionCl(24, "block", cfg).double().eval()
     built, x = layer("maxvit_block[window_size=3]", (6, 9)), images((6, 9))
     theirs.attn.load_state_dict(built.state_dict())

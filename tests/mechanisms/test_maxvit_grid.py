@@ -24,8 +24,8 @@ def loop(built, x):
             keys.append(qkv[b, i, j, 1, head])
             values.append(qkv[b, i, j, 2, head])
             if built.rel_pos is not None:
-                row = ((y - i) // cell_h + g - 1) * (2 * g - 1) + ((z - j) // cell_w + g - 1)
-                biases.append(w["rel_pos.relative_position_bias_table"][row, head])
+                place = (i - y) // cell_h + g - 1, (j - z) // cell_w + g - 1
+                biases.append(w["rel_pos.relative_position_bias_table"][head, *place])
         assert len(keys) == g * g
         out[b, y, z, head * d : (head + 1) * d] = attention_of_one(
             qkv[b, y, z, 0, head], np.array(keys), np.array(values), d**-0.5, np.array(biases) if biases else 0.0
@@ -56,7 +56,7 @@ def test_on_one_cell_per_token_it_is_block_attention():
 
 def test_grid_attention_gives_what_timm_gives():
     timm = library("timm.models.maxxvit")
-    cfg = timm.MaxxVitTransformerCfg(dim_head=8, grid_size=(3, 3), head_first=False)
+    cfg = timm.MaxxVitTransformerCfg(dim_head=8, grid_size=(3, 3), head_first=False, rel_pos_type="bias_tf")
     theirs = timm.PartitionAttentionCl(24, "grid", cfg).double().eval()
     built, x = layer("maxvit_grid[grid_size=3]", (6, 9)), images((6, 9))
     theirs.attn.load_state_dict(built.state_dict())

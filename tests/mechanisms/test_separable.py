@@ -11,13 +11,13 @@ def loop(built, x):
     """Pixel by pixel: who shares its place in the patch, what they score, what they say."""
     w, p = weights(built), built.patch_size
     B, H, W, C = x.shape
-    qkv, out = affine(x.numpy(), w, "qkv_proj"), np.zeros(x.shape)
+    qkv, out = affine(x.numpy(), w, "qkv_proj.block.conv"), np.zeros(x.shape)
     for b, y, z in np.ndindex(B, H, W):
         others = [(i, j) for i, j in np.ndindex(H, W) if i % p == y % p and j % p == z % p]
         scores = np.exp([qkv[b, i, j, 0] for i, j in others])
         context = sum(s * qkv[b, i, j, 1 : 1 + C] for s, (i, j) in zip(scores, others, strict=True)) / scores.sum()
         out[b, y, z] = np.maximum(qkv[b, y, z, 1 + C :], 0) * context
-    return affine(out, w, "out_proj")
+    return affine(out, w, "out_proj.block.conv")
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 3, 8])
@@ -39,7 +39,7 @@ def test_separable_attention_gives_what_timm_gives():
     timm = library("timm.models.mobilevit")
     theirs = timm.LinearTransformerBlock(24).double().eval().attn
     built, x = layer("separable[patch_size=2]", (4, 6)), images((4, 6))
-    theirs.load_state_dict(built.state_dict())
+    theirs.load_state_dict({k.replace(".block.conv", ""): v for k, v in built.state_dict().items()})
     patches = x.view(2, 2, 2, 3, 2, 24).permute(0, 5, 2, 4, 1, 3).reshape(2, 24, 4, 6)  # b c (p1 p2) (h w)
     with torch.no_grad():
         y = theirs(patches).view(2, 24, 2, 2, 2, 3).permute(0, 4, 2, 5, 3, 1).reshape(x.shape)

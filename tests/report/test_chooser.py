@@ -12,6 +12,7 @@ import pytest
 import synthetic as made
 from driven import log, text, view, visit
 
+from attnbench import inert
 from attnbench.registry.declaration import KERNELS
 from attnbench.report.chooser import AXES, Chooser, chooser, published_top1
 from attnbench.report.evidence import Evidence, Point, gather
@@ -55,7 +56,7 @@ def test_a_number_that_json_cannot_hold_is_left_out() -> None:
 def test_no_text_ends_the_script_element_that_holds_it(text_: str) -> None:
     written = script_json([text_])
     assert not set(written) & set("<>&\u2028\u2029")
-    assert json.loads(written) == [text_]
+    assert json.loads(written) == [inert.plain(text_)]
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def table(trials: int) -> str:
         cells = []
         for name, arms in columns:
             before = former(scenario, name, 4 * trials)
-            count = max(40, round(2 * trials / (arms - 1)))
+            count = max(200, round(2 * trials / (arms - 1)))  # arms of one run err together
             now = present(scenario, name, arms, count, target=0.008)
             share = (now.width / now.total) / (before.width / before.total)
             cells.append(f"{100 * now.hits / now.total:.1f} ({share:.2f})")

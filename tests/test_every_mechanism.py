@@ -21,7 +21,7 @@ from functorch.compile import make_boxed_func
 from torch._dynamo.backends.common import aot_autograd
 
 from attnbench import registry
-from attnbench.conformance import CHECKS, COMPILES, examine
+from attnbench.conformance import CHECKS, COMPILES, RUNTIMES, examine
 from attnbench.conformance.subject import PROBE, SLACK, Subject
 from attnbench.measure.flops import Counts, count
 from attnbench.registry.variant import Variant, parse_variant
@@ -91,7 +91,7 @@ def counted(text: str, grid: tuple[int, int]) -> Counts:
     return count(layer, torch.empty(1, *grid, 768, device="meta"))
 
 
-@pytest.mark.parametrize("check", [name for name in CHECKS if name not in (*COMPILES, "against", "export")])
+@pytest.mark.parametrize("check", [name for name in CHECKS if name not in (*COMPILES, *RUNTIMES, "against", "export")])
 @pytest.mark.parametrize("name", NAMES)
 def test_keeps_the_contract(name, check):
     (finding,) = examine(subject(name), only=(check,)).findings

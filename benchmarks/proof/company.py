@@ -75,9 +75,7 @@ def _time(job: TimingJob, say: Say) -> None:
     def hear(event: Event) -> None:
         if isinstance(event, Round):
             weights = sum(arm.weights_bytes for arm in timing[0].arms)
-            on_cpu = job.cells[0].device.startswith(
-                "cpu"
-            )  # the originals and their copy lie together
+            on_cpu = job.cells[0].device.startswith("cpu")  # the originals and their copy lie together
             inputs = sum(x.nbytes for x in timing[0].inputs.originals) * (2 if on_cpu else 1)
             held = allocated(job.cells[0].device) - before - weights
             say({"event": "round", "held": held, "inputs": inputs, "arms": len(event.turns)})

@@ -4,6 +4,8 @@ PYTHON_OLDEST ?= python3.11
 BIN := .venv/bin
 INPUTS ?= 10000
 FOLDERS ?= 1000
+FAULTS ?= 300
+SEED ?= 0
 RUNS := $(wildcard reports/runs/*)
 DEVICE ?= cuda
 
@@ -70,9 +72,10 @@ speed: install
 fuzz: install
 	nice $(BIN)/python benchmarks/fuzz.py --inputs $(INPUTS) --folders $(FOLDERS)
 
-# Faults injected into real runs until each has finished; writes docs/reliability.md. An hour on two cores.
+# Faults injected into real runs until each has finished, added to those of earlier campaigns; writes docs/reliability.md.
 faults: install
-	$(BIN)/python benchmarks/faults.py --count 300 --seed 0 --jobs 2 --out docs/reliability.md
+	$(BIN)/python benchmarks/faults.py --count $(FAULTS) --seed $(SEED) --jobs 2 --add benchmarks/faults.json \
+	  --out docs/reliability.md
 
 selftest: install
 	$(BIN)/attnbench selftest

@@ -42,7 +42,7 @@ def test_faults_in_real_runs_lose_double_and_change_nothing_and_the_same_command
 
 def test_a_record_that_is_lost_or_stands_twice_is_counted(faults, tmp_path):
     campaign = faults.Campaign(seed=0)
-    run = faults.Run(campaign, tmp_path / "run", faults.SMALL)
+    run = faults.Run(campaign, tmp_path / "run", ["-m", "msa"])
     run.folder.mkdir()
     records = run.folder / "records.jsonl"
     first, second = (f'{{"cell_id":"{number:012}"}}\n' for number in (1, 2))

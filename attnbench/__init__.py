@@ -9,25 +9,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnbench.api import claims, compare, recommend, report, run
     from attnbench.errors import AttnbenchError
-    from attnbench.execution.runner import run
     from attnbench.planning.sweep import Sweep
     from attnbench.registry import build, names
     from attnbench.registry.declaration import Size, mechanism
     from attnbench.results.store import load
 
 __version__ = "0.1.0"
-__all__ = ["AttnbenchError", "Size", "Sweep", "build", "load", "mechanism", "names", "run"]
+__all__ = [
+    "AttnbenchError",
+    "Size",
+    "Sweep",
+    "build",
+    "claims",
+    "compare",
+    "load",
+    "mechanism",
+    "names",
+    "recommend",
+    "report",
+    "run",
+]
 
 _HOME = {
     "AttnbenchError": "errors",
     "Size": "registry.declaration",
     "Sweep": "planning.sweep",
     "build": "registry",
+    "claims": "api",
+    "compare": "api",
     "load": "results.store",
     "mechanism": "registry.declaration",
     "names": "registry",
-    "run": "execution.runner",
+    "recommend": "api",
+    "report": "api",
+    "run": "api",
 }
 
 
@@ -35,3 +52,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'attnbench' has no attribute {name!r}")
     return getattr(importlib.import_module(f"attnbench.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -102,6 +102,10 @@ def _run() -> Any:
     except AttnbenchError as error:
         _say(f"attnbench: {error}", indent="  ")  # shows what belongs to the message
         code = error.exit_code
+    except MemoryError:
+        _say("attnbench: there was not enough memory; what was measured is kept; free memory or raise the limit, then "
+             "run the same command again")  # fmt: skip
+        code = UnfinishedError.exit_code
     except (KeyboardInterrupt, click.Abort):
         with contextlib.suppress(OSError):
             click.echo("interrupted", err=True)

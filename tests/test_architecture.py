@@ -29,7 +29,7 @@ LAYERS = [
     ["report"],
     ["conformance", "selftest", "studies"],
     ["commands"],
-    ["cli", "declaration"],
+    ["cli", "declaration", "api"],
     ["__main__", "__init__"],
 ]
 HEIGHT = {folder: height for height, folders in enumerate(LAYERS) for folder in folders}
@@ -65,6 +65,7 @@ KEY_OWNERS = {
     "machine.counters": "lines of /proc and of control groups",
     "machine.linux": "lines of /proc and of control groups",
     "planning.protocol": "overrides, which it declares",
+    "planning.axis_values": "the command line's words for the numbers of a protocol, which it declares",
     "planning.cell": "a cell's own plain values",
     "published.claims": "claims.toml",
     "published.differences": "differences.toml",

@@ -19,9 +19,9 @@ from attnbench.errors import AttnbenchError
 def command(runs: tuple[Path, ...], form: str, out: Path | None) -> int:
     """Write the records of RUN..., one row per cell; docs/records.md explains the columns."""
     from attnbench.analysis.machines import label_machines, machine_of
-    from attnbench.results.store import load, open_run
+    from attnbench.results.store import export_table, open_run
 
-    table, opened = load(*runs), [open_run(run) for run in runs]
+    table, opened = export_table(*runs), [open_run(run) for run in runs]
     warnings = [f"{run.folder.name}: {problem}" for run in opened for problem in run.problems]
     if len(runs) > 1:
         apart = label_machines([machine_of(run) for run in opened])[1]

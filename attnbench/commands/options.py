@@ -16,7 +16,7 @@ from attnbench import inputs, runtimes
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 from attnbench.planning import protocol
-from attnbench.planning.sizes import size_bytes
+from attnbench.planning.sizes import resolutions, size_bytes
 from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, MOST_THREADS, PASSES, PRECISIONS, PROBES, Sweep
 from attnbench.registry.variant import parse_value, split_list
 
@@ -33,24 +33,6 @@ def whole_numbers(name: str, text: str, *, most: int = inputs.MOST) -> tuple[int
             raise AttnbenchError(f"{name} must be a comma-separated list of whole numbers; got {brief(item)}")
         numbers.append(inputs.whole(name, item, most=most))
     return tuple(numbers)
-
-
-def resolutions(text: str) -> tuple[tuple[int, int], ...]:
-    """Read `224,512x384` as ((224, 224), (512, 384)): (height, width) in pixels.
-
-    Raises:
-        AttnbenchError: an item is neither N nor HxW with whole numbers of at least 1.
-    """
-    sizes = []
-    for item in split_list(text):
-        sides = [inputs.parse_whole(side.strip()) or 0 for side in item.lower().split("x", 2)]
-        if len(sides) > 2 or not all(0 < side <= inputs.MOST for side in sides):
-            raise AttnbenchError(
-                f"resolution must be pixels, 224 or 512x384 (height x width), each from 1 to {inputs.MOST}; "
-                f"got {brief(item)}"
-            )
-        sizes.append((sides[0], sides[-1]))
-    return tuple(sizes)
 
 
 def yes_no(name: str, text: str) -> tuple[bool, ...]:
@@ -123,7 +105,6 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
     "timeout": lambda t: inputs.positive("timeout", t, most=protocol.LONGEST_S),
     "memory_limit": size_bytes,
 }
-_NUMBER_FIELD = {"budget": "budget_s", "timeout": "timeout_s"}
 _SWITCHES = ("strict", "cold")
 _DEEP_KEY = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{2 * inputs.DEEPEST}}}""")
 _ONE_VALUE = (*_NUMBERS, "reference", "protocol", "weights", "seed")
@@ -262,17 +243,13 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
         axes["settings"] = tuple(_setting(text) for text in both["settings"])
     if "plugins" in both:
         axes["plugins"] = tuple(inputs.path("--plugin", text) for text in both["plugins"])
-    overrides = []
     for key, read in _NUMBERS.items():
         if both.get(key) is not None:
-            value = read(both[key]) if isinstance(both[key], str) else both[key]
-            overrides.append(("looks", (value,)) if key == "rounds" else (_NUMBER_FIELD.get(key, key), value))
-    for key in _SWITCHES:
-        if both.get(key):
-            overrides.append((key, True))
-    axes["overrides"] = tuple(overrides)
-    protocol.get(axes.get("protocol", "standard"), overrides)
-    return Sweep(**axes)
+            axes[key] = read(both[key]) if isinstance(both[key], str) else both[key]
+    axes |= {key: True for key in _SWITCHES if both.get(key)}
+    sweep = Sweep(**axes)
+    protocol.get(sweep.protocol, sweep.overrides)
+    return sweep
 
 
 def _setting(text: str) -> tuple[str, tuple[Any, ...]]:

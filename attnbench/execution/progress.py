@@ -21,6 +21,8 @@ from attnbench.planning.duration import Remaining
 from attnbench.planning.sweep import Plan
 from attnbench.results.record import Record
 
+_INLINE = 110  # characters of the line in a notebook
+
 
 class _BestEffort:
     """A text stream that drops what cannot be written: a full disk or a closed terminal is no reason to end a run."""
@@ -44,6 +46,11 @@ class _BestEffort:
 def stderr_console() -> Console:
     """A console on stderr that drops what stderr does not take."""
     return Console(file=_BestEffort(sys.stderr))  # type: ignore[arg-type]
+
+
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel, whose stderr is no terminal but is looked at."""
+    return "ipykernel" in sys.modules
 
 
 class Watcher:
@@ -84,6 +91,7 @@ class Bar(Watcher):
         self.live: Live | None = None
         self.what, self.cells, self.done, self.trouble = "", 0, 0, 0
         self.started = time.monotonic()
+        self.every_s = 1.0 if in_notebook() else 15.0  # a line now and then in a log; in a notebook one that changes
         self._told = 0.0
 
     def begin(self, plan: Plan, records: Sequence[Record]) -> None:
@@ -120,10 +128,12 @@ class Bar(Watcher):
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
+        self._leave_line()
         self.console.print(Text(inert.terminal(text)), soft_wrap=True)
 
     def end(self) -> None:
         """Take the line away."""
+        self._leave_line()
         if self.live:
             self.live.stop()
             self.live = None
@@ -131,9 +141,17 @@ class Bar(Watcher):
     def _draw(self) -> None:
         if self.live:
             self.live.update(self._line(), refresh=True)
-        elif time.monotonic() - self._told > 15:  # a pipe or a log: a line now and then
+        elif time.monotonic() - self._told > self.every_s:
             self._told = time.monotonic()
-            self.console.print(self._line().plain, soft_wrap=True, markup=False)
+            if in_notebook():
+                self.console.file.write("\r" + self._line().plain[:_INLINE].ljust(_INLINE))
+                self.console.file.flush()
+            else:
+                self.console.print(self._line().plain, soft_wrap=True, markup=False)
+
+    def _leave_line(self) -> None:
+        if in_notebook() and self._told:
+            self.console.file.write("\n")
 
     def _line(self) -> Text:
         left = self.remaining.left_s

@@ -5,21 +5,22 @@ Pure: no torch, no clock, no disk. The registry describes the mechanisms.
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from attnbench import inputs, runtimes
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
-from attnbench.planning import protocol
+from attnbench.planning import declines, protocol
+from attnbench.planning.axis_values import as_tuple, protocol_numbers
 from attnbench.planning.cell import Cell, digest
-from attnbench.registry.declaration import Declaration, Scope, Setting, Size
+from attnbench.planning.declines import Mechanisms
+from attnbench.registry.declaration import Setting
 from attnbench.registry.variant import Variant, parse_variant
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8")
@@ -30,41 +31,18 @@ MEASURES = ("params", "macs", "memory", "latency")
 PROBES = ("breakdown", "error", "energy")  # each a pass of its own beside them, only where it is asked for
 MOST_CELLS = 10_000  # of one plan: a cell takes a second or more to measure
 MOST_THREADS = 4096
+NUMBERS = ("rounds", "processes", "calls", "target", "budget", "timeout", "memory_limit", "strict", "cold")
+_ONE_VALUE = ("reference", "protocol", "weights", "seed")
 _AXES = ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "runtime", "graphs", "allocator")
 _DEVICE = re.compile(r"[a-z]{1,16}(:[0-9]{1,3})?")
 ISOLATE = ("plugins", "all")  # arms that run code of plugins; every arm
 
 
-class Mechanisms(Protocol):
-    """The part of the registry that a plan uses; `attnbench.registry.Registry` implements it."""
-
-    def __getitem__(self, name: str) -> Declaration:
-        """The declaration of a mechanism or model; raises AttnbenchError for an unknown name."""
-
-    def names(self, scope: Scope | None = "layer") -> list[str]:
-        """The names of one scope: layer, backbone or task."""
-
-    def check(self, variant: Variant) -> Variant:
-        """Return the variant with its settings checked; raises AttnbenchError for a wrong one."""
-
-    def declines(self, variant: Variant, size: Size) -> str | None:
-        """The reason why the variant cannot serve this size; None if it can."""
-
-    def kernels(self, variant: Variant, size: Size) -> tuple[str, ...]:
-        """The kernels with which the variant runs at this size."""
-
-    def origins_of(self, variant: Variant, size: Size) -> tuple[str, ...]:
-        """The plugins whose code the variant runs; empty for attnbench's own."""
-
-    def size(
-        self, variant: Variant, *, dim: int = ..., heads: int = ..., grid: tuple[int, int] = ..., stride: int = ...
-    ) -> Size:
-        """The size with all settings filled in, defaults included."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """A request: each axis is a tuple of values. The plan replaces an empty tuple by its default.
+
+    A value alone, a list, or text as on the command line is taken too: `Sweep(mechanism="hilo,msa", res=224)`.
 
     Attributes:
         mechanism: variants of layers, as text; empty: every registered layer, unless `backbone` or `task` is given.
@@ -78,6 +56,7 @@ class Sweep:
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
         measure: any of `MEASURES` and `PROBES`.
         isolate: arms that are timed in processes of their own: names, variants, or words of `ISOLATE`.
+        overrides: numbers of the protocol. `rounds` and what follows it are the command line's words for them.
     """
 
     mechanism: tuple[str, ...] = ()
@@ -105,10 +84,24 @@ class Sweep:
     weights: str = ""
     seed: int = 0
     overrides: tuple[tuple[str, Any], ...] = field(default=())
+    rounds: InitVar[int | None] = None
+    processes: InitVar[int | None] = None
+    calls: InitVar[int | None] = None
+    target: InitVar[float | None] = None
+    budget: InitVar[float | None] = None
+    timeout: InitVar[float | None] = None
+    memory_limit: InitVar[int | str | None] = None
+    strict: InitVar[bool | None] = None
+    cold: InitVar[bool | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, *numbers: Any) -> None:
+        given = protocol_numbers(dict(zip(NUMBERS, numbers, strict=True)))
+        object.__setattr__(self, "overrides", (*as_tuple("overrides", self.overrides), *given))
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name not in _ONE_VALUE:
+                value = as_tuple(f.name, value)
+                object.__setattr__(self, f.name, value)
             if f.name in ("reference", "protocol", "weights"):
                 if not isinstance(value, str):
                     raise AttnbenchError(f"{f.name} must be text; got {brief(value)}")
@@ -246,8 +239,8 @@ def plan(
         cells[key] = cell
         reason = (
             refused.get((cell.device, cell.precision))
-            or _reason(registry, variant, cell)
-            or _runtime_reason(cell, inference)
+            or declines.of_cell(registry, variant, cell)
+            or declines.of_runtime(cell, inference)
         )
         if reason:
             declined[cell.id] = reason
@@ -345,44 +338,6 @@ def _product(
                         threads=threads_, allocator=allocator, graphs=graphs,
                     ),
                 )  # fmt: skip
-
-
-def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
-    if cell.precision == "tf32" and cell.device.startswith("cpu"):
-        return "tf32 is a mode of CUDA matrix units; got precision=tf32, device=cpu"
-    if cell.graphs and cell.device.startswith("cpu"):
-        return "CUDA graphs need a CUDA device; got graphs=yes, device=cpu"
-    if cell.graphs and cell.runtime not in (runtimes.EAGER, runtimes.COMPILE):
-        return f"CUDA graphs capture calls of runtime eager or compile; got graphs=yes, runtime={cell.runtime}"
-    if cell.precision == "int8" and not (cell.device.startswith("cpu") and cell.pass_ == "forward"):
-        return f"int8 runs forward on the CPU; got precision=int8, device={cell.device}, pass={cell.pass_}"
-    if cell.kernel == "flex" and cell.pass_ == "train" and cell.device.startswith("cpu"):
-        return "flex_attention has no backward pass on the CPU; got kernel=flex, pass=train, device=cpu"
-    if cell.kernel == "flex" and cell.device.startswith("cpu") and (version := _torch_version()) < (2, 6):
-        installed = ".".join(map(str, version))
-        return f"flex_attention runs on the CPU from torch 2.6; got kernel=flex, device=cpu, torch {installed}"
-    reason = registry.declines(variant, cell.size)
-    if reason:
-        return reason
-    try:
-        offered = registry.kernels(variant, cell.size)
-    except ValueError as error:  # a plugin whose answer differs from the one before
-        return str(error)
-    if cell.kernel not in offered:
-        return f"{variant} runs with kernel {' or '.join(offered)}; got kernel={cell.kernel}"
-    return None
-
-
-def _runtime_reason(cell: Cell, inference: bool) -> str | None:
-    wanted = runtimes.Wanted(
-        device=cell.device, precision=cell.precision, pass_=cell.pass_, kernel=cell.kernel, inference=inference
-    )
-    return runtimes.get(cell.runtime).declines(wanted)
-
-
-def _torch_version() -> tuple[int, ...]:
-    """Major and minor version; from the package's metadata, since a plan imports no torch."""
-    return tuple(int(part) for part in importlib.metadata.version("torch").split(".")[:2])
 
 
 def _check_count(cells: int) -> None:

@@ -15,12 +15,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache as cached
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench import inputs
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief, describe_error
+from attnbench.registry import notebook
 from attnbench.registry.declaration import BUILT_FROM, KERNELS, Declaration, ReadsKernel, Scope, Setting, Size, drain
 from attnbench.registry.declared import check_setting, parameters
 from attnbench.registry.plugin_import import contained, ends_process, import_file, no_exit, put_back
@@ -61,14 +63,14 @@ class Registry:
         return sorted(d.name for d in self if scope is None or d.scope == scope)
 
     def add(self, declarations: Iterable[Declaration]) -> None:
-        """Register declarations; a name that is declared twice is refused.
+        """Register declarations; a name that is declared twice is refused. In a notebook the later one counts.
 
         Raises:
             AttnbenchError: a name is declared already, with both sources.
         """
         for new in declarations:
             old = self.declarations.get(new.name)
-            if old is not None and old.source != new.source:
+            if old is not None and old.source != new.source and not (_of_notebook(old) and _of_notebook(new)):
                 raise AttnbenchError(
                     f"a name may be declared once; got {new.name!r} from {old.source} and from {new.source}; "
                     "rename one of them"
@@ -250,7 +252,7 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bo
     return registry
 
 
-@cache
+@cached
 def _builtin() -> tuple[Declaration, ...]:
     importlib.import_module(BUILTIN)
     found = drain()
@@ -262,6 +264,23 @@ _here: list[Declaration] = []  # declared in this process by hand: in a notebook
 _loaded: dict[str, list[Declaration]] = {}
 _changed: dict[str, str] = {}  # what a plugin's import changed in the process, in words
 _allowed: frozenset[str] | None = None  # the plugins that this process may import; None: all
+
+
+def _of_notebook(declaration: Declaration) -> bool:
+    """Whether it was declared in a notebook, or in the file that was made of it."""
+    return declaration.source == notebook.MAIN or notebook.FOLDER in declaration.source
+
+
+def notebook_files(texts: Iterable[str], cache: Path) -> tuple[str, ...]:
+    """Plugin files of the mechanisms of this notebook that `texts` (variants) name; of all where there is no text.
+
+    Raises:
+        AttnbenchError: a mechanism cannot be written to a file of its own.
+    """
+    _here.extend(drain())
+    latest = {d.name: d for d in _here if notebook.is_by_hand(d)}
+    named = set(re.findall(r"\w+", " ".join(texts))) or set(latest)
+    return tuple(str(notebook.plugin_file(d, cache)) for n, d in latest.items() if n in named)
 
 
 def restrict(origins: Iterable[str]) -> None:

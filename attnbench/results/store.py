@@ -275,7 +275,10 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def load(*folders: Path | str) -> pd.DataFrame:
-    """The records of one or more runs as a table, one row a cell, columns as `attnbench export` writes them.
+    """The records of one or more runs as a table, one row a cell.
+
+    Columns are those of `attnbench export`, but its `flags` is called `flag_names`, since every DataFrame has an
+    attribute `flags` of its own.
 
     Args:
         *folders: run folders.
@@ -283,6 +286,11 @@ def load(*folders: Path | str) -> pd.DataFrame:
     Raises:
         AttnbenchError: a folder that is no run, or is damaged.
     """
+    return export_table(*folders).rename(columns={"flags": "flag_names"})
+
+
+def export_table(*folders: Path | str) -> pd.DataFrame:
+    """The records of runs with the columns that `attnbench export` promises; raises as `load`."""
     import pandas as pd
 
     from attnbench.results.record import COLUMNS, MORE_COLUMNS

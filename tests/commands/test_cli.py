@@ -162,3 +162,10 @@ def test_completion_is_printed(shell):
     done = attnbench("completion", shell)
     assert done.returncode == 0
     assert "attnbench" in done.stdout
+
+
+def test_want_of_memory_gets_a_sentence_and_the_exit_code_of_an_unfinished_run(tmp_path):
+    with mock.patch("attnbench.results.store.open_run", side_effect=MemoryError):
+        done = attnbench("export", str(tmp_path))
+    assert done.returncode == 4
+    assert "not enough memory; what was measured is kept; free memory or raise the limit" in done.stderr

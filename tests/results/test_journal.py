@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
 import pytest
 
 from attnbench import AttnbenchError, registry
 from attnbench.errors import UnfinishedError
 from attnbench.planning.sweep import Sweep, plan
-from attnbench.results.journal import Journal, read_lines
+from attnbench.results.journal import Journal, read_json, read_lines
 from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import create_or_resume
 
@@ -65,3 +66,14 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_is_kept(tmp_path
     with pytest.raises(AttnbenchError, match="is a symbolic link"):
         create_or_resume(folder, planned, RunFacts())
     assert victim.read_text() == "kept"
+
+
+def test_a_small_file_is_read_without_room_for_the_largest(tmp_path):
+    file = tmp_path / "run.json"
+    file.write_text('{"schema": 2}')
+    tracemalloc.start()
+    try:
+        assert read_json(file) == {"schema": 2}
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -51,9 +51,15 @@ def library(name: str) -> ModuleType:
         pytest.skip(f"not installed: {absent}: cannot be compared")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of packages that each other's new versions deprecate
-        declared = name.split(".")[0] not in sys.modules and declare()
+        declared = name not in sys.modules and declare()
         found = importlib.import_module(name)
-    if declared:  # other tests shall find it as it is
-        for module in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
-            del sys.modules[module]
+    if declared:  # other tests shall find torchvision as it is
+        forget("torchvision")
+        _declared.clear()  # the operators go with the object that declared them
     return found
+
+
+def forget(package: str) -> None:
+    """The package is imported anew when it is asked for again."""
+    for module in [m for m in sys.modules if m.split(".")[0] == package]:
+        del sys.modules[module]

@@ -100,15 +100,19 @@ def test_a_layer_that_floods_the_pipe_and_never_returns_ends_at_the_deadline(tmp
 
 
 class Killer(Silent):
-    """Kills the fork server, in the job or between two jobs, when a stage begins."""
+    """Kills the fork server, in the job or between two jobs, when a stage begins; no other child of the tests."""
 
     def __init__(self, times: int) -> None:
         self.times = times
 
     def stage(self, text, cell=None):
-        for child in children() if self.times else []:
+        for child in filter(is_fork_server, children()) if self.times else []:
             self.times -= 1
             os.kill(child, signal.SIGKILL)
+
+
+def is_fork_server(pid: int) -> bool:
+    return b"attnbench.execution.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def children(of: int | None = None) -> list[int]:

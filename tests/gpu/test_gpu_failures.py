@@ -12,7 +12,7 @@ from attnbench import Sweep, run
 from attnbench.results.store import open_run
 
 HOSTILE = str(Path(__file__).parents[2] / "benchmarks" / "proof" / "hostile.py")
-TINY = {"res": ((64, 64),), "dim": (24,), "heads": (3,), "batch": (1,), "plugins": (HOSTILE,)}
+TINY = {"res": ((64, 64),), "dim": (24,), "heads": (3,), "batch": (1,), "threads": (1,), "plugins": (HOSTILE,)}
 SHORT = (("looks", (2,)), ("processes", 1))
 _LIMITED = """
 import sys, torch

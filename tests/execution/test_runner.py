@@ -163,7 +163,7 @@ def test_ctrl_c_finishes_the_turn_says_how_to_go_on_and_exits_with_130(tmp_path)
         wait_for_growth(samples, 1, child)
         assert child.poll() is None
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
+    _, told = child.communicate(timeout=200)
     assert child.returncode == 130
     assert "resume with:" in told
     assert "attnbench run -m msa,hilo" in told

@@ -8,6 +8,8 @@ FAULTS ?= 300
 SEED ?= 0
 RUNS := $(wildcard reports/runs/*)
 DEVICE ?= cuda
+# A process per core; the tests that are left are shared out again when one has none.
+PARALLEL := -n logical --dist worksteal
 
 .PHONY: install bench test test-oldest report charts lint types check docs docs-check overhead speed fuzz faults selftest \
   gpu-proof gpu-reference clean
@@ -25,11 +27,11 @@ bench: install
 	$(BIN)/attnbench report reports/local/run --out reports/local
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # The tests with the oldest Python and the oldest packages that pyproject.toml allows.
 test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest $(PARALLEL)
 
 .venv-oldest/.installed: pyproject.toml constraints-oldest.txt
 	test -x .venv-oldest/bin/python || $(PYTHON_OLDEST) -m venv .venv-oldest

@@ -8,6 +8,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def missing_modules(text: str) -> list[str]:
     return [f"no such module or attribute: {name}" for name in MODULE.findall(text) if not resolves(name)]
 
 
+@cache
 def resolves(name: str) -> bool:
     if name == ENTRY_POINTS or name.endswith((".toml", ".svg", ".io")):
         return True
@@ -87,12 +89,14 @@ def resolves(name: str) -> bool:
     return True
 
 
+@cache
 def options_of(command: str) -> set[str]:
     found = group.get_command(None, command)  # type: ignore[arg-type]
     assert found is not None
     return {"--help", *(word for parameter in found.params for word in parameter.opts + parameter.secondary_opts)}
 
 
+@cache
 def script_options() -> set[str]:
     return {
         word

@@ -83,12 +83,12 @@ def expected() -> dict[str, dict[str, str]]:
     return {row["mechanism"]: row for row in csv.DictReader(text.splitlines())}
 
 
-@cache
-def counted(text: str, grid: tuple[int, int]) -> Counts:
-    variant = KNOWN.check(parse_variant(text))
+def counted(variant: Variant, side: int) -> Counts:
+    """The counts in the papers' setting; fvcore's, which take long, of the smallest and the largest map alone."""
     with torch.device("meta"):
-        layer = KNOWN.build(variant, KNOWN.size(variant, grid=grid))
-    return count(layer, torch.empty(1, *grid, 768, device="meta"))
+        layer = KNOWN.build(variant, KNOWN.size(variant, grid=(side, side)))
+    x = torch.empty(1, side, side, 768, device="meta")
+    return count(layer, x, fvcore=side in (min(GRIDS), max(GRIDS)))
 
 
 @pytest.mark.parametrize("check", [name for name in CHECKS if name not in (*COMPILES, *RUNTIMES, "against", "export")])
@@ -117,7 +117,7 @@ def test_in_training_the_gradient_of_every_parameter_is_the_slope(text):
     bound = SLACK[torch.float64] * torch.finfo(torch.float64).eps / STEP
     for (name, p), gradient in zip(parameters.items(), gradients, strict=True):
         assert gradient.any(), f"no gradient reaches {name}"
-        assert min(slope_error(output, p, gradient, seed) for seed in range(3)) <= bound * largest, name
+        assert any(slope_error(output, p, gradient, seed) <= bound * largest for seed in range(3)), name
 
 
 def slope_error(output: Callable[[], torch.Tensor], p: torch.Tensor, gradient: torch.Tensor, seed: int) -> float:
@@ -158,24 +158,6 @@ def test_flex_equals_eager_where_it_runs(name):
         pytest.skip(finding.reason)
 
 
-@pytest.mark.parametrize("grid", [(14, 14), (13, 11)])
-@pytest.mark.parametrize("name", NAMES)
-def test_the_formula_equals_the_count_in_the_papers_setting(name, grid):
-    size = KNOWN.size(Variant(name), grid=grid)
-    if KNOWN.declines(Variant(name), size):
-        pytest.skip(f"{name} declines {size}")
-    formula = KNOWN[name].macs
-    assert formula is not None
-    assert formula(size) == counted(name, grid).macs
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_count_that_leaves_something_out_says_so(name):
-    counts = counted(name, (14, 14))
-    if counts.lower_bound:
-        assert KNOWN[name].notes, f"{name}: {counts.notes}"
-
-
 def test_every_verified_row_has_a_mechanism():
     assert set(ROWS) == set(expected())
 
@@ -184,8 +166,8 @@ def test_every_verified_row_has_a_mechanism():
 @pytest.mark.parametrize("row", ROWS)
 def test_counts_are_the_verified_ones(row, side):
     text = ROWS[row] if isinstance(ROWS[row], str) else ROWS[row][GRIDS.index(side)]
-    facts, counts, variant = expected()[row], counted(text, (side, side)), KNOWN.check(parse_variant(text))
-    declaration = KNOWN[variant.name]
+    variant = KNOWN.check(parse_variant(text))
+    facts, counts, declaration = expected()[row], counted(variant, side), KNOWN[variant.name]
     formula = declaration.macs
     assert formula is not None
     exact = int(facts[f"macs_{side}"])
@@ -210,6 +192,7 @@ def test_name_file_and_docstring_agree(name):
 def test_declares_what_the_tool_asks_for(name):
     d = KNOWN[name]
     assert d.title
+    assert d.macs is not None
     assert d.growth in ("linear", "quadratic")
     assert d.kernels[0] == "eager"
     assert not (d.year is not None and not d.paper)

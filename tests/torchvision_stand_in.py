@@ -30,6 +30,11 @@ def missing() -> str:
     return ", ".join(name for name in ("timm", "torchvision", "transformers") if find_spec(name) is None)
 
 
+def declared() -> str:
+    """Why torchvision itself cannot be asked in this process, for the reason of a skip; empty where it can."""
+    return "torchvision does not load here: its operators were declared for other tests" if _declared else ""
+
+
 def declare() -> bool:
     """Declare the operators where torchvision cannot be imported; whether that was needed."""
     try:
@@ -51,9 +56,9 @@ def library(name: str) -> ModuleType:
         pytest.skip(f"not installed: {absent}: cannot be compared")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of packages that each other's new versions deprecate
-        declared = name.split(".")[0] not in sys.modules and declare()
+        stands_in = name.split(".")[0] not in sys.modules and declare()
         found = importlib.import_module(name)
-    if declared:  # other tests shall find it as it is
+    if stands_in:  # other tests shall find it as it is
         for module in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
             del sys.modules[module]
     return found

@@ -39,7 +39,7 @@ PINNED = {
 _LIBRARIES = {"tcmalloc": ("tcmalloc_minimal", "tcmalloc"), "jemalloc": ("jemalloc",)}
 _PACKAGES = {"tcmalloc": "libtcmalloc-minimal4", "jemalloc": "libjemalloc2"}
 _START_S = 120.0
-_KILL_S = 30.0
+_KILL_S = 120.0  # on a machine that is busy, or has memory to write out
 
 
 class ServerEndedError(UnfinishedError):
@@ -208,6 +208,8 @@ class ForkServer:
                 message = json.loads(control)
                 self.child = message["pid"]
                 code = message.get("exit")
+                if timed_out:  # the patience ended before this process was known
+                    self.kill()
             if self._control.closed:
                 raise ServerEndedError("the worker process exited; rerun the command to resume")
             for line in self._events.read():
@@ -250,6 +252,8 @@ class ForkServer:
                 message = json.loads(control)
                 self.child = message["pid"]
                 self._running = "exit" not in message
+                if killed:
+                    self.kill()
             self._events.read()
             if self._control.closed:
                 raise ServerEndedError("the worker process exited; rerun the command to resume")

@@ -20,7 +20,7 @@ def model(
     text: str, resolution: tuple[int, int] = (64, 96), *, device: str = "cpu", kernel: str = "eager"
 ) -> nn.Module:
     """A classifier in eval mode."""
-    known = registry.load()
+    known = registry.load(entry_points=False)
     variant = known.check(parse_variant(text))
     with torch.device(device):
         return known.build(variant, known.size(variant, grid=resolution), kernel=kernel).eval()
@@ -28,14 +28,14 @@ def model(
 
 def declines(text: str, resolution: tuple[int, int] = (64, 96)) -> str | None:
     """Why it cannot be built."""
-    known = registry.load()
+    known = registry.load(entry_points=False)
     variant = known.check(parse_variant(text))
     return known.declines(variant, known.size(variant, grid=resolution))
 
 
 def formula(text: str, resolution: tuple[int, int] = (224, 224)) -> int:
     """Multiply-accumulates by the declared formula."""
-    known = registry.load()
+    known = registry.load(entry_points=False)
     variant = known.check(parse_variant(text))
     macs = known[variant.name].macs
     assert macs is not None

@@ -77,7 +77,7 @@ def test_bad_input_gets_a_sentence_and_exit_code_2(case, tmp_path):
 
 def test_a_sweep_file_with_an_unknown_key_is_refused_with_the_known_ones(tmp_path):
     (tmp_path / "s.toml").write_text("resolution = 224\n")
-    done = attnbench_process("run", "--sweep", "s.toml", cwd=tmp_path)
+    done = attnbench("run", "--sweep", "s.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert "got resolution in s.toml" in done.stderr
 
@@ -120,7 +120,7 @@ def test_help_needs_no_torch():
 
 def test_a_broken_plugin_is_a_warning_that_names_it_and_the_error(tmp_path):
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
-    done = attnbench_process("plan", "-m", "msa", "--plugin", "broken.py", cwd=tmp_path)
+    done = attnbench("plan", "-m", "msa", "--plugin", "broken.py", cwd=tmp_path)
     assert done.returncode == 0
     assert "broken.py was left out: ModuleNotFoundError" in done.stderr.replace("\n", " ")
 
@@ -128,7 +128,7 @@ def test_a_broken_plugin_is_a_warning_that_names_it_and_the_error(tmp_path):
 def test_a_doubled_name_is_refused_with_both_sources(tmp_path):
     text = "from torch import nn\nfrom attnbench import mechanism\n@mechanism(name='msa')\nclass M(nn.Module):\n"
     (tmp_path / "twin.py").write_text(text + "    def __init__(self, dim, heads): super().__init__()\n")
-    done = attnbench_process("plan", "--plugin", "twin.py", cwd=tmp_path)
+    done = attnbench("plan", "--plugin", "twin.py", cwd=tmp_path)
     assert done.returncode == 2
     assert "msa.py" in done.stderr
     assert "twin.py" in done.stderr
@@ -141,7 +141,7 @@ def test_plan_shows_every_cell_where_it_is_asked_to():
 
 
 def test_plan_summarises_comparisons_declines_and_a_time():
-    done = attnbench_process("plan", "-m", "msa,hilo", "--precision", "fp32,tf32")
+    done = attnbench("plan", "-m", "msa,hilo", "--precision", "fp32,tf32")
     assert done.returncode == 0
     assert "2 comparisons" in done.stdout
     assert "2 cells declined" in done.stdout

@@ -9,7 +9,8 @@ import pytest
 
 LIST = f"{sys.executable} -m attnbench list"
 COUNT = (
-    f"{sys.executable} -m attnbench run -m msa --measure params --res 32 --dim 24 --heads 3 --batch 1 --protocol quick"
+    f"{sys.executable} -m attnbench run -m msa --measure params --res 32 --dim 24 --heads 3 --batch 1 --threads 1 "
+    "--protocol quick"
 )
 
 
@@ -18,7 +19,6 @@ COUNT = (
     [
         (f"{LIST} <&- >&- 2>&-", 0, ""),
         (f"{COUNT} --out r <&- >&- 2>&-", 0, ""),
-        (f"{COUNT} --out s 2>&-", 0, ""),
         (f"{LIST} >/dev/full", 4, "the output cannot be written: No space left on device"),
         (f"{LIST} >/dev/full 2>/dev/full", 4, ""),
         (f"{COUNT} --out t 2>/dev/full", 0, ""),

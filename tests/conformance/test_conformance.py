@@ -2,12 +2,11 @@
 
 import inspect
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from support.in_process import fault, run_command
 from torch import nn
 
 from attnbench import registry, runtimes
@@ -50,7 +49,7 @@ def file_of(tmp_path: Path, name: str, forward: str, declared: str = "", init: s
 
 def broken(tmp_path: Path, name: str, *changes: tuple[str, str]) -> Path:
     """A copy of a built-in mechanism's file under the name NAME_broken with pieces of its text replaced."""
-    text = Path(inspect.getsourcefile(registry.load()[name].build)).read_text()
+    text = Path(inspect.getsourcefile(registry.load(entry_points=False)[name].build)).read_text()
     for old, other in (*changes, (f'name="{name}"', f'name="{name}_broken"')):
         assert old in text, f"{name}.py has no {old!r} any more: break it in another way"
         text = text.replace(old, other)
@@ -219,25 +218,19 @@ def test_the_width_grows_until_it_is_served(tmp_path):
     assert Subject(known, parse_variant("wide")).dim == 64
 
 
-def attnbench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "attnbench", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=240
-    )
-
-
 def test_new_writes_a_file_that_check_passes_and_never_overwrites(tmp_path):
-    made = attnbench("new", "my_attention", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    checked = attnbench("check", "my_attention.py", "--no-compile", "--json", "--against", "msa", cwd=tmp_path)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    (report,) = json.loads(checked.stdout)["reports"]
+    made = run_command(["new", "my_attention"], tmp_path)
+    assert made.code == 0, made.err
+    words = ["my_attention.py", "--no-compile", "--json", "--against", "msa"]
+    checked = run_command(["check", *words], tmp_path)
+    assert checked.code == 0, checked.out + checked.err
+    (report,) = json.loads(checked.out)["reports"]
     assert report["passed"]
     assert {f["check"] for f in report["findings"]} == set(QUICK)
     (tmp_path / "my_attention.py").write_text("mine")
-    again = attnbench("new", "my_attention", cwd=tmp_path)
-    assert (again.returncode, (tmp_path / "my_attention.py").read_text()) == (2, "mine")
-    assert "is there already" in again.stderr
+    again = run_command(["new", "my_attention"], tmp_path)
+    assert (again.code, (tmp_path / "my_attention.py").read_text()) == (2, "mine")
+    assert "is there already" in again.err
 
 
 @pytest.mark.parametrize(
@@ -260,11 +253,10 @@ def test_what_a_mechanism_prints_does_not_spoil_the_json(tmp_path, capsys):
 
 def test_check_ends_with_one_and_says_why_and_what_to_do(tmp_path):
     path = file_of(tmp_path, "cut", "return self.line(x)[:, :, 1:]")
-    checked = attnbench("check", f"{path}:Mine", "--no-compile", cwd=tmp_path)
-    assert checked.returncode == 1
-    assert "fail" in checked.stdout
-    assert "-> return [B,H,W,C]" in checked.stdout
-    assert "Traceback" not in checked.stderr
+    checked = run_command(["check", f"{path}:Mine", "--no-compile"], tmp_path)
+    assert (checked.code, fault(checked)) == (1, "")
+    assert "fail" in checked.out
+    assert "-> return [B,H,W,C]" in checked.out
 
 
 @pytest.mark.parametrize(
@@ -327,7 +319,7 @@ def test_what_a_runtime_makes_of_a_layer_is_a_row_with_the_remedy(
 ):
     monkeypatch.setattr(runtimes.Runtime, "require", lambda self: None)
     workers.artifacts.clear()
-    subject = Subject(registry.load(), parse_variant("hilo"), backend=None, workers=workers)
+    subject = Subject(registry.load(entry_points=False), parse_variant("hilo"), backend=None, workers=workers)
     (found,) = examine(subject, only=(runtime,)).findings
     assert (found.check, found.outcome, found.reason) == (runtime, outcome, reason)
     assert remedy in found.remedy
@@ -336,11 +328,11 @@ def test_what_a_runtime_makes_of_a_layer_is_a_row_with_the_remedy(
 
 def test_a_runtime_that_is_not_installed_is_a_row_with_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    subject = Subject(registry.load(), parse_variant("msa"), backend=None, workers=Answers(FILE))
+    subject = Subject(registry.load(entry_points=False), parse_variant("msa"), backend=None, workers=Answers(FILE))
     (found,) = examine(subject, only=("openvino",)).findings
     assert (found.outcome, "pip install 'attnbench[openvino]'" in found.reason) == ("note", True)
 
 
 def test_runtimes_are_asked_only_where_they_are_asked_for():
-    subject = Subject(registry.load(), parse_variant("msa"), backend=None)
+    subject = Subject(registry.load(entry_points=False), parse_variant("msa"), backend=None)
     assert examine(subject, only=RUNTIMES).findings == ()

@@ -12,7 +12,7 @@ from attnbench.registry.variant import parse_variant
 def task(text: str, resolution: tuple[int, int], *, device: str = "cpu", seed: int = 0) -> nn.Module:
     """A task model in eval mode."""
     torch.manual_seed(seed)
-    known = registry.load()
+    known = registry.load(entry_points=False)
     variant = known.check(parse_variant(text))
     with torch.device(device):
         return known.build(variant, known.size(variant, grid=resolution)).eval()
@@ -20,6 +20,6 @@ def task(text: str, resolution: tuple[int, int], *, device: str = "cpu", seed: i
 
 def declines(text: str, resolution: tuple[int, int] = (64, 96)) -> str | None:
     """Why it cannot be built."""
-    known = registry.load()
+    known = registry.load(entry_points=False)
     variant = known.check(parse_variant(text))
     return known.declines(variant, known.size(variant, grid=resolution))

@@ -1,8 +1,11 @@
+"""A fork server's account of its jobs, also where one is left early or is killed before it is known."""
+
 from __future__ import annotations
 
 import time
 
 import pytest
+from plugins import HOSTILE, write_plugin
 
 from attnbench import Sweep, registry
 from attnbench.execution.fork_server import End, ForkServer
@@ -21,3 +24,12 @@ def test_the_end_of_a_job_that_was_left_early_is_not_taken_for_the_next_ones(pau
         first.close()
         time.sleep(pause_s)  # its process ends meanwhile, or while the next one begins
         assert [type(event) for event in server.do(job, patience_s=60)] == [Count, Done, End]
+
+
+def test_a_job_whose_patience_ends_before_its_process_is_known_is_killed_all_the_same(tmp_path):
+    hangs = str(write_plugin(tmp_path / "hangs.py", {"never_returns": HOSTILE["never_returns"]}))
+    sweep = Sweep(mechanism=("never_returns",), reference="none", dim=(24,), heads=(3,), plugins=(hangs,))
+    cell = plan(sweep, registry.load([hangs], entry_points=False)).cells[0]
+    with ForkServer() as server:
+        (end,) = server.do(CountJob(cell=cell, plugins=(hangs,)), patience_s=0)
+    assert (end.code, end.timed_out) == (-9, True)

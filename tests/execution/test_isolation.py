@@ -42,8 +42,9 @@ def test_what_the_guard_does_not_see_spoils_nobody_once_the_arm_is_isolated(when
     if when == "at import":
         plugin.write_text(f"{plugin.read_text()}\n{SPOIL}\n")
     sweep = {"mechanism": ("msa", "sra", "spoils"), "plugins": (str(plugin),), **FAST}
-    spoilt, _ = of(run(Sweep(**sweep), tmp_path / "without"))
-    assert "failed" in (spoilt["msa"].outcome, spoilt["sra"].outcome)
+    if when == "late":
+        spoilt, _ = of(run(Sweep(**sweep), tmp_path / "without"))
+        assert "failed" in (spoilt["msa"].outcome, spoilt["sra"].outcome)
     records, rounds = of(run(Sweep(**sweep, isolate=("plugins",)), tmp_path / "with"))
     assert {name: (r.outcome, r.values.get("rounds")) for name, r in records.items()} == dict.fromkeys(
         ("msa", "sra", "spoils"), ("ok", 6)

@@ -15,7 +15,7 @@ from attnbench.measure.start import start_libraries
 from attnbench.planning import protocol
 from attnbench.results.store import open_run, read_rounds
 
-SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "paper"}
+SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "threads": (1,), "protocol": "paper"}
 
 
 class Gpu(Cpu):

@@ -12,7 +12,7 @@ from attnbench.execution.workers import Workers
 from attnbench.planning.sweep import MEASURES
 from attnbench.results.store import open_run
 
-SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "quick"}
+SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "threads": (1,), "protocol": "quick"}
 ALL = ("breakdown", "error", "energy")
 DIES = "self.n = getattr(self, 'n', 0) + 1\n        if x.dtype == torch.float64: os.kill(os.getpid(), 9)"
 DIES += "\n        return self.line(x)"
@@ -65,14 +65,21 @@ def test_a_pass_that_is_in_the_journal_is_not_run_again(tmp_path, monkeypatch):
     assert after == before
 
 
-@pytest.mark.parametrize(
-    ("what", "when"), [("error", "x.dtype == torch.float64"), ("breakdown", "getattr(self, 'n', 0) > 14")]
-)
-def test_a_pass_in_which_a_layer_changes_the_process_gives_no_values_and_says_so(what, when, tmp_path):
-    body = f"self.n = getattr(self, 'n', 0) + 1\n        if {when}: torch.backends.mkldnn.enabled = False\n"
-    plugin = write_plugin(tmp_path / "p.py", {"switches": body + "        return self.line(x)"})
-    sweep = Sweep(mechanism=("switches",), reference="none", plugins=(str(plugin),), measure=("memory", what), **SMALL)
-    (record,) = open_run(run(sweep, tmp_path / "r")).records
-    assert record.outcome == "ok"
-    assert "torch.backends.mkldnn.enabled" in record.words[f"{what}_notes"]
-    assert not {"error_rms", "host_share"} & set(record.values)
+SWITCHES = {"error": "x.dtype == torch.float64", "breakdown": "self.n > 14"}
+
+
+def test_a_pass_in_which_a_layer_changes_the_process_gives_no_values_and_says_so(tmp_path):
+    body = "self.n = getattr(self, 'n', 0) + 1\n        if {}: torch.backends.mkldnn.enabled = False\n"
+    body += "        return self.line(x)"
+    plugin = write_plugin(tmp_path / "p.py", {f"in_{what}": body.format(when) for what, when in SWITCHES.items()})
+    sweep = Sweep(
+        mechanism=("in_error", "in_breakdown"), reference="none", plugins=(str(plugin),),
+        measure=("memory", "error", "breakdown"), **SMALL,
+    )  # fmt: skip
+    records = {r.cell.mechanism: r for r in open_run(run(sweep, tmp_path / "r")).records}
+    assert {r.outcome for r in records.values()} == {"ok"}
+    for what, value, other in (("error", "error_rms", "host_share"), ("breakdown", "host_share", "error_rms")):
+        record = records[f"in_{what}"]
+        assert "torch.backends.mkldnn.enabled" in record.words[f"{what}_notes"]
+        assert value not in record.values
+        assert other in record.values  # the other pass has a process of its own

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from plugins import HOSTILE, WORDY, write_plugin
 from attnbench import AttnbenchError, Sweep, load, run
 from attnbench.results.store import open_run
 
-SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "protocol": "quick"}
+SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "threads": (1,), "protocol": "quick"}
 FAST = {**SMALL, "overrides": (("prime_s", 0.0), ("looks", (6,)), ("processes", 2), ("timeout_s", 60.0))}
 
 
@@ -57,7 +58,7 @@ def test_every_planned_cell_has_its_record_with_every_quantity_that_applies(tmp_
 
 def test_eight_hostile_layers_cost_their_own_cells_and_no_others(tmp_path):
     hostile = write_plugin(tmp_path / "hostile.py", {**HOSTILE, "talks_much": WORDY})
-    numbers = dict(FAST["overrides"]) | {"timeout_s": 12.0, "memory_limit": 1 << 30}
+    numbers = dict(FAST["overrides"]) | {"timeout_s": 20.0, "memory_limit": 1 << 30}
     sweep = Sweep(
         mechanism=("msa", "hilo", *HOSTILE, "talks_much"),
         plugins=(str(hostile),),
@@ -79,7 +80,7 @@ def test_eight_hostile_layers_cost_their_own_cells_and_no_others(tmp_path):
     assert "the layer says no" in told["raises"][1]
     assert "got 1x3x4x24 from 1x4x4x24" in told["wrong_shape"][1]
     assert "NaN or infinite" in told["gives_nan"][1]
-    assert "12 s" in told["never_returns"][1]
+    assert "20 s" in told["never_returns"][1]
     assert "SIGKILL" in told["kills_itself"][1]
     assert "sys.exit(5)" in told["calls_exit"][1]
     assert "thread" in told["leaves_a_thread"][1]
@@ -101,32 +102,39 @@ def test_a_layer_that_dies_while_it_is_timed_costs_only_itself(tmp_path):
     assert "SIGSEGV" in records["dies_late"].reason
 
 
-def test_the_same_folder_goes_on_and_another_plan_is_refused(tmp_path):
-    sweep = Sweep(mechanism=("msa",), **FAST)
-    folder = run(sweep, tmp_path / "r")
+ALONE = Sweep(mechanism=("msa",), **FAST)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run of `ALONE`, to copy."""
+    return run(ALONE, tmp_path_factory.mktemp("finished") / "r")
+
+
+def test_the_same_folder_goes_on_and_another_plan_is_refused(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "r")
     before = (folder / "records.jsonl").read_bytes()
-    run(sweep, folder)
+    run(ALONE, folder)
     assert (folder / "records.jsonl").read_bytes() == before
     with pytest.raises(AttnbenchError, match="an output folder holds one plan"):
         run(Sweep(mechanism=("hilo",), **FAST), folder)
 
 
-def test_a_round_whose_line_stands_twice_in_the_journal_is_counted_once(tmp_path):
-    sweep = Sweep(mechanism=("msa",), **FAST)
-    folder = run(sweep, tmp_path / "r")
+def test_a_round_whose_line_stands_twice_in_the_journal_is_counted_once(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "r")
     samples = folder / "samples.jsonl"
     lines = samples.read_text().splitlines(keepends=True)
     samples.write_text("".join(line * 2 for line in lines))
     (folder / "records.jsonl").unlink()
-    (record,) = open_run(run(sweep, folder)).records
+    (record,) = open_run(run(ALONE, folder)).records
     assert record.values["rounds"] == sum('"kind":"round"' in line for line in lines)
 
 
 def test_killed_at_random_moments_the_same_command_completes_the_plan(tmp_path):
     words = ["run", "-m", "msa,hilo", "--kernel", "eager,sdpa", "--res", "64,96", "--dim", "24", "--heads", "3"]
-    words += ["--batch", "1", "--protocol", "quick", "--rounds", "12", "--out", "r", "-q"]
+    words += ["--batch", "1", "--threads", "1", "--protocol", "quick", "--rounds", "8", "--out", "r", "-q"]
     rng, records, samples = random.Random(3), tmp_path / "r" / "records.jsonl", tmp_path / "r" / "samples.jsonl"
-    for _ in range(6):
+    for _ in range(3):
         kept = records.read_bytes() if records.exists() else b""
         child = subprocess.Popen([sys.executable, "-m", "attnbench", *words], cwd=tmp_path, start_new_session=True)
         wait_for_growth(samples, rng.randint(1, 2500), child)
@@ -155,7 +163,7 @@ def test_ctrl_c_finishes_the_turn_says_how_to_go_on_and_exits_with_130(tmp_path)
         wait_for_growth(samples, 1, child)
         assert child.poll() is None
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
+    _, told = child.communicate(timeout=200)
     assert child.returncode == 130
     assert "resume with:" in told
     assert "attnbench run -m msa,hilo" in told

@@ -27,7 +27,7 @@ def layer(variant: str, grid: tuple[int, int], dim: int = 24, heads: int = 3, **
     """A float64 layer in eval mode whose every parameter and float buffer is random, none trivial."""
     kernel = kw.pop("kernel", "eager")
     stride = kw.pop("stride", 16)
-    known = registry.load()
+    known = registry.load(entry_points=False)
     asked = known.check(parse_variant(variant).having(**kw))
     size = known.size(asked, dim=dim, heads=heads, grid=grid, stride=stride)
     built = known.build(asked, size, kernel=kernel).double().eval()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from support.in_process import run_command
 
 import attnbench
 import mechanisms
@@ -128,15 +127,10 @@ def test_a_plan_and_the_check_give_the_same_reason(tmp_path):
         (["--heads", "3"], 2, "--dim and --heads go together; got --heads alone; give --dim too"),
     ],
 )
-def test_the_check_command_refuses_a_width_by_the_same_rule(words, code, message):
-    ended = subprocess.run(
-        [sys.executable, "-m", "attnbench", "check", "msa", "--json", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ended.returncode == code
-    assert message in ended.stdout + ended.stderr
+def test_the_check_command_refuses_a_width_by_the_same_rule(words, code, message, tmp_path):
+    ended = run_command(["check", "msa", "--json", *words], tmp_path)
+    assert ended.code == code
+    assert message in ended.out + ended.err
 
 
 def test_heads_must_divide_dim_is_said_once_for_every_layer_that_takes_heads(tmp_path):

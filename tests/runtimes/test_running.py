@@ -107,7 +107,7 @@ BAD = {
 
 def test_a_bad_export_costs_its_own_cell_only(tmp_path):
     plugin = write_plugin(tmp_path / "bad.py", BAD)
-    numbers = (*SMALL["overrides"], ("timeout_s", 15.0), ("memory_limit", 4 << 30))
+    numbers = (*SMALL["overrides"], ("timeout_s", 40.0), ("memory_limit", 4 << 30))
     records = measured(
         tmp_path / "r", mechanism=("msa", *BAD), runtime=("eager", "onnxruntime"), plugins=(str(plugin),),
         overrides=numbers,

@@ -4,7 +4,8 @@ Paper   Li et al.: MViTv2: Improved Multiscale Vision Transformers for Classific
         https://arxiv.org/abs/2112.01526; in plain form, as here, Li et al.: Exploring Plain Vision Transformer
         Backbones for Object Detection (ViTDet), ECCV 2022, https://arxiv.org/abs/2203.16527, and Kirillov et al.:
         Segment Anything, ICCV 2023, https://arxiv.org/abs/2304.02643
-Agrees  with the attention of Segment Anything, weights and names included (tests/mechanisms/test_decomposed_bias.py)
+Agrees  with the attention of Segment Anything over the whole map, weights and names included; in windows, with a loop
+        over pairs of tokens (tests/mechanisms/test_decomposed_bias.py)
 Differs nothing: a map that the window does not divide is padded with zeros at the right and the bottom (padded tokens
         are attended to, unmasked), and tables of another length than the map needs are resized linearly, as theirs
 

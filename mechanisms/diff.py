@@ -92,8 +92,7 @@ class DifferentialAttention(ReadsKernel, nn.Module):
 
     def _subtract(self, pairs: Tensor) -> Tensor:
         """First minus lambda times second: [B, 2 heads, N, M] -> [B, heads, N, M]."""
-        first, second = pairs.unflatten(1, (-1, 2)).unbind(2)
-        return torch.addcmul(first, second, self._lambda().to(pairs.dtype), value=-1)
+        return torch.addcmul(pairs[:, ::2], pairs[:, 1::2], self._lambda().to(pairs.dtype), value=-1)
 
     def _lambda(self) -> Tensor:
         """How much of the second map is subtracted, in float32 or better: a scalar."""

@@ -23,6 +23,17 @@ def macs(size: Size) -> int:
     return 4 * N * C**2 + 2 * N**2 * C
 
 
+def split_heads(qkv: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values of the whole map, as views: [B,H,W,3C] -> [3, B, heads, H W, D]."""
+    B, H, W, C = qkv.shape
+    return qkv.view(B, H * W, 3, heads, C // (3 * heads)).permute(2, 0, 3, 1, 4)
+
+
+def merge_heads(y: Tensor, H: int, W: int) -> Tensor:
+    """Back to the map: [B, heads, H W, D] -> [B,H,W,C]."""
+    return y.transpose(1, 2).reshape(y.shape[0], H, W, -1)
+
+
 @mechanism(
     name="msa",
     title="multi-head self-attention",
@@ -45,8 +56,6 @@ class MSA(ReadsKernel, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend from every token to every token."""
-        B, H, W, C = x.shape
-        qkv = self.qkv(x).view(B, H * W, 3, self.heads, C // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b n (h w) d
-        y = attend(q, k, v, kernel=self.kernel)
-        return self.proj(y.transpose(1, 2).reshape(B, H, W, C))
+        q, k, v = split_heads(self.qkv(x), self.heads)
+        y = attend(q, k, v, kernel=self.kernel)  # b n (h w) d
+        return self.proj(merge_heads(y, *x.shape[1:3]))

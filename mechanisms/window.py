@@ -78,8 +78,12 @@ def macs(size: Size) -> int:
 
 def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     """The window of (y, x)."""
-    s, (H, W) = int(size.settings["window_size"]), size.grid
-    top, left = y // s * s, x // s * s
+    return window_of(size.grid, int(size.settings["window_size"]), y, x)
+
+
+def window_of(grid: tuple[int, int], s: int, y: int, x: int) -> Iterable[tuple[int, int]]:
+    """The tokens of a map that share the s x s window of (y, x)."""
+    (H, W), top, left = grid, y // s * s, x // s * s
     return ((i, j) for i in range(top, min(top + s, H)) for j in range(left, min(left + s, W)))
 
 

@@ -60,12 +60,24 @@ ROWS: dict[str, str | tuple[str, ...]] = {
     "lightvit_t8": "lightvit",
     "lightvit_t16": "lightvit[num_tokens=16]",
     "lightvit_biattn_t8": "lightvit_biattn",
+    "rope": "rope",
+    "area": "area",
+    "area_pe5": "area[kernel_size=5]",
+    "area1": "area[area=1]",
+    "deformable": "deformable",
+    "hiera_global": "hiera",
+    "hiera_unit8": "hiera[mask_unit=8]",
+    "hiera_unit2": "hiera[mask_unit=2]",
+    "decomposed_bias": "decomposed_bias",
+    "decomposed_bias_w14": "decomposed_bias[window_size=14]",
+    "diff": "diff",
 }
 
 # Settings whose parameters or paths the defaults do not have on a small map.
 SETTINGS = (
-    "bi_level[topk=-2]", "cswin[split_size=3]", "focal[window_size=3,expand_size=1]", "lite_mla[dim_head=8]",
-    "nystrom[num_landmarks=8]", "nystrom[num_landmarks=8,conv_kernel_size=3]", "quadtree[topk=2]",
+    "bi_level[topk=-2]", "cswin[split_size=3]", "decomposed_bias[window_size=3]",
+    "focal[window_size=3,expand_size=1]", "lite_mla[dim_head=8]", "nystrom[num_landmarks=8]",
+    "nystrom[num_landmarks=8,conv_kernel_size=3]", "quadtree[topk=2]",
     "shifted_window[window_size=3,shift_size=1,use_rel_pos=true]", "ss2d[d_state=2]", "tmsa[window_size=3]",
     "twins_lsa[window_size=3]", "window[window_size=3,use_rel_pos=true]",
 )  # fmt: skip
@@ -166,6 +178,8 @@ def test_every_verified_row_has_a_mechanism():
 @pytest.mark.parametrize("row", ROWS)
 def test_counts_are_the_verified_ones(row, side):
     text = ROWS[row] if isinstance(ROWS[row], str) else ROWS[row][GRIDS.index(side)]
+    if not expected()[row][f"source_{side}"]:
+        pytest.skip(f"{row} is not verified at {side}x{side}: its authors' code refuses the map")
     variant = KNOWN.check(parse_variant(text))
     facts, counts, declaration = expected()[row], counted(variant, side), KNOWN[variant.name]
     formula = declaration.macs

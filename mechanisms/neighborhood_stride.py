@@ -163,7 +163,8 @@ class NeighborhoodStride(ReadsKernel, nn.Module):
         vertical, horizontal = (axis(side, self.kernel_size, self.window_stride, self.dilation) for side in (H, W))
         s2, k2 = vertical.queries * horizontal.queries, vertical.keys * horizontal.keys
         blocks = vertical.runs * vertical.blocks * horizontal.runs * horizontal.blocks
-        queries, keys, slots = gathered(vertical, horizontal, x.device).split([blocks * s2, blocks * k2, N])
+        places = gathered(vertical, horizontal, x.device)
+        queries, keys, slots = torch.split(places, [blocks * s2, blocks * k2, N])
         q, k, v = self.qkv(x).view(B, N, 3, n, d).permute(2, 0, 3, 1, 4)  # each b n (h w) d
         q = q.index_select(2, queries).view(B, n * blocks, s2, d)
         k, v = (t.index_select(2, keys).view(B, n * blocks, k2, d) for t in (k, v))

@@ -130,7 +130,7 @@ class PolaFormer(nn.Module):
         means = k.mean(-2).unsqueeze(-1)
         half = means.shape[-2] // 2
         y = q @ torch.cat([like, unlike.roll(half, -2), means, means.roll(half, -2)], dim=-1)  # b n (h w) (d 2)
-        halves, norms = y[..., :-2].unflatten(-1, (2, -1)), y[..., -2:].unsqueeze(-1)
+        halves, norms = y[..., :-2].view(*y.shape[:-1], 2, -1), y[..., -2:].unsqueeze(-1)
         return (halves / (norms + EPSILON)).flatten(-2).transpose(1, 2).reshape(B, -1, C)
 
     def _around(self, v: Tensor, H: int, W: int) -> Tensor:

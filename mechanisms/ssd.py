@@ -5,7 +5,8 @@ Paper   Shi, Dong, Li, Xu: VSSD: Vision Mamba with Non-Causal State Space Dualit
 Agrees  with the non-causal mixer of YuHengsss/VSSD, weights included, in float64 (tests/mechanisms/test_ssd.py);
         written from the formulas
 Differs one group of keys and queries. Sums are divided by sqrt N, and the norm's epsilon by N, which cancels: float16
-        holds sums that are sqrt N times as large. The two products are of all heads at once. Mamba-2's causal form is not here.
+        holds sums that are sqrt N times as large. The two products are of all heads at once. Mamba-2's causal form is
+        not here.
 
 Shapes  B images, N = H W tokens, C channels, D = expand C, n heads, P = D / n, S = d_state:
         W_in x -> z  b h w d;  x' (D), k (S), q (S) = SiLU(depthwise 3x3 of the next D + 2 S channels);  t  b h w n
@@ -81,10 +82,10 @@ class SSD(nn.Module):
         B, H, W, _ = x.shape
         N, S = H * W, self.d_state
         D = self.out_proj.in_features
-        split = self.in_proj.weight.split([D, D + 2 * S, len(self.D)])
+        split = torch.split(self.in_proj.weight, [D, D + 2 * S, len(self.D)])
         z, mixed, step = (F.linear(x, weight) for weight in split)  # contiguous, as the convolution wants it
         mixed = F.silu(self.conv2d(mixed.permute(0, 3, 1, 2))).permute(0, 2, 3, 1).reshape(B, N, -1)
-        u, k, q = mixed.split([D, S, S], dim=-1)
+        u, k, q = torch.split(mixed, [D, S, S], dim=-1)
         dt = F.softplus(wide(step) + wide(self.dt_bias))
         weight = (dt * wide(self.A_log).exp()).view(B, N, -1, 1)
         u = u.view(B, N, len(self.D), -1)  # b (h w) n p

@@ -52,7 +52,8 @@ def refuses(window_size: int, sr_ratio: int) -> str | None:
 def steps(side: int, cells: int) -> tuple[int, int, int]:
     """Twice the relative positions of a token and a cell along one axis: the least, the largest, and their step."""
     centers = [i * side // cells + -(-(i + 1) * side // cells) - 1 for i in range(cells)]
-    return -centers[-1], 2 * (side - 1) - centers[0], 2 if len({c % 2 for c in centers}) == 1 else 1
+    alike = len({int(c) % 2 for c in centers}) == 1  # int: a tracer's sizes are tensors, all of which differ in a set
+    return -centers[-1], 2 * (side - 1) - centers[0], 2 if alike else 1
 
 
 def _positions(side: int, cells: int) -> int:
@@ -189,8 +190,9 @@ class TransNeXt(ReadsKernel, nn.Module):
         scaled = self._scaled(q, count.log().to(q.dtype))
         near = (scaled.unsqueeze(-2) @ near_k.transpose(-2, -1)).squeeze(-2) + self.relative_pos_bias_local[:, None]
         near = near.masked_fill(inside == 0, -math.inf)
-        far = scaled @ pooled_k.transpose(-2, -1) + self._bias(H, W, *pooled.shape[1:3], q)
-        a, pooled_a = torch.cat([near, far], dim=-1).softmax(dim=-1).split([w2, far.shape[-1]], dim=-1)
+        far = scaled @ pooled_k.transpose(-2, -1) + self._bias(H, W, pooled.shape[1], pooled.shape[2], q)
+        share = torch.cat([near, far], dim=-1).softmax(dim=-1)
+        a, pooled_a = torch.split(share, [w2, far.shape[-1]], dim=-1)
         own = (q @ self.learnable_tokens + self.learnable_bias) * inside
         a, pooled_a = (a + own).to(v.dtype), pooled_a.to(v.dtype)
         return (a.unsqueeze(-2) @ near_v).squeeze(-2) + pooled_a @ pooled_v
@@ -203,7 +205,7 @@ class TransNeXt(ReadsKernel, nn.Module):
 
     def _pooled(self, x: Tensor) -> Tensor:
         """What the cells of [B,H,W,C] hold: [B,H',W',C]."""
-        cells = tuple(max(side // self.sr_ratio, 1) for side in x.shape[1:3])
+        cells = max(x.shape[1] // self.sr_ratio, 1), max(x.shape[2] // self.sr_ratio, 1)
         image = F.gelu(self.sr(x.permute(0, 3, 1, 2)))
         return self.norm(F.adaptive_avg_pool2d(image, cells).permute(0, 2, 3, 1))
 

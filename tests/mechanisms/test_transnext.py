@@ -79,7 +79,7 @@ def loop(built, x):
     [
         *((grid, "", "eager") for grid in (*GRIDS, (1, 1), (1, 5))),
         ((5, 7), "[sr_ratio=4,window_size=5]", "eager"),
-        ((8, 9), "[sr_ratio=3]", "eager"),
+        ((11, 4), "[sr_ratio=3]", "eager"),
         ((5, 7), "[sr_ratio=1]", "eager"),
         ((5, 7), "[sr_ratio=1]", "sdpa"),
     ],

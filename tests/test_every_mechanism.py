@@ -71,6 +71,12 @@ ROWS: dict[str, str | tuple[str, ...]] = {
     "decomposed_bias": "decomposed_bias",
     "decomposed_bias_w14": "decomposed_bias[window_size=14]",
     "diff": "diff",
+    "mlla": "mlla",
+    "polaformer": "polaformer[sr_ratio=1]",
+    "polaformer_sr2": "polaformer",
+    "transnext": "transnext",
+    "ssd": "ssd",
+    "mambavision": "mambavision",
 }
 
 # Settings whose parameters or paths the defaults do not have on a small map.
@@ -79,6 +85,7 @@ SETTINGS = (
     "focal[window_size=3,expand_size=1]", "lite_mla[dim_head=8]", "nystrom[num_landmarks=8]",
     "nystrom[num_landmarks=8,conv_kernel_size=3]", "quadtree[topk=2]",
     "shifted_window[window_size=3,shift_size=1,use_rel_pos=true]", "ss2d[d_state=2]", "tmsa[window_size=3]",
+    "transnext[sr_ratio=1]",
     "twins_lsa[window_size=3]", "window[window_size=3,use_rel_pos=true]",
 )  # fmt: skip
 STEP = 1e-6

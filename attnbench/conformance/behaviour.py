@@ -117,9 +117,10 @@ def batch(s: Subject) -> str:
 
 def kernels(s: Subject) -> str:
     """Every declared kernel computes what eager does; `flex` is a check of its own, because it compiles."""
-    others = [kernel for kernel in s.declaration.kernels if kernel not in ("eager", "flex")]
+    offered = s.registry.kernels(s.variant, s.size(PROBE))
+    others = [kernel for kernel in offered if kernel not in ("eager", "flex")]
     if not others or s.declaration.random:
-        return Note(f"nothing to compare: kernels {', '.join(s.declaration.kernels)}")
+        return Note(f"nothing to compare: kernels {', '.join(offered)}")
     worst = 0.0
     for kernel in others:
         for grid in s.some((1, 1), PROBE, (8, 8)):

@@ -81,3 +81,18 @@ def assert_close(ours: Tensor, truth: np.ndarray, tolerance: float = 1e-10) -> N
     """Equal to a float64 truth."""
     assert ours.shape == truth.shape
     assert np.abs(ours.detach().numpy() - truth).max() <= tolerance
+
+
+def depthwise(u: np.ndarray, kernel: np.ndarray, bias: np.ndarray | float = 0.0) -> np.ndarray:
+    """Every channel of [H,W,C] convolved with its own odd kernel [C,k,k], zeros outside."""
+    (H, W, _), half = u.shape, kernel.shape[-1] // 2
+    out = np.zeros(u.shape) + bias
+    for y, x, i, j in np.ndindex(H, W, *kernel.shape[1:]):
+        if 0 <= y + i - half < H and 0 <= x + j - half < W:
+            out[y, x] += kernel[:, i, j] * u[y + i - half, x + j - half]
+    return out
+
+
+def silu(u: np.ndarray) -> np.ndarray:
+    """u times its logistic function."""
+    return u / (1 + np.exp(-u))

@@ -20,7 +20,6 @@ Cost    multiply-accumulates per image: 4 N C^2 + 2 N k^2 C; copied keys and val
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -207,7 +206,7 @@ class NeighborhoodAttention(ReadsKernel, nn.Module):
     def _squares(self, H: int, W: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Queries [w,m], keys [w,k k] and bias rows [w,m k k] of all squares, some of them at a time."""
         settings = (self.kernel_size, self.dilation)
-        each = math.prod(fitting(side, *settings) for side in (H, W))
+        each = fitting(H, *settings) * fitting(W, *settings)
         for down in sharing(H, *settings):
             for right in sharing(W, *settings):
                 table = squares(H, W, *settings, down, right, device)

@@ -14,9 +14,7 @@ Shapes  B images, N = H W tokens, C channels, D = ssm_ratio C, S = d_state, R = 
         state  h_t = exp(dt_t A) h_{t-1} + dt_t u_t in_t   [b d s];  y_t = h_t out_t + skip u_t
         output W_out LayerNorm(sum of y over the paths)
 Cost    multiply-accumulates per image: N (2 C D + 9 D + 4 D (2 R + 2 S)); the scan is element-wise, three
-        multiplications and an addition per element of the state and path in one pass, and runs about twice. Every
-        channel has a decay of its own at every token, so that no matrix product can stand for it: chunks of c
-        tokens would need c / 2 exponentials per element. One path at a time, both ways of an axis read together
+        multiplications and an addition per element of the state and path in one pass, and runs about twice
 """
 
 from __future__ import annotations
@@ -53,35 +51,21 @@ def macs(size: Size) -> int:
     return size.tokens * (2 * C * D + 9 * D + PATHS * D * (2 * R + 2 * S))
 
 
-def scan(a: Tensor, whole: Tensor, b: Tensor, out: Tensor, *, backwards: bool = False) -> list[Tensor]:
-    """y_t = h_t out_t, h_t = a_t h_{t-1} + b_t, over lines [b,L,T,...] in reading order (or its reverse), from zero.
-
-    Args:
-        a: [b,L,T,s,d].
-        whole: the product of a over each line [b,L,s,d].
-        b: [b,L,T,s,d].
-        out: [b,L,T,s,1].
-        backwards: from the last place of the last line to the first.
-
-    Returns:
-        y for each place of a line, T times [b,L,d].
-    """
-    lines, places = range(b.shape[1]), range(b.shape[2])
-    if backwards:
-        lines, places = lines[::-1], places[::-1]
-    end = b[:, :, places[0]]  # of each line as if it were alone
-    for j in places[1:]:
-        end = torch.addcmul(b[:, :, j], a[:, :, j], end)
-    h, starts = torch.zeros_like(end[:, 0]), [end[:, 0]] * len(lines)
-    for i in lines:
-        starts[i] = h
-        h = torch.addcmul(end[:, i], whole[:, i], h)
-    h, read = torch.stack(starts, 1), [h] * len(places)
-    for j in places:
-        h = torch.addcmul(b[:, :, j], a[:, :, j], h)
-        y = h * out[:, :, j]
-        read[j] = y[:, :, 0] if y.shape[2] == 1 else y.sum(2)
-    return read
+def scan(a: Tensor, b: Tensor) -> Tensor:
+    """h_t = a_t h_{t-1} + b_t in reading order over [p,b,H,W,...], starting from zero."""
+    H, W = b.shape[2:4]
+    starts = [torch.zeros_like(b[:, :, 0, 0])]
+    if H > 1:
+        decay, state = a[:, :, :-1, 0], b[:, :, :-1, 0]  # of each line but the last, as if it were alone
+        for j in range(1, W):
+            decay, state = decay * a[:, :, :-1, j], torch.addcmul(b[:, :, :-1, j], a[:, :, :-1, j], state)
+        for i in range(H - 1):
+            starts.append(torch.addcmul(state[:, :, i], decay[:, :, i], starts[-1]))
+    h, states = torch.stack(starts, 2), []
+    for j in range(W):
+        h = torch.addcmul(b[:, :, :, j], a[:, :, :, j], h)
+        states.append(h)
+    return torch.stack(states, 3)
 
 
 @mechanism(
@@ -119,25 +103,26 @@ class SS2D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run along the four paths, add up, normalise."""
         u = F.silu(self.conv2d(self.in_proj(x).permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # b h w d
-        selected = F.linear(u, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (PATHS, -1))  # b h w path (r s s)
-        y = self.Ds.view(PATHS, -1).sum(0) * u
-        for axis in (0, 1):  # rows, columns
-            there, back = (self._path(u, selected[..., axis + 2 * way, :], axis, way) for way in (0, 1))
-            y = y + torch.stack([one + other for one, other in zip(there, back, strict=True)], 2 - axis)
+        y = self._paths(torch.stack([u, u.flip(1, 2)]))  # p b h w d, p forwards and backwards
+        skip = self.Ds.view(PATHS, -1).sum(0) * u
+        y = y[0] + y[1].flip(1, 2) + skip
         return self.out_proj(self.out_norm(y.to(x.dtype)))
 
-    def _path(self, u: Tensor, selected: Tensor, axis: int, way: int) -> list[Tensor]:
-        """What one path reads from its states, a tensor for each place of its lines."""
-        path, S, precise = axis + 2 * way, self.d_state, torch.promote_types(u.dtype, torch.float32)
-        step, taken, given = selected.split([self.rank, S, S], dim=-1)
-        step = F.linear(step, self.dt_projs_weight[path]).to(precise)
-        dt = F.softplus(step.add_(self.dt_projs_bias[path]))  # b h w d
-        rate = -self.A_logs.view(PATHS, -1, S)[path].to(precise).exp().t()
+    def _paths(self, u: Tensor) -> Tensor:
+        """States read along rows and along columns, added: [2,B,H,W,D]."""
+        _, B, H, W, D = u.shape
+        S, R = self.d_state, self.rank
+        precise = torch.promote_types(u.dtype, torch.float32)
+        selected = u.view(2, -1, D) @ self.x_proj_weight.view(2, -1, D).transpose(1, 2)
+        selected = selected.view(2, B * H * W, 2, R + 2 * S).transpose(1, 2)  # p (rows, columns) (b h w) (r s s)
+        step, taken, given = torch.split(selected, [R, S, S], dim=-1)
+        step = step.reshape(PATHS, -1, R) @ self.dt_projs_weight.transpose(1, 2)
+        dt = F.softplus(step.to(precise) + self.dt_projs_bias.to(precise)[:, None]).view(2, 2, B, H, W, D)
         # S stands before D, so that a state's channels lie together
-        a = dt.unsqueeze(-2) * rate
-        b = (dt * u).unsqueeze(-2) * taken.to(precise).unsqueeze(-1)  # b h w s d
-        out = given.to(precise).unsqueeze(-1)
-        if axis:
-            a, b, out = (t.transpose(1, 2) for t in (a, b, out))
-        whole = a.sum(2).exp()
-        return scan(a.exp_(), whole, b, out, backwards=bool(way))
+        rate = -self.A_logs.to(precise).exp().view(2, 2, 1, 1, 1, D, S).transpose(-2, -1)
+        taken, given = (t.to(precise).view(2, 2, B, H, W, S, 1) for t in (taken, given))
+        a = (dt.unsqueeze(-2) * rate).exp()
+        b = (dt * u.to(precise)[:, None]).unsqueeze(-2) * taken  # p (rows, columns) b h w s d
+        rows = scan(a[:, 0], b[:, 0])
+        columns = scan(a[:, 1].transpose(2, 3), b[:, 1].transpose(2, 3)).transpose(2, 3)
+        return (rows * given[:, 0]).sum(-2) + (columns * given[:, 1]).sum(-2)

@@ -26,7 +26,7 @@ from attnbench.commands.options import resolutions, whole_numbers
 from attnbench.results.store import Run, open_run
 
 ROOT = PAGE.parents[1]
-REWRITTEN = "neighborhood,ss2d,lite_mla,bi_level,quadtree,performer,dat,focal,van,sra"
+REWRITTEN = "neighborhood,lite_mla,performer,dat"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Compare the eager and the sdpa kernel of every mechanism that has both; writes docs/speed.md.
+"""Compare the eager and the sdpa kernel of every mechanism that has both; writes its part of docs/speed.md.
 
     python benchmarks/speed.py [--res 224,384,512] [--batch 1,16] [--mechanism LIST] [--run FOLDER,...] [--from-run]
 
@@ -10,16 +10,20 @@ prints it, or says that there is none.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from comparison.page import PAGE, put
 
 from attnbench import Sweep, registry, run
 from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.commands.options import resolutions, whole_numbers
 from attnbench.results.store import Run, open_run, read_rounds
 
-PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 MIN_ROUNDS = 6  # for an interval of 95 %
 OVERRIDES = (("looks", (8,)), ("processes", 4), ("budget_s", 12.0), ("target", 0.05))
 
@@ -45,7 +49,7 @@ def main() -> None:
     folders = [Path(folder) for folder in given.run.split(",")]
     if not given.from_run:
         run(sweep, folders[0])
-    PAGE.write_text(page([open_run(folder) for folder in folders], known))
+    put("kernels", section([open_run(folder) for folder in folders], known))
     print(f"wrote {PAGE}")
 
 
@@ -78,8 +82,8 @@ def kernel_ratios(measured: Run) -> Iterator[KernelRatios]:
                 yield KernelRatios(eager.res_h, eager.batch, variant, found)
 
 
-def page(runs: Sequence[Run], known: registry.Registry) -> str:
-    """The whole page as Markdown."""
+def section(runs: Sequence[Run], known: registry.Registry) -> str:
+    """The page's part about kernels, as Markdown."""
     found: dict[tuple[int, int, str], KernelRatios] = {}
     for measured in runs:
         for pair in kernel_ratios(measured):
@@ -89,8 +93,6 @@ def page(runs: Sequence[Run], known: registry.Registry) -> str:
     processes = sorted({pair.contrast.processes for pair in found.values()})
     names = ", ".join(str(v) for v in facts.environment.devices.values())
     text = [
-        "# Kernels against each other",
-        "",
         f"Made by `make speed` ({facts.created[:10]}, {names}, torch {facts.environment.torch.version}).",
         f"Forward pass, fp32, dim 768, 12 heads, stride 16; {rounds[0]} to {rounds[-1]} rounds over {processes[0]} to",
         f"{processes[-1]} processes a cell.",
@@ -118,7 +120,7 @@ def page(runs: Sequence[Run], known: registry.Registry) -> str:
         note = known[variant].notes.get("sdpa", "no reason is declared") if slower else ""
         why = f"{'; '.join(slower)}: {note}" if slower else ""
         text.append(f"| `{variant}` | " + " | ".join(row) + f" | {why} |")
-    return "\n".join(text) + "\n"
+    return "\n".join(text)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ Shapes  B images, N = H W tokens after padding, C channels, n heads, D = C / n, 
         t = -2 softmax(q k^T D^-1/2) v over all tokens, b n (h w) d, not routed or padded, q k v without biases;
                output W (y + depthwise 5x5 of x)
 Cost    multiply-accumulates per image on the padded map: 4 N C^2 + 25 N C + r^4 C + 2 t (N / r^2) N C;
-        t = -2: 4 N C^2 + 25 N C + 2 N^2 C on the map as it is
+        t = -2: 4 N C^2 + 25 N C + 2 N^2 C on the map as it is.
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) linear layers and products take 42 of 52 ms: no form of
+        the rest (gathered keys and values, and copies) makes it more than 1.2 times as fast
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ Shapes  B images, N = H W tokens, C channels, n heads, D = C / n; w = window_siz
         q       b n p (w w) d
         k v     b n p m d, m = w^2 own + 4 w^2 - 4 (w - e)^2 around (four diagonal shifts by e, less the window
                 itself; tokens beside an edge's middle come twice) + f^2 summaries; each group has its bias
-Cost    multiply-accumulates per image, N' = P w^2: 4 N' C^2 + N' C + 3 P C^2 + 2 N' m C
+Cost    multiply-accumulates per image, N' = P w^2: 4 N' C^2 + N' C + 3 P C^2 + 2 N' m C.
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) linear layers and products take 42 of 46 ms: no form of
+        the rest (gathered keys, softmax and copies) makes it more than 1.1 times as fast
 """
 
 from __future__ import annotations

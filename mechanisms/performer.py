@@ -12,7 +12,9 @@ Shapes  B images, N = H W tokens, C channels, n heads, D = C / n, m = nb_feature
         qkv  b h w (3 n d) -> 3 x [b n (h w) d];  u = q or k times D^-1/4
         f(u) = exp(P u - |u|^2 / 2 - max P u) + 1e-4: the maximum over m for a query, over N and m for keys
         y    = f(q) (f(k)^T v) / (f(q) . sum of f(k)) -> b h w (n d)
-Cost    multiply-accumulates per image: 4 N C^2 + 4 N m C + N m n
+Cost    multiply-accumulates per image: 4 N C^2 + 4 N m C + N m n.
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) linear layers and products take 49 of 60 ms: no form of
+        the rest (exponentials, maxima and copies) makes it more than 1.2 times as fast
 """
 
 from __future__ import annotations
@@ -100,4 +102,4 @@ class Performer(nn.Module):
         u = u * u.shape[-1] ** -0.25
         seen = wide(torch.einsum("bhnd,md->bhnm", u, self.fast_attention.get_buffer("projection_matrix")))
         half_square = wide(u).square().sum(dim=-1, keepdim=True) / 2
-        return (seen - (half_square + seen.amax(dim=over, keepdim=True))).exp() + 1e-4
+        return (seen - (half_square + seen.amax(dim=over, keepdim=True))).exp_() + 1e-4

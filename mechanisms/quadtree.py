@@ -16,7 +16,9 @@ Shapes  B images, N_i = H W / 4^i tokens at level i, L = sr_ratio levels, C chan
         output   sum over levels of softmax(weight)_i (what came in + dw3x3(v)), coarse levels repeated, then a linear
         within a level tokens stand in nested order: those with one parent follow each other
 Cost    multiply-accumulates per image on the padded map:
-        4 N_0 C^2 + sum_(i>0) 5 N_i C^2 + sum_i 9 N_i C + 2 N_(L-1)^2 C + sum_(i<L-1) 8 N_i K C
+        4 N_0 C^2 + sum_(i>0) 5 N_i C^2 + sum_i 9 N_i C + 2 N_(L-1)^2 C + sum_(i<L-1) 8 N_i K C.
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) projections and products take 32 of 42 ms: no form of
+        the rest (gathered keys, topk, norms and copies) makes it more than 1.3 times as fast
 """
 
 from __future__ import annotations

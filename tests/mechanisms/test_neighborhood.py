@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from truth import GRIDS, affine, assert_close, attention_of_one, images, layer, weights
+
+from attnbench.registry import build
 
 
 def line(place, side, k, step):
@@ -55,6 +58,23 @@ def test_a_kernel_as_large_as_the_map_is_plain_attention():
     near, msa = layer("neighborhood[rel_pos_bias=false]", (4, 6)), layer("msa", (4, 6))
     msa.load_state_dict(near.state_dict())
     assert_close(near(images((4, 6))), msa(images((4, 6))).detach().numpy())
+
+
+def test_no_tensor_of_a_call_is_larger_than_the_queries_keys_and_values():
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.numel = max(self.numel, result.numel())
+            return result
+
+    with torch.device("meta"):
+        built, x = build("neighborhood", dim=24, heads=3, grid=(30, 40)), torch.empty(2, 30, 40, 24)
+        with Largest() as largest:
+            built(x)
+    assert largest.numel == 3 * 2 * 30 * 40 * 24
 
 
 @pytest.mark.parametrize(

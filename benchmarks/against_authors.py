@@ -1,0 +1,91 @@
+"""Time our layers against a folder of the authors' own, given by an adapter file; print the table, write it with --to.
+
+    python benchmarks/against_authors.py PATH [--res 224,512] [--batch 1,8] [--kernel eager,sdpa] [--protocol standard]
+                                              [--run FOLDER] [--from-run] [--to TABLE.md]
+
+PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds. Their code runs in
+the timing processes: read it first. All arms of a size share their rounds, so that a ratio is of turns that lie side by
+side; every `theirs_...` arm runs as its authors wrote it, under each of our kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from comparison.authors import Theirs, read_adapter
+from comparison.pairs import Pair, pairs, table
+from comparison.plugins import authors_plugin
+
+from attnbench import AttnbenchError, Sweep, run
+from attnbench.commands.options import resolutions, whole_numbers
+from attnbench.results.store import Run, open_run
+
+
+def main() -> None:
+    """Measure (unless --from-run) and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path", type=Path, help="the adapter file")
+    parser.add_argument("--res", default="224,512")
+    parser.add_argument("--batch", default="1,8")
+    parser.add_argument("--kernel", default="eager", help="our kernels, a comma list that begins with eager")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--protocol", default="standard")
+    parser.add_argument("--run", type=Path, default=Path("runs/against_authors"))
+    parser.add_argument("--from-run", action="store_true", help="measure nothing")
+    parser.add_argument("--to", type=Path, help="write the table there too")
+    given = parser.parse_args()
+    try:
+        layers = read_adapter(given.path)
+        if not given.from_run:
+            run(sweep(layers, given), given.run)
+        text = page(open_run(given.run), layers)
+    except AttnbenchError as error:
+        sys.exit(f"against_authors: {error}")
+    print(text, end="")
+    if given.to:
+        given.to.write_text(text, encoding="utf-8")
+
+
+def sweep(layers: Sequence[Theirs], given: argparse.Namespace) -> Sweep:
+    """Each of our variants once, and every layer of theirs."""
+    plugin = authors_plugin(given.path, given.run.parent / f"{given.run.name}-plugins")
+    ours = dict.fromkeys(layer.ours for layer in layers)
+    return Sweep(
+        mechanism=(*ours, *(layer.name for layer in layers)), reference="none",
+        kernel=tuple(given.kernel.split(",")), res=resolutions(given.res), batch=whole_numbers("batch", given.batch),
+        device=(given.device,), measure=("latency", "params"), protocol=given.protocol, plugins=(str(plugin),),
+    )  # fmt: skip
+
+
+def page(measured: Run, layers: Sequence[Theirs]) -> str:
+    """The table of ratios, with what it was measured on, and pairs that are not of one size."""
+    found = list(pairs(measured, {layer.ours: layer.name for layer in layers}))
+    facts = measured.facts
+    lines = [
+        f"Our speed over that of the authors' layer, with its 95 % interval ({facts.created[:10]}, {facts.machine}, "
+        f"torch {facts.environment.torch.version}); above 1 ours is faster.",
+        "",
+        *table(found),
+        *notes(found),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def notes(found: Sequence[Pair]) -> list[str]:
+    """A line for each pair whose parameters differ in number: it is not one layer twice."""
+    lines = {}
+    for pair in found:
+        if pair.ours and pair.other:
+            ours, other = pair.ours.values.get("params"), pair.other.values.get("params")
+            if ours != other:
+                lines[pair.cell.variant] = f"`{pair.cell.variant}` has {ours} parameters, the authors' layer {other}."
+    return ["", *lines.values()] if lines else []
+
+
+if __name__ == "__main__":
+    main()

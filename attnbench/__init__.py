@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnbench.analysis.table import load
     from attnbench.errors import AttnbenchError
     from attnbench.execution.runner import run
     from attnbench.planning.sweep import Sweep
     from attnbench.registry import build, names
     from attnbench.registry.declaration import Size, mechanism
-    from attnbench.results.store import load
 
 __version__ = "0.1.0"
 __all__ = ["AttnbenchError", "Size", "Sweep", "build", "load", "mechanism", "names", "run"]
@@ -24,7 +24,7 @@ _HOME = {
     "Size": "registry.declaration",
     "Sweep": "planning.sweep",
     "build": "registry",
-    "load": "results.store",
+    "load": "analysis.table",
     "mechanism": "registry.declaration",
     "names": "registry",
     "run": "execution.runner",

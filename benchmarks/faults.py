@@ -43,6 +43,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from attnbench.analysis.table import load
 from attnbench.errors import AttnbenchError
 from attnbench.machine import environment
 from attnbench.results import journal, store
@@ -200,7 +201,7 @@ class Run:
     def judge(self) -> None:
         """Compare a finished run with its plan."""
         try:
-            run, table = store.open_run(self.folder), store.load(self.folder)
+            run, table = store.open_run(self.folder), load(self.folder)
             rounds = [(e.group, (e.process, e.round)) for e in store.read_events(self.folder) if isinstance(e, Round)]
         except AttnbenchError as error:
             self.problem("wrong", f"the finished run cannot be read: {error}")

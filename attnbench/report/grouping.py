@@ -32,7 +32,7 @@ def _usable(p: Point, quantity: str) -> bool:
 
 
 def once(points: Sequence[Point]) -> list[Point]:
-    """One point a variant: the first run's."""
+    """One point a variant: of several runs, the one that `evidence.gather` sorts first."""
     return list({p.cell.variant: p for p in reversed(points)}.values())[::-1]
 
 

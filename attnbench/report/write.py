@@ -205,6 +205,15 @@ def _summary(evidence: Evidence) -> Iterator[str]:
         yield f"{ok} of {cells} planned cells were measured on {' and '.join(evidence.machines)}."
     if len(evidence.machines) > 1:
         yield "Several machines: every table of absolute numbers has a column that names the machine."
+    yield from _ties(evidence)
+
+
+def _ties(evidence: Evidence) -> Iterator[str]:
+    if measured.too_many(evidence):
+        yield (
+            f"These runs have more than {measured.TESTED} comparison groups: ties are of stored intervals that overlap, "
+            "which finds fewer differences than a test of each pair on its rounds; report fewer runs to have that."
+        )
 
 
 def _leaders(evidence: Evidence) -> Iterator[str]:

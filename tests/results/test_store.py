@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from attnbench import AttnbenchError, registry
+from attnbench import AttnbenchError, load, registry
 from attnbench.machine.environment import Environment
 from attnbench.machine.fingerprint import Fingerprint
 from attnbench.planning.sweep import Sweep, plan
@@ -14,7 +14,7 @@ from attnbench.results import store
 from attnbench.results.journal import read_lines
 from attnbench.results.record import COLUMNS, QUANTITIES, SCHEMA, Record, from_dict
 from attnbench.results.run_facts import RunFacts
-from attnbench.results.store import create_or_resume, load, open_run, set_aside
+from attnbench.results.store import create_or_resume, open_run, set_aside
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def _summary(evidence: Evidence) -> Iterator[str]:
 def _ties(evidence: Evidence) -> Iterator[str]:
     if measured.too_many(evidence):
         yield (
-            f"These runs have more than {measured.TESTED} comparison groups: ties are of stored intervals that overlap, "
+            f"These runs have more than {measured.TESTED} comparison groups: ties are intervals that overlap, "
             "which finds fewer differences than a test of each pair on its rounds; report fewer runs to have that."
         )
 

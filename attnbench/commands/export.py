@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import click
@@ -39,8 +40,10 @@ def command(runs: tuple[Path, ...], form: str, out: Path | None) -> int:
                 raise AttnbenchError("parquet needs pyarrow; install it: pip install 'attnbench[parquet]'") from error
             return 0
         if form == "csv":
-            safe = table.map(lambda value: inert.spreadsheet(value) if isinstance(value, str) else value)
-            text = safe.to_csv(index=False)
+            spreadsheet = cache(inert.spreadsheet)  # most texts are in many rows
+            for name in table.select_dtypes(exclude="number"):
+                table[name] = [spreadsheet(value) if isinstance(value, str) else value for value in table[name]]
+            text = table.to_csv(index=False)
         else:
             text = table.to_json(orient="records", indent=1) + "\n"
         if out:

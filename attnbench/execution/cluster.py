@@ -119,6 +119,8 @@ class _Coordinator:
         self.last: dict[str, str] = {}  # the last job of a part, by the part's name
         self.stored: dict[str, int] = {}  # bytes that a part had when its last job was submitted
         self.fruitless: Counter[str] = Counter()
+        self.finished: set[str] = set()  # names of the parts that lack no record
+        self.records: dict[str, int] = {}  # that a part has
         self.told: Progress | None = None
         self.said: set[str] = set()
 
@@ -127,8 +129,11 @@ class _Coordinator:
         self.jobs.open().drop_torn()
         self.last = {str(line["part"]): str(line["job"]) for line in self.jobs.lines}
         try:
-            while open_parts := [part for part in self.parts if not done(part)]:
-                left = self.queue.left()
+            while True:
+                left = self.queue.left()  # before the folders are read: what ended before has stored everything
+                open_parts = self._open()
+                if not open_parts:
+                    break
                 if left is None:
                     self._say_once("Slurm does not answer; waiting for it")
                 else:
@@ -142,9 +147,22 @@ class _Coordinator:
         finally:
             self.jobs.close()
 
+    def _open(self) -> list[Part]:
+        """The parts that lack records; what the others hold is not read again."""
+        found = []
+        for part in self.parts:
+            if part.name not in self.finished:
+                runs = [open_run(folder) for folder in folders(part)]
+                self.records[part.name] = max((len(run.records) for run in runs), default=0)
+                if any(not run.missing for run in runs):
+                    self.finished.add(part.name)
+                else:
+                    found.append(part)
+        return found
+
     def _submit_lost(self, open_parts: Sequence[Part], left: Mapping[str, str]) -> None:
         """Submit the parts that no job serves; first come the jobs of a coordinator that was killed as it submitted."""
-        lost = [part for part in open_parts if self.last.get(part.name) not in left and not done(part)]
+        lost = [part for part in open_parts if self.last.get(part.name) not in left]
         if not lost or left.keys() - set(self.last.values()):
             return
         for part in lost:
@@ -167,21 +185,22 @@ class _Coordinator:
         if not parts:
             return
         again = sum(part.name in self.last for part in parts)
+        self.stored |= {part.name: _stored(part) for part in parts}
         ids = self.queue.submit(parts, kind)
         for part, job in zip(parts, ids, strict=True):
             self.jobs.append({"part": part.name, "job": job})
-            self.last[part.name], self.stored[part.name] = job, _stored(part)
+            self.last[part.name] = job
         of_kind = f" for {kind}" if kind else ""
         self.say(f"submitted {len(parts)} jobs{of_kind} as {ids[0].partition('_')[0]}; {again} of them again")
 
     def _tell(self, left: Mapping[str, str]) -> None:
-        mine = [left[job] for part in self.parts if (job := self.last.get(part.name)) in left and not done(part)]
+        mine = [left[job] for name, job in self.last.items() if name not in self.finished and job in left]
         now = Progress(
-            done=sum(map(done, self.parts)),
+            done=len(self.finished),
             running=sum(state == "RUNNING" for state in mine),
             waiting=sum(state != "RUNNING" for state in mine),
             parts=len(self.parts),
-            records=sum(map(_records, self.parts)),
+            records=sum(self.records.values()),
         )
         if now != self.told:
             self.told = now
@@ -205,15 +224,6 @@ class _Coordinator:
 def folders(part: Part) -> list[Path]:
     """The run folders of a part: one for each machine that began it."""
     return [folder for folder in part.folder.glob(f"{part.name}.*") if (folder / RUN).exists()]
-
-
-def done(part: Part) -> bool:
-    """Whether one of its runs has every record."""
-    return any(not open_run(folder).missing for folder in folders(part))
-
-
-def _records(part: Part) -> int:
-    return max((len(open_run(folder).records) for folder in folders(part)), default=0)
 
 
 def _stored(part: Part) -> int:

@@ -7,8 +7,9 @@ other axis makes one group of layers, and one of whole models, which have no dim
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from attnbench.planning.cell import digest
 from attnbench.planning.sweep import ISOLATE, Sweep
@@ -26,7 +27,7 @@ def cut(sweep: Sweep) -> list[Sweep]:
     return [
         part
         for values in itertools.product(*(_values(sweep, axis) for axis in _OF_A_GROUP))
-        for part in _shapes(replace(sweep, **dict(zip(_OF_A_GROUP, values, strict=True))))
+        for part in _shapes(_with(sweep, _OF_A_GROUP, values))
     ]
 
 
@@ -37,8 +38,13 @@ def name(part: Sweep) -> str:
     return "-".join([*words, digest(part.as_dict())[:8]])
 
 
-def _values(sweep: Sweep, axis: str) -> list[tuple[object, ...]]:
+def _values(sweep: Sweep, axis: str) -> list[tuple[Any, ...]]:
     return [(value,) for value in dict.fromkeys(getattr(sweep, axis))] or [()]
+
+
+def _with(sweep: Sweep, axes: Sequence[str], values: Sequence[tuple[Any, ...]]) -> Sweep:
+    given: dict[str, Any] = dict(zip(axes, values, strict=True))
+    return replace(sweep, **given)
 
 
 def _shapes(sweep: Sweep) -> Iterator[Sweep]:
@@ -51,9 +57,9 @@ def _shapes(sweep: Sweep) -> Iterator[Sweep]:
     if sweep.mechanism or not models:
         layers = _of(sweep, models=False) if models else sweep
         for values in shapes:
-            yield replace(layers, **dict(zip(_OF_A_LAYER, values, strict=True)))
+            yield _with(layers, _OF_A_LAYER, values)
     if models:
-        yield replace(_of(sweep, models=True), **dict(zip(_OF_A_LAYER, shapes[0], strict=True)))
+        yield _with(_of(sweep, models=True), _OF_A_LAYER, shapes[0])
 
 
 def _of(sweep: Sweep, *, models: bool) -> Sweep:

@@ -254,10 +254,8 @@ def plan(
         if reason:
             declined[cell.id] = reason
     if cells and len(declined) == len(cells) and not all_may_decline:
-        first = next(iter(declined.values()))
-        raise AttnbenchError(
-            f"at least one cell must be measurable; every cell of this sweep is declined, the first because: {first}"
-        )
+        why = f"every cell of this sweep is declined, the first because: {next(iter(declined.values()))}"
+        raise AttnbenchError(f"at least one cell must be measurable; {why}")
     made = Plan(sweep, tuple(cells.values()), declined, tuple(notes))
     return _isolating(made, registry) if sweep.isolate else made
 

@@ -47,18 +47,17 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
         lock = FolderLock(out)
     with lock:
         present = {part.name for part in collection.parts(out)}
-        counts = {"added": 0, "replaced": 0, "kept": 0}
-        records = 0
+        added = replaced = kept = records = 0
         for copies in _copies(collection.run_folders([out, *sources])):
             best = best_copy(copies)
             records += len(best.records)
             name = _name(best)
             if best.folder == out / collection.PARTS / name:
-                counts["kept"] += 1
+                kept += 1
                 continue
             _copy(best.folder, out / collection.PARTS / name)
-            counts["replaced" if name in present else "added"] += 1
-    return Merged(**counts, records=records)
+            replaced, added = replaced + (name in present), added + (name not in present)
+    return Merged(added, replaced, kept, records)
 
 
 def best_copy(copies: Sequence[Run]) -> Run:

@@ -112,6 +112,7 @@ def test_jobs_that_are_left_are_awaited_also_those_that_a_killed_coordinator_had
     def later() -> dict[str, str]:
         look = next(looks)
         if look == 3:
+            assert queue.submitted == []
             measure(parts[0], 2)
             queue.alive = {}
         return left()

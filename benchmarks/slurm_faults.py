@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1] / "tests" / "slurm")]
 
-LONGEST_S = 12.0  # after the command starts: a fault may come at any moment until then
+LONGEST_S = 8.0  # after the first job starts: a fault may come at any moment until then
 
 
 def main() -> int:
@@ -41,6 +41,7 @@ def main() -> int:
             out, wait = Path(folder) / f"sweep{number}", rng.uniform(0, LONGEST_S)
             fault = rng.choice([*FAULTS, "the command is killed"])
             process = run(cluster, out)
+            cluster.wait_for(lambda: "RUNNING" in cluster.jobs().values(), 60)
             time.sleep(wait)
             running = sorted(job for job, state in cluster.jobs().items() if state == "RUNNING")
             if fault == "the command is killed":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ def main() -> int:
     if missing():
         print(missing())
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster is stopped
     rng, verdicts = random.Random(given.seed), Counter[str]()
     with tempfile.TemporaryDirectory() as folder, SlurmCluster(Path(folder) / "cluster") as cluster:
         for number in range(given.count):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnbench.api import claims, compare, recommend, report, run
+    from attnbench.analysis.table import load
     from attnbench.errors import AttnbenchError
     from attnbench.planning.sweep import Sweep
     from attnbench.registry import build, names
     from attnbench.registry.declaration import Size, mechanism
-    from attnbench.results.store import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,7 +39,7 @@ _HOME = {
     "build": "registry",
     "claims": "api",
     "compare": "api",
-    "load": "results.store",
+    "load": "analysis.table",
     "mechanism": "registry.declaration",
     "names": "registry",
     "recommend": "api",

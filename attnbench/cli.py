@@ -32,6 +32,8 @@ COMMANDS = {
     "selftest": "Measure the smallest difference that this machine can detect now.",
     "protocols": "Show what each part of the authors' measuring procedure changes.",
     "report": "Draw tables, figures and one page from run folders.",
+    "merge": "Collect several runs, of one machine or of many, in one folder.",
+    "atlas": "Draw one page of every run below some folders.",
     "compare": "Compare two runs, or the arms of one.",
     "claims": "Judge the published claims against run folders.",
     "recommend": "Name the best mechanisms for a resolution and a device, from run folders.",

@@ -34,6 +34,7 @@ LAYERS = [
 ]
 HEIGHT = {folder: height for height, folders in enumerate(LAYERS) for folder in folders}
 NO_TORCH = [
+    "analysis.table", "execution.cluster", "execution.slurm_queue", "results.merge",
     "analysis.compare", "analysis.machines", "analysis.statistics", "analysis.stopping", "analysis.summarize", "cli",
     "commands.options", "errors", "execution.fork_server", "execution.progress", "execution.runner",
     "inputs", "machine.disturbances", "machine.environment", "machine.fingerprint", "planning.duration",
@@ -52,10 +53,12 @@ CONDITION_NAMES = {
 KEY_OWNERS = {
     "commands.check": "the parts of its own pattern NAME | FILE.py[:CLASS], which are groups of a match",
     "commands.doctor": "the distribution's own name among the versions of packages",
+    "commands.slurm_options": "click's parameters, and the table [slurm] of a sweep file, which it declares",
     "commands.options": "click's parameters and the keys of a sweep file, which it declares",
     "commands.spectrum": "the study that it has just called",
     "commands.protocols": "click's parameters, which it declares",
     "conformance.behaviour": "a counter of torch",
+    "execution.cluster": "collection.json and jobs.jsonl, which it writes",
     "execution.fork_server": "the wire between it and its server, both in this file",
     "execution.jobs": "the wire to a worker",
     "execution.worker": "the wire to a worker",
@@ -75,6 +78,7 @@ KEY_OWNERS = {
     "report.chooser": "columns of the papers' CSV files, and its own table of axes",
     "report.mixing": "the setting of a task model that names its backbone",
     "report.papers_figures": "columns of the papers' CSV files, and settings of mechanisms",
+    "results.collection": "collection.json, which it writes",
     "results.events": "lines of the journal",
     "results.record": "lines of records.jsonl",
     "results.run_facts": "run.json",

@@ -152,13 +152,17 @@ def resolve(records: Sequence[Record], rounds: Sequence[Round] = (), level: floa
     return Resolution(smallest_by_interval(intervals.values()), shown)
 
 
-def resolve_run(run: Run) -> dict[str, Resolution]:
+def resolve_run(run: Run, *, by_rounds: bool = True) -> dict[str, Resolution]:
     """What each comparison group of a run resolved, by group; intervals and tests allow for the interim looks.
+
+    Args:
+        run: the run.
+        by_rounds: test every pair on the rounds; otherwise the stored intervals are compared and no journal is read.
 
     Raises:
         AttnbenchError: a line of the journal is damaged.
     """
-    rounds = read_rounds(run.folder)
+    rounds = read_rounds(run.folder) if by_rounds else {}
     looks = tuple(range(1, max(run.facts.looks, 1) + 1))
     level = Rule(looks=looks, target=math.inf, budget_s=math.inf, level=run.facts.level).level_at_a_look
     groups: dict[str, list[Record]] = {}

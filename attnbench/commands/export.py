@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import click
@@ -18,14 +19,15 @@ from attnbench.errors import AttnbenchError
 @click.option("--out", type=path_of("--out"), help="The file to write. [stdout]")
 def command(runs: tuple[Path, ...], form: str, out: Path | None) -> int:
     """Write the records of RUN..., one row per cell; docs/records.md explains the columns."""
-    from attnbench.analysis.machines import label_machines, machine_of
-    from attnbench.results.store import export_table, open_run
+    from attnbench.analysis import table as tables
+    from attnbench.results.collection import run_folders
+    from attnbench.results.store import open_run
 
-    table, opened = export_table(*runs), [open_run(run) for run in runs]
+    opened = [open_run(run) for run in run_folders(runs)]
+    table, apart = tables.table(opened)
     warnings = [f"{run.folder.name}: {problem}" for run in opened for problem in run.problems]
-    if len(runs) > 1:
-        apart = label_machines([machine_of(run) for run in opened])[1]
-        warnings += [f"{line}; the column run_id distinguishes the rows" for line in apart]
+    if len(opened) > 1:
+        warnings += [f"{line}; the columns machine and run_id distinguish the rows" for line in apart]
     for line in warnings:
         click.echo(f"warning: {inert.terminal(line)}", err=True)
     try:
@@ -38,8 +40,10 @@ def command(runs: tuple[Path, ...], form: str, out: Path | None) -> int:
                 raise AttnbenchError("parquet needs pyarrow; install it: pip install 'attnbench[parquet]'") from error
             return 0
         if form == "csv":
-            safe = table.map(lambda value: inert.spreadsheet(value) if isinstance(value, str) else value)
-            text = safe.to_csv(index=False)
+            spreadsheet = cache(inert.spreadsheet)  # most texts are in many rows
+            for name in table.select_dtypes(exclude="number"):
+                table[name] = [spreadsheet(value) if isinstance(value, str) else value for value in table[name]]
+            text = table.to_csv(index=False)
         else:
             text = table.to_json(orient="records", indent=1) + "\n"
         if out:

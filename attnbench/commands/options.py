@@ -106,6 +106,7 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
     "memory_limit": size_bytes,
 }
 _SWITCHES = ("strict", "cold")
+_OF_EXECUTOR = ("executor", "slurm")  # keys of a sweep file that say where it is measured
 _DEEP_KEY = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{2 * inputs.DEEPEST}}}""")
 _ONE_VALUE = (*_NUMBERS, "reference", "protocol", "weights", "seed")
 
@@ -182,14 +183,7 @@ def read_sweep_file(path: str) -> dict[str, Any]:
     Raises:
         AttnbenchError: the file cannot be read, is not TOML, or has an unknown key or a wrong value.
     """
-    text = inputs.read_text("--sweep", path, kind="a TOML file", largest=inputs.LARGEST_SWEEP_FILE)
-    try:
-        if _DEEP_KEY.search(text):  # tomllib needs quadratic time for them
-            raise ValueError(f"a key has more than {2 * inputs.DEEPEST} parts")
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        why = inputs.printable(str(error))
-        raise AttnbenchError(f"--sweep must be a TOML file; {brief(path)} is not valid TOML: {why}") from error
+    data = {key: value for key, value in _toml(path).items() if key not in _OF_EXECUTOR}
     known = {*_READ, *_NUMBERS, *_SWITCHES, "set", "plugin", "suite"}
     given: dict[str, Any] = {}
     for key, value in data.items():
@@ -209,6 +203,32 @@ def read_sweep_file(path: str) -> dict[str, Any]:
         if name in given:
             given[parameter] = given.pop(name)
     return given
+
+
+def read_executor(path: str) -> dict[str, Any]:
+    """What a sweep file says of where it is measured: the values of the table [slurm], and `executor`.
+
+    Raises:
+        AttnbenchError: the file cannot be read, or these have the wrong type.
+    """
+    data = _toml(path)
+    table = data.get("slurm", {})
+    if not isinstance(table, dict):
+        raise AttnbenchError(f"slurm must be a table, [slurm]; got {brief(table)} in {path}")
+    said = {key.replace("-", "_"): _list_text(key, value) for key, value in table.items()}
+    return said | ({"executor": _list_text("executor", data["executor"])} if "executor" in data else {})
+
+
+def _toml(path: str) -> dict[str, Any]:
+    text = inputs.read_text("--sweep", path, kind="a TOML file", largest=inputs.LARGEST_SWEEP_FILE)
+    try:
+        if _DEEP_KEY.search(text):  # tomllib needs quadratic time for them
+            raise ValueError(f"a key has more than {2 * inputs.DEEPEST} parts")
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = inputs.printable(str(error))
+        raise AttnbenchError(f"--sweep must be a TOML file; {brief(path)} is not valid TOML: {why}") from error
+    return data
 
 
 def _toml_value(name: str, value: object) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnbench.commands import options
+from attnbench.commands import options, slurm_options
 from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
@@ -23,6 +23,7 @@ LISTED = 5  # names of files in a message
 
 @click.command("run")
 @options.sweep_options
+@slurm_options.slurm_options
 @click.option("--out", type=path_of("--out"), help="The run folder. [runs/PROTOCOL-PLAN]")
 @click.option("--fresh", is_flag=True, help="Measure again even if the run is complete; the old folder is kept.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; measure nothing.")
@@ -31,17 +32,24 @@ LISTED = 5  # names of files in a message
 def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: bool, **given: Any) -> int:
     """Measure a sweep and store it as a run folder.
 
-    Every planned cell gets a record. If a run is interrupted, the same command resumes it.
+    Every planned cell gets a record. If a run is interrupted, the same command resumes it. With --executor slurm the
+    sweep is cut into jobs of a cluster (docs/cluster.md), and --out is a collection of their run folders.
     Exit codes: 0 done; 2 usage error; 3 some cells failed; 4 the run could not be finished; 130 interrupted, with
     everything saved.
     """
     if fresh and out is not None and _holds_the_working_directory(out):
         raise AttnbenchError(f"--fresh renames the old folder; {out} holds the working directory; run it from outside")
     sweep = options.read_sweep(given)  # before torch is imported, so that usage errors appear immediately
+    request = slurm_options.read_request(given)
     if dry_run:
         from attnbench.commands.plan import show_plan
 
         return show_plan(sweep, as_json=as_json)
+    if request is not None:
+        if fresh:
+            raise AttnbenchError("--fresh renames a run of this machine; with --executor slurm choose another --out")
+        again = _this_command()
+        return slurm_options.run_by_slurm(sweep, request, out, again, quiet=quiet, as_json=as_json)
     from attnbench.execution.fork_server import ForkServer
     from attnbench.execution.workers import needs_compiler
 
@@ -51,6 +59,10 @@ def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: 
         return _measure(sweep, server, out, fresh, quiet, as_json)
     finally:
         server.close()
+
+
+def _this_command() -> str:
+    return shlex.join(["attnbench", *sys.argv[1:]])
 
 
 def _holds_the_working_directory(folder: Path) -> bool:
@@ -74,7 +86,7 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
     if fresh:
         store.set_aside(folder)
     before = set(os.listdir())
-    again = shlex.join(["attnbench", *sys.argv[1:]])
+    again = _this_command()
     if not quiet:
         for problem in known.problems:
             errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)

@@ -46,8 +46,8 @@ __all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_pl
 INTERLEAVED = 8  # groups that take turns by process; more would leave a long run without a record for hours
 
 
-def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
-    """Gather the mechanisms and decide every cell.
+def make_plan(sweep: Sweep, *, all_may_decline: bool = False) -> tuple[Plan, registry.Registry]:
+    """Gather the mechanisms and decide every cell; `all_may_decline`: as of `plan`.
 
     Raises:
         AttnbenchError: whatever of the request cannot be served.
@@ -64,15 +64,23 @@ def make_plan(sweep: Sweep) -> tuple[Plan, registry.Registry]:
         name for name, device in devices.items() if numbers.tf32 and not sweep.precision and not device.refuses("tf32")
     ]
     known = registry.load(sweep.plugins, rehearse=True)
-    if numbers.batch and not sweep.batch:
-        sweep = Sweep(**{**sweep.as_dict(), "batch": (numbers.batch,)})
+    sweep = with_protocols_batch(sweep)
     refused = {(n, p): why for n, device in devices.items() for p in sweep.precision if (why := device.refuses(p))}
     threads = environment.default_threads()
-    made = plan(sweep, known, threads=threads, refused=refused, precisions=dict.fromkeys(tf32, "tf32"))
+    made = plan(
+        sweep, known, threads=threads, refused=refused, precisions=dict.fromkeys(tf32, "tf32"),
+        all_may_decline=all_may_decline,
+    )  # fmt: skip
     if tf32:
         note = f"{sweep.protocol} runs tf32 on {', '.join(tf32)}: PyTorch's default when the authors timed"
         made = replace(made, notes=(*made.notes, f"{note}; for IEEE fp32 use --precision fp32"))
     return made, known
+
+
+def with_protocols_batch(sweep: Sweep) -> Sweep:
+    """The sweep with the batch size that its protocol prescribes, where it names none."""
+    batch = protocol.get(sweep.protocol, sweep.overrides).batch
+    return replace(sweep, batch=(batch,)) if batch and not sweep.batch else sweep
 
 
 def default_folder(planned: Plan) -> Path:

@@ -24,6 +24,8 @@ from attnbench.execution import wire
 from attnbench.execution.descendants import adopt_orphans, end_children
 from attnbench.results.events import Done, Event, Failure, to_line
 
+# Ctrl-C, and what a batch system sends to all processes of a job to warn it: the runner decides what they mean
+_IGNORED = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _ENDING = (signal.SIGTERM, signal.SIGHUP)  # end a server in order
 LOG_LIMIT = 1 << 30  # bytes that a child may write into any file; its log is emptied at every round
 
@@ -37,7 +39,8 @@ def main() -> None:
             end_children()
         os._exit(code)  # not by an exception, which would be reported wherever the signal came
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     for number in _ENDING:
         signal.signal(number, lambda *_: end(1))
     _on_parents_death(signal.SIGCONT)  # a server that is stopped would not see that stdin ends

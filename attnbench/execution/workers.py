@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ from attnbench.runtimes import COMPILED
 
 CEILINGS_S = 120.0
 COMPILING = 5.0  # times the usual patience, for a cell whose first call compiles
+_OWN_END_S = 0.5  # between the ends of two processes that one killer ends
 RESTARTS = 5  # of fork servers in one run
 
 
@@ -268,6 +270,7 @@ class Workers:
                 for event in self.start(cell.allocator).do(job, patience_s=patience_s):
                     if isinstance(event, End):
                         if not done and not failed:
+                            _await_own_end(event)
                             yield _ended(event, patience_s)
                     elif isinstance(event, Noise):
                         noise = event.count
@@ -318,6 +321,15 @@ class Workers:
                 "it (memory? a limit of the system?), then run the same command again"
             ) from error
         return culprit
+
+
+def _await_own_end(end: End) -> None:
+    """Where somebody else killed a worker, give the same killer time to end this process too.
+
+    What ends a whole job or machine ends its processes one after another, and is no fault of the layer.
+    """
+    if not end.timed_out and not end.oom_killed and -end.code in (signal.SIGTERM, signal.SIGKILL):
+        time.sleep(_OWN_END_S)
 
 
 def _ended(end: End, patience_s: float) -> Failure:

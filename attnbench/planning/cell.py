@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 from attnbench import inputs, runtimes
@@ -60,12 +61,12 @@ class Cell:
         """Whether its first call does what later ones need not: compile, or allocate what a runtime keeps."""
         return self.runtime != runtimes.EAGER or self.compiles
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits, a hash of all fields."""
         return digest(self.as_dict())[:12]
 
-    @property
+    @cached_property
     def group(self) -> str:
         """Hash of the fields that comparable cells share: all but variant, settings, kernel, runtime and graphs."""
         shared = replace(self, variant="", settings=(), kernel="", runtime=runtimes.EAGER, graphs=False)
@@ -87,7 +88,7 @@ class Cell:
         """Whether it runs as the papers timed it: eager kernel, eager PyTorch, no graph; whatever the precision."""
         return self.execution == "eager"
 
-    @property
+    @cached_property
     def count_key(self) -> str:
         """Hash of the fields that determine MACs and parameters, which are counted once per key."""
         words = (self.scope, self.variant, self.settings, self.grid, self.dim, self.heads, self.stride)
@@ -98,7 +99,11 @@ class Cell:
 
         Without `runtime` where `compiled` says it, and without `graphs` where it is false: older cells keep their ids.
         """
-        values = {**asdict(self), "settings": dict(self.settings), "compiled": self.compiled}
+        values = {
+            **{name: getattr(self, name) for name in _FIELDS},
+            "settings": dict(self.settings),
+            "compiled": self.compiled,
+        }
         if self.runtime in (runtimes.EAGER, runtimes.COMPILE):
             del values["runtime"]
         if not self.graphs:
@@ -123,6 +128,9 @@ class Cell:
         """The main axes except the variant, as text: `224x224 batch 8 cpu fp32 forward eager`."""
         words = [f"{self.res_h}x{self.res_w}", f"batch {self.batch}", self.device, self.precision, self.pass_]
         return " ".join([*words, self.execution])
+
+
+_FIELDS = tuple(f.name for f in fields(Cell))
 
 
 def digest(value: object) -> str:

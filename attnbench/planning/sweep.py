@@ -199,6 +199,7 @@ def plan(
     threads: int = 1,
     refused: Mapping[tuple[str, str], str] = MappingProxyType({}),
     precisions: Mapping[str, str] = MappingProxyType({}),
+    all_may_decline: bool = False,
 ) -> Plan:
     """Make the cells of a sweep and find those that are declined.
 
@@ -208,6 +209,7 @@ def plan(
         threads: the value for an empty `sweep.threads`.
         refused: by device and precision, why the device does not support it.
         precisions: by device, the value for an empty `sweep.precision` where it is not fp32.
+        all_may_decline: a plan without a measurable cell is no error, as in a part of a larger sweep.
 
     Raises:
         AttnbenchError: a mechanism or setting is unknown, or every cell is declined.
@@ -244,11 +246,9 @@ def plan(
         )
         if reason:
             declined[cell.id] = reason
-    if cells and len(declined) == len(cells):
-        first = next(iter(declined.values()))
-        raise AttnbenchError(
-            f"at least one cell must be measurable; every cell of this sweep is declined, the first because: {first}"
-        )
+    if cells and len(declined) == len(cells) and not all_may_decline:
+        why = f"every cell of this sweep is declined, the first because: {next(iter(declined.values()))}"
+        raise AttnbenchError(f"at least one cell must be measurable; {why}")
     made = Plan(sweep, tuple(cells.values()), declined, tuple(notes))
     return _isolating(made, registry) if sweep.isolate else made
 

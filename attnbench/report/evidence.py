@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,9 @@ from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import Cell
+from attnbench.results.collection import run_folders
 from attnbench.results.events import Round
+from attnbench.results.merge import best_copy
 from attnbench.results.record import Record
 from attnbench.results.store import Run, open_run, read_rounds
 
@@ -122,7 +125,7 @@ class Evidence:
         return {run.id: run for run in reversed(self.runs)}
 
     @cached_property
-    def _rounds(self) -> dict[str, Mapping[str, Sequence[Round]]]:
+    def _rounds(self) -> dict[tuple[str, str], Sequence[Round]]:
         return {}
 
     def rounds_of(self, point: Point) -> Sequence[Round]:
@@ -131,9 +134,10 @@ class Evidence:
         Raises:
             AttnbenchError: the journal is damaged.
         """
-        if point.run_id not in self._rounds:
-            self._rounds[point.run_id] = read_rounds(self.runs_by_id[point.run_id].folder)
-        return self._rounds[point.run_id].get(point.cell.group, ())
+        key = run, group = point.run_id, point.cell.group
+        if key not in self._rounds:
+            self._rounds[key] = read_rounds(self.runs_by_id[run].folder, group).get(group, ())
+        return self._rounds[key]
 
     @cached_property
     def _contrasts(self) -> dict[tuple[str, str, str], Mapping[str, Contrast]]:
@@ -161,25 +165,28 @@ class Evidence:
 
 
 def gather(folders: Iterable[Path | str]) -> Evidence:
-    """Open run folders, in the order of their names.
+    """Open run folders, and the parts of collections, in the order of their names.
+
+    A run that is there twice is read once, from the copy that a merge would keep (`attnbench.results.merge`).
 
     Raises:
         AttnbenchError: a folder that is no run, or is damaged.
     """
-    runs = [open_run(folder) for folder in sorted({Path(f) for f in folders})]
+    copies: dict[str, list[Run]] = {}
+    for folder in sorted(set(run_folders(folders))):
+        run = open_run(folder)
+        copies.setdefault(run.id, []).append(run)
     problems: list[str] = []
-    seen: dict[str, Path] = {}
-    once: list[Run] = []
-    for run in runs:
-        if run.id in seen:
-            problems.append(f"{run.folder.name} holds the same run as {seen[run.id].name} and was read once")
-            continue
-        seen[run.id] = run.folder
+    once = [best_copy(same) for same in copies.values()]
+    for run in once:
+        others = [copy.folder.name for copy in copies[run.id] if copy is not run]
+        problems += [f"{name} holds the same run as {run.folder.name} and was left out" for name in others]
         problems += [f"{run.folder.name}: {problem}" for problem in run.problems]
-        once.append(run)
     labels, apart = label_machines([machine_of(run) for run in once])
     points = [point for run in once for point in _points(run, labels[run.id], problems)]
-    return Evidence(tuple(runs), tuple(sorted(points, key=_order)), (*problems, *apart), tuple(apart))
+    merits = _merits(points, once)
+    points.sort(key=lambda point: (*_order(point), *merits[point.run_id, point.cell.group]))
+    return Evidence(tuple(once), tuple(points), (*problems, *apart), tuple(apart))
 
 
 def _points(run: Run, machine: str, problems: list[str]) -> list[Point]:
@@ -196,19 +203,15 @@ def _points(run: Run, machine: str, problems: list[str]) -> list[Point]:
         problems.append(f"{run.folder.name}: {len(lacking)} of {len(cells)} planned cells have no record yet")
     if records and not any(r.outcome == "ok" for r in records.values()):
         problems.append(f"{run.folder.name}: no cell was measured; every record is a failure or a decline")
-    return [_point(run, machine, cell, records.get(key)) for key, cell in cells.items()]
+    names = {r.cell.device: name for r in reversed(run.records) if (name := r.words.get("device_name", ""))}
+    return [_point(run, machine, cell, records.get(key), names) for key, cell in cells.items()]
 
 
-def _point(run: Run, machine: str, cell: Cell, record: Record | None) -> Point:
-    named = record.words.get("device_name", "") if record else ""
-    if not named:
-        named = next((r.words["device_name"] for r in run.records if _same_device(r, cell)), "")
+def _point(run: Run, machine: str, cell: Cell, record: Record | None, names: Mapping[str, str]) -> Point:
+    """`names`: of the devices, as the run's first record of each gives it."""
+    named = (record.words.get("device_name", "") if record else "") or names.get(cell.device, "")
     label = named or run.facts.environment.devices.get(cell.device, "") or f"{cell.device} of run {run.id}"
     return Point(cell, record, run.id, f"{label} ({machine})" if machine else label)
-
-
-def _same_device(record: Record, cell: Cell) -> bool:
-    return record.cell.device == cell.device and bool(record.words.get("device_name"))
 
 
 def _order(point: Point) -> tuple[Any, ...]:
@@ -216,8 +219,25 @@ def _order(point: Point) -> tuple[Any, ...]:
     return (
         ("layer", "backbone", "task").index(c.scope) if c.scope in ("layer", "backbone", "task") else 3,
         point.machine, c.device, c.precision, c.pass_, c.dim, c.heads, c.stride, c.res_h, c.res_w, c.batch,
-        c.threads, c.allocator, c.variant, c.kernel, c.runtime, c.graphs, point.run_id,
+        c.threads, c.allocator, c.variant, c.kernel, c.runtime, c.graphs,
     )  # fmt: skip
+
+
+def _merits(points: Iterable[Point], runs: Iterable[Run]) -> Mapping[tuple[str, str], tuple[Any, ...]]:
+    """By run and group, what sorts the points of one cell that several runs of a machine measured: the first is shown.
+
+    First comes the run that measured most cells of the comparison group, then the one with most rounds, then the
+    newest.
+    """
+    newest = sorted(runs, key=lambda run: (run.facts.created, run.id), reverse=True)
+    age = {run.id: place for place, run in enumerate(newest)}
+    cells: Counter[tuple[str, str]] = Counter()
+    rounds: Counter[tuple[str, str]] = Counter()
+    for point in points:
+        key = point.run_id, point.cell.group
+        cells[key] += point.ok
+        rounds[key] = max(rounds[key], int(point.record.values.get("rounds", 0)) if point.record else 0)
+    return {key: (-cells[key], -rounds[key], age[key[0]]) for key in cells}
 
 
 def groups(points: Sequence[Point], *keys: str) -> dict[tuple[Any, ...], list[Point]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from attnbench.report.evidence import Evidence, Point, conditions, groups
 
 GROUP = ("machine", "device", "precision", "pass_", "batch", "dim", "heads", "stride", "threads", "allocator", "scope")
+DRAWN = 12  # conditions, each with a figure of every kind
 SPEED, MEMORY = "throughput_img_per_s", "peak_memory_bytes"
 
 
@@ -31,8 +33,21 @@ def _usable(p: Point, quantity: str) -> bool:
     return found is not None and (found.value > 0 or (quantity == "macs" and found.value == 0))
 
 
+def busiest(evidence: Evidence) -> Evidence:
+    """The evidence of the `DRAWN` conditions with most timed cells, of which figures are drawn; all if there are fewer.
+
+    A figure takes about a second, and its condition is one of hundreds where many runs are joined.
+    """
+    found = groups(evidence.points, *GROUP)
+    if len(found) <= DRAWN:
+        return evidence
+    timed = {key: sum(p.get(SPEED) is not None for p in points) for key, points in found.items()}
+    kept = {id(p) for key in sorted(found, key=lambda key: -timed[key])[:DRAWN] for p in found[key]}
+    return replace(evidence, points=tuple(p for p in evidence.points if id(p) in kept))
+
+
 def once(points: Sequence[Point]) -> list[Point]:
-    """One point a variant: the first run's."""
+    """One point a variant: of several runs, the one that `evidence.gather` sorts first."""
     return list({p.cell.variant: p for p in reversed(points)}.values())[::-1]
 
 

@@ -13,8 +13,8 @@ from attnbench.report.style import INK
 from attnbench.report.tables import Column, Table, Value
 
 
-def kernels(evidence: Evidence) -> tuple[Table, list[Chart]]:
-    """Every kernel, compilation and precision against eager fp32 of the same variant."""
+def kernels(evidence: Evidence, drawn_from: Evidence) -> tuple[Table, list[Chart]]:
+    """Every kernel, compilation and precision against eager fp32 of the same variant; figures of `drawn_from` alone."""
     found = []
     keys = (
         "machine",
@@ -66,7 +66,8 @@ def kernels(evidence: Evidence) -> tuple[Table, list[Chart]]:
         rows=rows,
         marks=tuple(p.cell.mechanism for p, _ in found),
     )
-    return table, _kernel_charts(found)
+    drawn = {id(p) for p in drawn_from.points}
+    return table, _kernel_charts([(p, ratio) for p, ratio in found if id(p) in drawn])
 
 
 def _over(p: Point, base: Point) -> Estimate:

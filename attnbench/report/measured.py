@@ -18,6 +18,8 @@ from attnbench.runtimes import EAGER
 
 Resolutions = Mapping[tuple[str, str], ties.Resolution]
 
+TESTED = 60  # comparison groups of a report; of 39 arms one takes 0.3 to 1 s
+NAMED = 20  # groups whose resolution a caption names, each with its conditions
 _CALLS = re.compile(r" x\d+")
 SCOPES = {"layer": "Layers", "backbone": "Backbones", "task": "Detectors and segmenters"}
 
@@ -79,12 +81,22 @@ def mechanism_of(variant: str) -> str:
 
 
 def resolutions(evidence: Evidence) -> Resolutions:
-    """What each comparison group of each run resolved, by run and group.
+    """What each comparison group of each run resolved, by run and group; of more than `TESTED` groups by intervals.
 
     Raises:
         AttnbenchError: a line of a run's journal is damaged.
     """
-    return {(run.id, group): found for run in evidence.runs for group, found in ties.resolve_run(run).items()}
+    by_rounds = not too_many(evidence)
+    return {
+        (run.id, group): found
+        for run in evidence.runs
+        for group, found in ties.resolve_run(run, by_rounds=by_rounds).items()
+    }
+
+
+def too_many(evidence: Evidence) -> bool:
+    """Whether there are more comparison groups than the pairs of which can be tested on their rounds in a minute."""
+    return len({(p.run_id, p.cell.group) for p in evidence.points if p.get("throughput_img_per_s")}) > TESTED
 
 
 def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyType({})) -> Table:
@@ -102,11 +114,12 @@ def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyTy
         for k in CONDITIONS
         if k not in varying and k != "run" and set(texts[k]) - {""}
     ]
+    shown = {(p.run_id, p.cell.group) for p in points}
     letters = {
         (run, cell): text
         for (run, group), found in resolved.items()
         for cell, text in found.letters.items()
-        if any(p.run_id == run and p.cell.group == group for p in points)
+        if (run, group) in shown
     }
     columns = (
         Column("variant", "variant"),
@@ -171,6 +184,9 @@ def _resolved(points: Sequence[Point], varying: Sequence[str], resolved: Resolut
         return ""
     if len(sizes) == 1:
         sentence = f"Differences below {next(iter(sizes.values()))} are not distinguishable in this run."
+    elif len(sizes) > NAMED:
+        limits = sorted((resolved[key].smallest or 0.0, size) for key, size in sizes.items())
+        sentence = f"Differences are not distinguishable below {limits[0][1]} to {limits[-1][1]}, by group."
     else:
         keys = [k for k in varying if k not in ("kernel", "protocol", "reference", "tokens")]
         keys = [k for k in keys if len({CONDITIONS[k][1](groups[g][0]) for g in sizes}) > 1]

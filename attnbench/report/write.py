@@ -28,14 +28,15 @@ from attnbench.report import (
 from attnbench.report import published as papers
 from attnbench.report.chart import Chart
 from attnbench.report.chooser import Chooser
-from attnbench.report.evidence import Evidence, gather
+from attnbench.report.evidence import Evidence, gather, groups
+from attnbench.report.grouping import DRAWN, GROUP, busiest
 from attnbench.report.page import Tab
 from attnbench.report.style import charts as chart_settings
 from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, number
 from attnbench.results.lines import encode
 from attnbench.results.store import Run
 
-MANY = 2000  # rows: a longer table is not put into the page, which names its file
+MANY = 2000  # rows: a longer table is saved as csv alone, and not put into the page, which names its file
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def _write(evidence: Evidence, out: Path) -> list[Path]:
     report = _report(evidence)
     written: list[Path] = []
     for table in report.tables:
-        written += _save_table(table, out / "tables")
+        forms = ("md", "csv", "tex") if len(table.rows) <= MANY else ("csv",)
+        written += _save_table(table, out / "tables", forms)
     for chart in report.charts:
         written += chart.save(out / "figures")
     written.append(_gallery(report.charts, out / "figures" / "README.md"))
@@ -106,8 +108,9 @@ def _report(evidence: Evidence) -> Report:
         scaling.scaling_table(evidence),
         tradeoff.flops_table(evidence),
     )
-    kernel_table, kernel_charts = kernels.kernels(evidence)
-    roofs = roofline.charts(evidence)  # few runs measure the intensity
+    drawn_from = busiest(evidence)
+    kernel_table, kernel_charts = kernels.kernels(evidence, drawn_from)
+    roofs = roofline.charts(drawn_from)  # few runs measure the intensity
     speeds = [kernel_table, *([roofline.table(evidence)] if roofs else [])]
     printed, drawn = papers.tables(evidence), _published_charts(evidence)
     verdicts, differ, wrong = claims.table(judged), differences.tables(evidence), errata.table()
@@ -122,8 +125,8 @@ def _report(evidence: Evidence) -> Report:
         _tab("machines", "Machines", [outcomes], words=tuple(_summary(evidence))),
         _tab("reading", "How to read this"),
     )
-    measured_charts = [*figures.over_resolution(evidence), *scaling.scaling_charts(evidence)]
-    measured_charts += [*tradeoff.flops_charts(evidence), *tradeoff.pareto_charts(evidence), *roofs, *kernel_charts]
+    measured_charts = [*figures.over_resolution(drawn_from), *scaling.scaling_charts(drawn_from)]
+    measured_charts += [*tradeoff.flops_charts(drawn_from), *tradeoff.pareto_charts(drawn_from), *roofs, *kernel_charts]
     return Report(
         tables=(
             *cells,
@@ -187,7 +190,7 @@ def text_of(table: Table, form: str) -> str:
     return {"md": markdown, "csv": comma_separated, "tex": latex}[form](table)
 
 
-def _save_table(table: Table, folder: Path, forms: Sequence[str] = ("md", "csv", "tex")) -> list[Path]:
+def _save_table(table: Table, folder: Path, forms: Sequence[str]) -> list[Path]:
     paths = []
     for form in forms:
         path = folder / f"{table.name}.{form}"
@@ -205,6 +208,21 @@ def _summary(evidence: Evidence) -> Iterator[str]:
         yield f"{ok} of {cells} planned cells were measured on {' and '.join(evidence.machines)}."
     if len(evidence.machines) > 1:
         yield "Several machines: every table of absolute numbers has a column that names the machine."
+    yield from _bounds(evidence)
+
+
+def _bounds(evidence: Evidence) -> Iterator[str]:
+    """What a report of very many cells leaves out."""
+    conditions = len(groups(evidence.points, *GROUP))
+    if conditions > DRAWN:
+        yield (
+            f"Figures are drawn for {DRAWN} of {conditions} conditions, those with most timed cells; tables hold all."
+        )
+    if measured.too_many(evidence):
+        yield (
+            f"These runs have more than {measured.TESTED} comparison groups: ties are intervals that overlap, "
+            "which finds fewer differences than a test of each pair on its rounds; report fewer runs to have that."
+        )
 
 
 def _leaders(evidence: Evidence) -> Iterator[str]:

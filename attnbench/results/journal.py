@@ -101,14 +101,18 @@ class Journal:
             self._file = -1
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_lines(path: Path, *, having: str = "") -> tuple[list[dict[str, Any]], int]:
     """The whole JSON lines of a file and the number of bytes that they fill; a torn last line is not whole.
+
+    Args:
+        path: of the file.
+        having: leave out, unread, the lines that do not hold this text in quotation marks.
 
     Raises:
         AttnbenchError: a line before the last is not a JSON object, a line is too long, or it is no plain file.
     """
     lines: list[dict[str, Any]] = []
-    whole = 0
+    whole, wanted = 0, f'"{having}"'.encode() if having else b""
     with open_plain(path) as file:
         if file is None:
             return [], 0
@@ -122,6 +126,9 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
                     f"{path.name} must hold one JSON object a line; line {broken} of {path} is damaged: {problem}; "
                     "fix or delete that line (its cell will be measured again)"
                 )
+            if wanted not in raw and raw.endswith(b"\n"):
+                whole += len(raw)
+                continue
             try:
                 value = parse(raw) if raw.endswith(b"\n") else None
                 if not isinstance(value, dict):

@@ -13,15 +13,17 @@ import math
 import re
 import reprlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
 
+_PLAIN = (str, bool, float, type(None))  # that only one annotation takes, so that the first that fits is the one
 LARGEST = 2**64  # a whole number of any kind: a seed has 64 bits
 DEEPEST = 24  # levels of lists and objects in a value whose type is free
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
+_MAY_OVERFLOW = re.compile(r"\d[eE]\+?0*[1-9]\d\d|\d{200}")  # a float beyond the largest; other text may match too
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 60
 
@@ -39,9 +41,9 @@ def parse(raw: bytes, *, finite: bool = True) -> Any:
     text = raw.decode("utf-8")
     if "\\ud" in text or "\\uD" in text:
         text = _ESCAPE.sub(_whole_characters, text)
-    checks: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
+    doubtful = finite and _MAY_OVERFLOW.search(text)  # elsewhere no float is looked at, which would take half the time
     try:
-        return json.loads(text, **checks)
+        return json.loads(text, parse_constant=_finite if finite else None, parse_float=_finite if doubtful else None)
     except RecursionError:
         raise ValueError("its lists and objects are nested too deeply") from None
 
@@ -78,7 +80,8 @@ def decode(cls: type[_T], data: Any, where: str = "") -> _T:
     Raises:
         ValueError: a part is missing or has the wrong type; the message names its place.
     """
-    made: _T = _decode(cls, data, where or cls.__name__)
+    hint: Any = cls
+    made: _T = _decoder(hint)(data, where or cls.__name__)
     return made
 
 
@@ -87,69 +90,135 @@ def _hints(cls: type) -> dict[str, Any]:
     return {name: hint for name, hint in get_type_hints(cls).items() if get_origin(hint) is not ClassVar}
 
 
-def _decode(hint: Any, data: Any, where: str) -> Any:
+# What a value became, from the value and its place: a text, or the place around it with what is added to that.
+_Decoder = Callable[[Any, Any], Any]
+
+
+@cache
+def _decoder(hint: Any) -> _Decoder:
+    """What decodes the values of an annotation; made once for each, since a journal has millions of values."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
-        return _expect(_depth(data) <= DEEPEST, data, where, f"nested at most {DEEPEST} levels deep")
+        nested = f"nested at most {DEEPEST} levels deep"
+        return lambda data, where: _expect(_depth(data) <= DEEPEST, data, where, nested)
     if origin in (Union, types.UnionType):
-        return _one_of(arguments, data, where)
+        return _one_of(arguments)
     if origin is Literal:
-        return _expect(data in arguments, data, where, f"one of {', '.join(map(str, arguments))}")
+        words = f"one of {', '.join(map(str, arguments))}"
+        return lambda data, where: _expect(data in arguments, data, where, words)
     if origin is tuple:
-        _expect(isinstance(data, list | tuple), data, where, "a list")
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
-        _expect(len(data) == len(arguments), data, where, f"a list of {len(arguments)}")
-        return tuple(_decode(h, item, where) for h, item in zip(arguments, data, strict=True))
+        return _list(_decoder(arguments[0])) if arguments[1:] == (Ellipsis,) else _fixed([*map(_decoder, arguments)])
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        _expect(isinstance(data, Mapping), data, where, "an object")
-        return {str(k): _decode(arguments[1], v, f"{where}.{_short(k)}") for k, v in data.items()}
+        return _mapping(_decoder(arguments[1]))
     if dataclasses.is_dataclass(hint):
-        return _object(hint, data, where)
+        return _converted(hint) if hasattr(hint, "from_dict") else _fields(hint)
     if hint is float:
-        _expect(isinstance(data, float) or _is_whole(data), data, where, "a number")
-        return float(data)
+        return _float
     if hint is int:
-        return _expect(_is_whole(data), data, where, "a whole number")
+        return lambda data, where: _expect(_is_whole(data), data, where, "a whole number")
     if hint is type(None):
-        return _expect(data is None, data, where, "null")
-    return _expect(isinstance(data, hint), data, where, getattr(hint, "__name__", str(hint)))
+        return lambda data, where: _expect(data is None, data, where, "null")
+    kind, words = origin or hint, getattr(hint, "__name__", str(hint))
+    return lambda data, where: _expect(isinstance(data, kind), data, where, words)
 
 
-def _one_of(hints: tuple[Any, ...], data: Any, where: str) -> Any:
-    problems = []
-    if _is_whole(data) and int in hints:
-        return data  # and not the float that it would become where a float is named first
-    for hint in hints:
-        try:
-            return _decode(hint, data, where)
-        except ValueError as error:
-            problems.append(str(error))
-    raise ValueError(problems[0])
+def _float(data: Any, where: Any) -> float:
+    if type(data) is float:
+        return data
+    _expect(isinstance(data, float) or _is_whole(data), data, where, "a number")
+    return float(data)
 
 
-def _object(cls: Any, data: Any, where: str) -> Any:
-    _expect(isinstance(data, Mapping), data, where, "an object")
-    if hasattr(cls, "from_dict"):
+def _list(decoder: _Decoder) -> _Decoder:
+    def decoded(data: Any, where: Any) -> Any:
+        _expect(isinstance(data, list | tuple), data, where, "a list")
+        return tuple([decoder(item, (where, f"[{i}]")) for i, item in enumerate(data)])
+
+    return decoded
+
+
+def _fixed(decoders: Sequence[_Decoder]) -> _Decoder:
+    def decoded(data: Any, where: Any) -> Any:
+        _expect(isinstance(data, list | tuple), data, where, "a list")
+        _expect(len(data) == len(decoders), data, where, f"a list of {len(decoders)}")
+        return tuple([decoder(item, where) for decoder, item in zip(decoders, data, strict=True)])
+
+    return decoded
+
+
+def _mapping(decoder: _Decoder) -> _Decoder:
+    def decoded(data: Any, where: Any) -> Any:
+        _expect(isinstance(data, Mapping), data, where, "an object")
+        return {str(k): decoder(v, (where, ".", k)) for k, v in data.items()}
+
+    return decoded
+
+
+def _one_of(hints: tuple[Any, ...]) -> _Decoder:
+    decoders, whole = [_decoder(hint) for hint in hints], int in hints
+
+    def decoded(data: Any, where: Any) -> Any:
+        if whole and _is_whole(data):
+            return data  # and not the float that it would become where a float is named first
+        if data.__class__ in hints and data.__class__ in _PLAIN:
+            return data  # and no attempt at the hints before it
+        problem = None
+        for decoder in decoders:
+            try:
+                return decoder(data, where)
+            except ValueError as error:
+                problem = problem or error
+        raise ValueError(str(problem))
+
+    return decoded
+
+
+def _converted(cls: Any) -> _Decoder:
+    """Of a class that makes itself; what it made is checked."""
+    checks = [(field.name, _decoder(_hints(cls)[field.name])) for field in dataclasses.fields(cls)]
+
+    def decoded(data: Any, where: Any) -> Any:
+        _expect(isinstance(data, Mapping), data, where, "an object")
         try:
             made = cls.from_dict(data)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{where} is damaged: {type(error).__name__}: {_short(error)}") from error
-        for field in dataclasses.fields(cls):
-            _decode(_hints(cls)[field.name], getattr(made, field.name), f"{where}.{field.name}")
+            raise ValueError(f"{_place(where)} is damaged: {type(error).__name__}: {_short(error)}") from error
+        for name, check in checks:
+            check(getattr(made, name), (where, ".", name))
         return made
-    hints, given = _hints(cls), {}
-    for field in dataclasses.fields(cls):
-        if field.name in data:
-            given[field.name] = _decode(hints[field.name], data[field.name], f"{where}.{field.name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where} must have {field.name}; got {_short(', '.join(map(str, data))) or 'nothing'}")
-    return cls(**given)
+
+    return decoded
 
 
-def _expect(holds: bool, data: Any, where: str, what: str) -> Any:
+def _fields(cls: Any) -> _Decoder:
+    of_fields = [
+        (f.name, f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+        for f in dataclasses.fields(cls)
+    ]
+    decoders = {name: _decoder(_hints(cls)[name]) for name, _ in of_fields}
+
+    def decoded(data: Any, where: Any) -> Any:
+        _expect(isinstance(data, Mapping), data, where, "an object")
+        given = {}
+        for name, needed in of_fields:
+            if name in data:
+                given[name] = decoders[name](data[name], (where, ".", name))
+            elif needed:
+                got = _short(", ".join(map(str, data))) or "nothing"
+                raise ValueError(f"{_place(where)} must have {name}; got {got}")
+        return cls(**given)
+
+    return decoded
+
+
+def _place(where: Any) -> str:
+    """The place of a value, as text."""
+    return f"{_place(where[0])}{''.join(map(_short, where[1:]))}" if isinstance(where, tuple) else str(where)
+
+
+def _expect(holds: bool, data: Any, where: Any, what: str) -> Any:
     if not holds:
-        raise ValueError(f"{where} must be {what}; got {_REPR.repr(data)}")
+        raise ValueError(f"{_place(where)} must be {what}; got {_REPR.repr(data)}")
     return data
 
 

@@ -134,6 +134,7 @@ COLUMN_MEANINGS: Mapping[str, tuple[str, str]] = {
     "error_notes": ("", "which of the errors or distances is absent, and why"),
     "energy_source": ("", "the counter that the energy was read from"),
     "energy_notes": ("", "why there is no energy, or what makes it doubtful"),
+    "machine": ("", "short name of the machine; two that are kept apart under one name are `NAME` and `NAME-2`"),
     "cell_id": ("", "12 hexadecimal digits that identify the cell: equal in every run that measures it"),
     "group": ("", "12 hexadecimal digits shared by the cells that may be compared with each other"),
 }
@@ -156,7 +157,7 @@ MORE_COLUMNS = (
     "breakdown_notes", "error_rms", "error_rms_x8", "error_rms_x64", "distance_to_msa", "error_notes",
     "energy_j_per_image", "energy_gross_j_per_image", "active_power_w", "idle_power_w", "energy_source",
     "energy_notes", "graphs", "launch_share", "runtime", "runtime_version", "runtime_options", "executed",
-    "runtime_error", "export_s", "artifact_bytes", "loaded_bytes",
+    "runtime_error", "export_s", "artifact_bytes", "loaded_bytes", "machine",
 )  # fmt: skip
 
 

@@ -7,29 +7,24 @@ so that a killed run goes on from there.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attnbench.errors import AttnbenchError, UnfinishedError
 from attnbench.machine.fingerprint import differences
 from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import Plan
 from attnbench.results.events import Ceilings, Event, Round, from_line, to_line
+from attnbench.results.folder_lock import FolderLock
 from attnbench.results.journal import Journal, disk_errors, read_json, read_lines
 from attnbench.results.lines import encode
 from attnbench.results.record import SCHEMA, Record, from_dict, storable
 from attnbench.results.run_facts import RunFacts, read_facts
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RUN, RECORDS, SAMPLES = "run.json", "records.jsonl", "samples.jsonl"
 
@@ -87,14 +82,7 @@ class Writer:
 
     def __init__(self, folder: Path, facts: RunFacts) -> None:
         self.folder, self.facts = folder, facts
-        self._lock = _open_lock(folder / ".lock")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            raise AttnbenchError(
-                f"a run folder serves one run at a time; {folder} is in use by another process; wait, or use --out"
-            ) from error
+        self._lock = FolderLock(folder)
         self._records, self._samples = Journal(folder / RECORDS), Journal(folder / SAMPLES)
         try:
             self.records = self._own_records()
@@ -164,10 +152,7 @@ class Writer:
         """Close the files and let go of the folder; a second call does nothing."""
         self._records.close()
         self._samples.close()
-        if self._lock >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._lock)
-            self._lock = -1
+        self._lock.close()
 
     def __enter__(self) -> Writer:
         return self
@@ -274,31 +259,6 @@ def set_aside(folder: Path) -> Path | None:
     return kept
 
 
-def load(*folders: Path | str) -> pd.DataFrame:
-    """The records of one or more runs as a table, one row a cell.
-
-    Columns are those of `attnbench export`, but its `flags` is called `flag_names`, since every DataFrame has an
-    attribute `flags` of its own.
-
-    Args:
-        *folders: run folders.
-
-    Raises:
-        AttnbenchError: a folder that is no run, or is damaged.
-    """
-    return export_table(*folders).rename(columns={"flags": "flag_names"})
-
-
-def export_table(*folders: Path | str) -> pd.DataFrame:
-    """The records of runs with the columns that `attnbench export` promises; raises as `load`."""
-    import pandas as pd
-
-    from attnbench.results.record import COLUMNS, MORE_COLUMNS
-
-    rows = [record.row() for folder in folders for record in open_run(folder).records]
-    return pd.DataFrame(rows, columns=[*COLUMNS, *MORE_COLUMNS])
-
-
 def read_events(folder: Path) -> list[Event]:
     """The journal of a run: counts, trials, probes, rounds, drops, ceilings and sessions, in order.
 
@@ -308,15 +268,15 @@ def read_events(folder: Path) -> list[Event]:
     return _events(read_lines(folder / SAMPLES)[0], folder)
 
 
-def read_rounds(folder: Path) -> dict[str, list[Round]]:
-    """The timed rounds of a run by comparison group.
+def read_rounds(folder: Path, group: str = "") -> dict[str, list[Round]]:
+    """The timed rounds of a run by comparison group; `group`: only of that one, and the rest is not decoded.
 
     Raises:
         AttnbenchError: a line is damaged.
     """
     rounds: dict[str, list[Round]] = {}
-    for event in read_events(folder):
-        if isinstance(event, Round):
+    for event in _events(read_lines(folder / SAMPLES, having=group)[0], folder):
+        if isinstance(event, Round) and group in ("", event.group):
             rounds.setdefault(event.group, []).append(event)
     return rounds
 
@@ -327,7 +287,8 @@ def read_ceilings(folder: Path) -> list[Ceilings]:
     Raises:
         AttnbenchError: a line is damaged.
     """
-    lines = [line for line in read_lines(folder / SAMPLES)[0] if line.get("kind") == Ceilings.kind]
+    found = read_lines(folder / SAMPLES, having=Ceilings.kind)[0]
+    lines = [line for line in found if line.get("kind") == Ceilings.kind]
     return [event for event in _events(lines, folder) if isinstance(event, Ceilings)]
 
 
@@ -353,7 +314,9 @@ def _events(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Event]:
 def _facts(folder: Path) -> RunFacts:
     path = folder / RUN
     if not os.path.lexists(path):
-        raise AttnbenchError(f"a run folder has a {RUN}; {folder} has none; name a folder that `attnbench run` made")
+        several = (folder / "parts").is_dir()
+        remedy = f"name one of {folder}/parts" if several else "name a folder that `attnbench run` made"
+        raise AttnbenchError(f"a run folder has a {RUN}; {folder} has none; {remedy}")
     try:
         return read_facts(read_json(path), str(path))
     except ValueError as error:
@@ -379,18 +342,3 @@ def _first_of_each_cell(records: Iterable[Record]) -> list[Record]:
     for record in records:
         first.setdefault(record.cell.id, record)
     return list(first.values())
-
-
-def _open_lock(path: Path) -> int:
-    """A descriptor of the lock file; a link there is refused, since opening it would touch what it points to.
-
-    Raises:
-        AttnbenchError: it is a symbolic link.
-        OSError: it cannot be opened.
-    """
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise AttnbenchError(f"a lock is a plain file; {path} is a symbolic link; delete it") from error
-        raise

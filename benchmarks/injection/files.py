@@ -66,6 +66,7 @@ def between_sessions(name: str, damage: Damage) -> Inject:
         content = damage(file.read_bytes(), rng)
         if content is None:
             file.unlink()
+            run.journal_deleted = run.journal_deleted or name == store.SAMPLES
         else:
             file.write_bytes(content)
         now = run.read()

@@ -23,8 +23,9 @@ from attnbench.report.grouping import (
     where,
 )
 from attnbench.report.mixing import mixing
+from attnbench.report.numbers import number
 from attnbench.report.style import INK
-from attnbench.report.tables import Column, Table, Value, number
+from attnbench.report.tables import Column, Table, Value
 
 
 def rank_correlation(points: Sequence[Point]) -> tuple[float, float]:

@@ -29,9 +29,10 @@ from attnbench.report import published as papers
 from attnbench.report.chart import Chart
 from attnbench.report.chooser import Chooser
 from attnbench.report.evidence import Evidence, gather
+from attnbench.report.numbers import number
 from attnbench.report.page import Tab
 from attnbench.report.style import charts as chart_settings
-from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, number
+from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown
 from attnbench.results.lines import encode
 from attnbench.results.store import Run
 

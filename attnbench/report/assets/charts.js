@@ -50,7 +50,7 @@ function sentence(cell) {
   if (cell.time) parts.push(`${estimate(cell.time)} ms`);
   if (cell.ratio && !cell.reference) parts.push(`${estimate(cell.ratio)} × ${shown.reference}`);
   if (cell.memory !== null) parts.push(`${number(cell.memory)} MiB`);
-  if (cell.macs !== null) parts.push(`${number(cell.macs / 1e9)} G MACs`);
+  if (cell.macs !== null) parts.push(`${isLowerBound(cell) ? "≥ " : ""}${number(cell.macs / 1e9)} G MACs`);
   if (cell.params !== null) parts.push(`${number(cell.params / 1e6)} M parameters`);
   if (cell.top1 !== null) parts.push(`${cell.top1.toFixed(1)} % top-1 as published`);
   if (!cell.speed) parts.push(cell.outcome === "ok" ? "not timed" : `${cell.outcome}: ${cell.why}`);

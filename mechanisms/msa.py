@@ -25,6 +25,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="msa",
+    display="MSA",
     title="multi-head self-attention",
     paper="arXiv:2010.11929",
     year=2021,

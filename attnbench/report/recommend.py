@@ -12,12 +12,13 @@ from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.grouping import MEMORY, SPEED
 from attnbench.report.measured import resolutions
 from attnbench.report.mixing import mixing
-from attnbench.report.tables import number
+from attnbench.report.numbers import estimate, number, size
 from attnbench.report.tradeoff import front
 
 SHOWN = 10  # mechanisms in an answer
 ATTENTION = "attention"
 ANY = "all"
+REACHES = ("local", "sparse", "global")  # each reaches further than the one before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class Question:
 
     Attributes:
         kind: of token mixing: `attention`, `gate`, `convolution`, ... or `all`.
-        reach: `global`, `local`, `sparse`; empty: any.
+        reach: `global`, `local`, `sparse`; empty: any. `min_reach`: at least this one; empty: any.
+        max_ms: milliseconds that a batch may take; 0: any. `runtime`: what executes the layer; empty: any.
     """
 
     res: tuple[int, int]
@@ -39,6 +41,9 @@ class Question:
     precision: str = ""
     kind: str = ATTENTION
     reach: str = ""
+    min_reach: str = ""
+    max_ms: float = 0.0
+    runtime: str = ""
 
     @property
     def size(self) -> str:
@@ -52,6 +57,7 @@ class Question:
         words = f"attnbench run --res {self.size} --device {self.device} --batch {self.batch}"
         words += f" --pass {self.pass_}" if self.pass_ != "forward" else ""
         words += f" --dim {self.dim} --heads {self.heads}" if (self.dim, self.heads) != (768, 12) else ""
+        words += f" --runtime {self.runtime}" if self.runtime else ""
         return words + (f" --precision {self.precision}" if self.precision else "")
 
 
@@ -77,6 +83,7 @@ class Answer:
     Attributes:
         considered: measured mechanisms of the kind and reach that were asked for, of `measured` in all.
         limit: the smallest difference that the run shows, in words.
+        too_slow: how many need more than the milliseconds that were asked for.
     """
 
     question: Question
@@ -88,6 +95,7 @@ class Answer:
     considered: int = 0
     measured: int = 0
     limit: str = ""
+    too_slow: int = 0
 
 
 def recommend(evidence: Evidence, question: Question) -> list[Answer]:
@@ -103,6 +111,7 @@ def recommend(evidence: Evidence, question: Question) -> list[Answer]:
         and p.cell.pass_ == q.pass_
         and (p.cell.dim, p.cell.heads) == (q.dim, q.heads)
         and (not q.precision or p.cell.precision == q.precision)
+        and (not q.runtime or p.cell.runtime == q.runtime)
     ]
     machines = list(dict.fromkeys(p.machine for p in right))
     if not machines:
@@ -118,12 +127,14 @@ def _answer(
     asked = [p for p in points if _mixes(p, q)]
     measured = [p for p in asked if p.get(SPEED)]
     with_memory = [p for p in measured if p.get(MEMORY)]
-    fitting = _fastest_each([p for p in with_memory if not q.memory or _bytes(p) <= q.memory])
+    in_time = [p for p in with_memory if not q.max_ms or 1000 * q.batch / _speed(p) <= q.max_ms]
+    fitting = _fastest_each([p for p in in_time if not q.memory or _bytes(p) <= q.memory])
     found = resolved.get((measured[0].run_id, measured[0].cell.group), Resolution()) if measured else Resolution()
     return Answer(
         question=q,
         offers=tuple(_ranked(fitting, resolved)),
         too_large=tuple(p for p in with_memory if q.memory and _bytes(p) > q.memory),
+        too_slow=len(with_memory) - len(in_time),
         failed=tuple(p for p in asked if p not in with_memory),
         machine=machine,
         considered=len(measured),
@@ -134,7 +145,8 @@ def _answer(
 
 def _mixes(p: Point, q: Question) -> bool:
     kind, reach = mixing(p.cell.variant)
-    return q.kind in (ANY, kind) and (not q.reach or q.reach == reach)
+    far = not q.min_reach or (reach in REACHES and REACHES.index(reach) >= REACHES.index(q.min_reach))
+    return q.kind in (ANY, kind) and (not q.reach or q.reach == reach) and far
 
 
 def _ranked(points: Sequence[Point], resolved: Mapping[tuple[str, str], Resolution]) -> list[Offer]:
@@ -226,7 +238,7 @@ def _rows(offers: Sequence[Offer]) -> list[str]:
             f"{name}{' *' if o.front else ''}",
             f"{_within(ratio, 3)} x {o.point.reference}" if ratio and o.point.reference else "-",
             f"{number(_speed(o.point), 4)} img/s",
-            _size(_bytes(o.point)),
+            size(_bytes(o.point)),
         ))  # fmt: skip
     widths = [max((len(row[place]) for row in rows), default=0) for place in range(5)]
     right = (True, False, False, True, True)
@@ -243,9 +255,11 @@ def _notes(answer: Answer, limit: str) -> list[str]:
         notes.append(f"= shares its rank; {ties}* nothing is both faster and smaller.")
     if len(answer.offers) > SHOWN:
         notes.append(f"{len(answer.offers) - SHOWN} more are slower{limit and f', all{limit}'}.")
+    if answer.too_slow:
+        notes.append(f"{answer.too_slow} need more than {number(answer.question.max_ms, 3)} ms for a batch.")
     if answer.too_large:
         notes.append(
-            f"Above the limit: {', '.join(f'{p.cell.variant} ({_size(_bytes(p))})' for p in answer.too_large)}."
+            f"Above the limit: {', '.join(f'{p.cell.variant} ({size(_bytes(p))})' for p in answer.too_large)}."
         )
     for p in answer.failed:
         notes.append(
@@ -287,9 +301,4 @@ def as_dict(answer: Answer) -> dict[str, Any]:
 
 
 def _within(e: Estimate, digits: int = 4) -> str:
-    ends = "" if e.low is None or e.high is None else f" [{number(e.low, digits)}, {number(e.high, digits)}]"
-    return number(e.value, digits) + ends
-
-
-def _size(bytes_: float) -> str:
-    return f"{number(bytes_ / 2**30, 3)} GiB" if bytes_ >= 2**30 else f"{number(bytes_ / 2**20, 3)} MiB"
+    return estimate(e.value, e.low, e.high, digits)

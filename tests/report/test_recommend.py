@@ -69,6 +69,15 @@ def test_a_reach_leaves_out_what_reaches_less(folder: Path) -> None:
     assert "van" in text
 
 
+def test_at_least_a_reach_and_at_most_a_time_leave_the_others_out(folder: Path) -> None:
+    text = ask(folder, kind="all", min_reach="global", max_ms=150)
+    assert "van" not in text
+    assert "2 need more than 150 ms for a batch." in text  # msa takes 160 ms, dat 200
+    assert text.count(" img/s") == 2
+    assert "No mechanism" in ask(folder, max_ms=1)
+    assert ask(folder, runtime="openvino").endswith("--batch 8 --runtime openvino")
+
+
 def test_what_failed_is_said_with_its_reason(folder: Path) -> None:
     assert "No answer for quadtree (fp32, eager): oom: the trial needs 12.0 GiB" in ask(folder)
 

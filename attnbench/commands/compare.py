@@ -65,21 +65,22 @@ def _print(result: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from attnbench import inert
     from attnbench.report.numbers import estimate
     from attnbench.report.terminal import inert_text, open_console
 
     console = open_console()
     shared = [f"{name} {values.pop()}" for name, values in _said_of(result).items() if len(values) == 1]
-    title = "\n".join(inert.terminal(line) for line in (result.title, *shared))
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    shared = [line for line in shared if line not in result.title]
+    for line in (result.title, *shared):
+        console.print(inert_text(line), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     varying = [name for name, values in _said_of(result).items() if len(values) > 1]
     for heading in ("variant", *varying, f"speed ratio, {result.level:.0%}", "p", "verdict"):
         table.add_column(heading, no_wrap=heading not in varying, overflow="fold")
     styles = {"faster": "green", "slower": "red", "equivalent": "", "undecided": "yellow"}
     for row in result.rows:
-        ends = (row.low, row.high) if row.high < float("inf") else (None, None)
-        ratio = estimate(row.estimate, *ends, 4) if row.estimate == row.estimate else "-"
+        low, high = (row.low, row.high) if row.high < float("inf") else (None, None)
+        ratio = estimate(row.estimate, low, high, 4) if row.estimate == row.estimate else "-"
         words = (row.variant, *(getattr(row, name) for name in varying), ratio, f"{row.p:.2g}")
         table.add_row(*map(inert_text, words), Text(row.verdict, style=styles[row.verdict]))
     console.print(table)

@@ -65,14 +65,14 @@ def runtimes() -> list[str]:
     return list(BUILTIN)
 
 
-BY_OPTION: dict[str, Complete] = {
-    "mechanism": items(mechanisms),
-    "only": items(mechanisms),
-    "reference": items(mechanisms),
+OF_MECHANISMS, OF_RUNTIMES = items(mechanisms), items(runtimes)
+BY_OPTION: dict[str, Complete] = {  # of those that describe a sweep
+    "mechanism": OF_MECHANISMS,
+    "reference": OF_MECHANISMS,
     "backbone": items(models),
     "task": items(models),
     "suite": items(suites),
     "protocol": items(protocols),
     "device": items(devices),
-    "runtime": items(runtimes),
+    "runtime": OF_RUNTIMES,
 }

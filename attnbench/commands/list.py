@@ -18,7 +18,7 @@ reach: of a token in one layer; memory: how one call's grows with the tokens
 needs: heads - must divide dim; grid - is built for one token map;
   rules - refuses some sizes or settings, `plan` says which;
   batch - images of one batch influence each other; random - two calls differ
-`attnbench show NAME` says more; `--json` has the idea, the year and the settings"""
+`attnbench show NAME` says more; `--json` has idea, year and settings"""
 WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "quantities")
 
 

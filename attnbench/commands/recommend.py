@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from attnbench import inert, inputs
-from attnbench.commands.completions import BY_OPTION
+from attnbench.commands.completions import OF_RUNTIMES
 from attnbench.commands.parameters import path_of, whole_number
 
 KINDS = ("attention", "gate", "convolution", "pooling", "fourier", "state-space", "all")
@@ -28,7 +28,7 @@ KINDS = ("attention", "gate", "convolution", "pooling", "fourier", "state-space"
 )
 @click.option("--min-reach", type=click.Choice(["global", "sparse", "local"]), help="At least this far. [any]")
 @click.option("--max-ms", metavar="MS", help="Milliseconds that a batch may take.")
-@click.option("--runtime", metavar="NAME", shell_complete=BY_OPTION["runtime"], help="Only this runtime. [any]")
+@click.option("--runtime", metavar="NAME", shell_complete=OF_RUNTIMES, help="Only this runtime. [any]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a machine to stdout.")
 @click.option("--dim", type=whole_number("--dim"), default=768, show_default=True)
 @click.option("--heads", type=whole_number("--heads"), default=12, show_default=True)

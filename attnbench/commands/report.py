@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from attnbench import inert, inputs
-from attnbench.commands.completions import BY_OPTION
+from attnbench.commands.completions import OF_MECHANISMS
 from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
@@ -23,7 +23,7 @@ NARROWEST, WIDEST = 2.0, 20.0
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=path_of("RUN"))
 @click.option("--out", default=Path("reports"), show_default=True, type=path_of("--out"), help="Output folder.")
 @click.option(
-    "--only", metavar="LIST", shell_complete=BY_OPTION["only"], help="Only these mechanisms or variants, e.g. hilo,msa."
+    "--only", metavar="LIST", shell_complete=OF_MECHANISMS, help="Only these mechanisms or variants, e.g. hilo,msa."
 )
 @click.option("--res", metavar="LIST", help="Only these resolutions, e.g. 512,512x384.")
 @click.option("--figure", metavar="LIST", help=f"Only these figures, as PDF and SVG: {', '.join(FIGURES)}.")

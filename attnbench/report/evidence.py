@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
-    at_least: bool = False
+    at_least: bool = field(default=False, kw_only=True)
 
     @property
     def exact(self) -> bool:

@@ -49,15 +49,15 @@ class Look:
     width: float = 0.0
 
 
+REPORT = Look()
 LOOKS: Mapping[str, Look] = {
-    "report": Look(),
     "paper": Look(text=8.0, small=7.0, line=1.0, mark=3.5, width=3.3),
     "talk": Look(text=9.0, small=8.0, line=1.8, mark=5.5, width=5.0),
 }
 
 
 @contextmanager
-def charts(look: Look = LOOKS["report"]) -> Iterator[None]:
+def charts(look: Look = REPORT) -> Iterator[None]:
     """Matplotlib without a display and with our settings; the caller's settings are untouched."""
     import matplotlib
 
@@ -77,11 +77,15 @@ def charts(look: Look = LOOKS["report"]) -> Iterator[None]:
         yield
 
 
+SMALL = "legend.fontsize"  # no figure has a legend: the setting carries the size of names beside marks
+
+
 def small() -> float:
     """Points of the smaller text of the look in use."""
     import matplotlib
+    from matplotlib.font_manager import FontProperties
 
-    return float(matplotlib.rcParams["legend.fontsize"])
+    return float(FontProperties(size=matplotlib.rcParams[SMALL]).get_size_in_points())
 
 
 def new(width: float, height: float) -> Figure:

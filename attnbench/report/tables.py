@@ -81,8 +81,8 @@ def cell_text(value: Value, column: Column) -> str:
         return ""
     if isinstance(value, str):
         return value
-    ends = (None if end is None else end / column.scale for end in (value.low, value.high))
-    text = numbers.estimate(value.value / column.scale, *ends, column.digits)
+    low, high = (None if end is None else end / column.scale for end in (value.low, value.high))
+    text = numbers.estimate(value.value / column.scale, low, high, column.digits)
     return numbers.at_least(text, lower_bound=value.at_least)
 
 

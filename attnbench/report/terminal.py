@@ -162,7 +162,9 @@ def _notes_below(rows: Sequence[Record]) -> list[str]:
     for record in rows:
         for note in record.flags if record.outcome == "ok" else (_note(record),):
             said.setdefault(note, []).append(record.cell.variant)
-    return [f"{note}: {', '.join(dict.fromkeys(variants))}" for note, variants in said.items()]
+    every = list(dict.fromkeys(record.cell.variant for record in rows))
+    names = {note: list(dict.fromkeys(variants)) for note, variants in said.items()}
+    return [f"{note}: {'all' if of == every else ', '.join(of)}" for note, of in names.items()]
 
 
 def abbreviate(letters: str) -> str:
@@ -258,7 +260,7 @@ def _columns(rows: Sequence[Record], letters: Mapping[str, str]) -> list[_Column
 
 
 def _fitting(columns: Sequence[_Column], rows: Sequence[Record], width: int) -> list[_Column]:
-    """The columns that fit into so many characters, variant and speed in any case; notes last, whatever their rank."""
+    """The columns that fit into so many characters, variant and speed in any case; ties and notes stand last."""
     least = 3 if len(columns) > 2 and columns[1].heading in _AXES else 2
     kept: list[_Column] = []
     room = width
@@ -267,7 +269,7 @@ def _fitting(columns: Sequence[_Column], rows: Sequence[Record], width: int) -> 
         if place < least or need + 2 <= room:
             kept.append(column)
             room -= need + 2
-    return sorted(kept, key=lambda c: c is _NOTES)
+    return sorted(kept, key=lambda c: ("ties", "notes").index(c.heading) if c.heading in ("ties", "notes") else -1)
 
 
 def _width_of(column: _Column, rows: Sequence[Record]) -> int:

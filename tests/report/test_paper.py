@@ -105,9 +105,7 @@ def test_the_table_fits_a_two_column_paper_and_has_the_best_in_bold(three: Path,
 
 
 def test_a_name_or_a_size_that_the_runs_lack_is_refused_with_what_they_hold(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        AttnbenchError, match=r"--only must name mechanisms or variants .*; got 'hila'; .*hilo"
-    ):
+    with pytest.raises(AttnbenchError, match=r"--only must name mechanisms or variants .*; got 'hila'; .*hilo"):
         paper.write([run], tmp_path, paper.Choice(only=("hila",)))
     with pytest.raises(AttnbenchError, match="got 448x448; they hold 224x224, 512x512"):
         paper.write([run], tmp_path, paper.Choice(res=((448, 448),)))

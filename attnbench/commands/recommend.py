@@ -22,7 +22,8 @@ KINDS = ("attention", "gate", "convolution", "pooling", "fourier", "state-space"
 @click.option("--pass", "pass_", type=click.Choice(["forward", "train"]), default="forward", show_default=True)
 @click.option("--memory", metavar="SIZE", help="Memory that one call may take, e.g. 4GiB.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), help="Only this precision. [any]")
-@click.option("--kind", type=click.Choice(KINDS), default="attention", show_default=True, help="Of token mixing.")
+@click.option("--kind", type=click.Choice(KINDS), help="Of token mixing. [attention; all for backbones]")
+@click.option("--scope", type=click.Choice(["layer", "backbone"]), default="layer", show_default=True)
 @click.option(
     "--reach", type=click.Choice(["global", "local", "sparse"]), help="Of a token, in one layer: exactly this. [any]"
 )
@@ -40,7 +41,8 @@ def command(
     pass_: str,
     memory: str | None,
     precision: str | None,
-    kind: str,
+    kind: str | None,
+    scope: str,
     reach: str | None,
     min_reach: str | None,
     max_ms: str | None,
@@ -65,7 +67,8 @@ def command(
     question = recommend.Question(
         res=sizes[0], device=device, batch=batch or (8 if device.startswith("cpu") else 64), pass_=pass_, dim=dim,
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
-        kind=kind, reach=reach or "", min_reach=min_reach or "", runtime=runtime or "",
+        kind=kind or (recommend.ATTENTION if scope == "layer" else recommend.ANY), scope=scope, reach=reach or "",
+        min_reach=min_reach or "", runtime=runtime or "",
         max_ms=inputs.positive("--max-ms", max_ms, most=1e9) if max_ms else 0.0,
     )  # fmt: skip
     evidence = gather(runs or stored())

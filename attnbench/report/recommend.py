@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from attnbench.analysis.ties import Resolution
@@ -28,6 +28,7 @@ class Question:
     Attributes:
         kind: of token mixing: `attention`, `gate`, `convolution`, ... or `all`.
         reach: `global`, `local`, `sparse`; empty: any. `min_reach`: at least this one; empty: any.
+        scope: `layer` or `backbone`, for which dim, heads and reach mean nothing.
         max_ms: milliseconds that a batch may take; 0: any. `runtime`: what executes the layer; empty: any.
     """
 
@@ -42,6 +43,7 @@ class Question:
     kind: str = ATTENTION
     reach: str = ""
     min_reach: str = ""
+    scope: str = "layer"
     max_ms: float = 0.0
     runtime: str = ""
 
@@ -54,9 +56,11 @@ class Question:
     @property
     def command(self) -> str:
         """What measures the answer."""
-        words = f"attnbench run --res {self.size} --device {self.device} --batch {self.batch}"
+        words = "attnbench run" + (" --backbone NAME,..." if self.scope == "backbone" else "")
+        words += f" --res {self.size} --device {self.device} --batch {self.batch}"
         words += f" --pass {self.pass_}" if self.pass_ != "forward" else ""
-        words += f" --dim {self.dim} --heads {self.heads}" if (self.dim, self.heads) != (768, 12) else ""
+        sized = self.scope == "layer" and (self.dim, self.heads) != (768, 12)
+        words += f" --dim {self.dim} --heads {self.heads}" if sized else ""
         words += f" --runtime {self.runtime}" if self.runtime else ""
         return words + (f" --precision {self.precision}" if self.precision else "")
 
@@ -83,6 +87,7 @@ class Answer:
     Attributes:
         considered: measured mechanisms of the kind and reach that were asked for, of `measured` in all.
         limit: the smallest difference that the run shows, in words.
+        instead: the answer at the nearest condition, where nothing was measured at this one.
         too_slow: how many need more than the milliseconds that were asked for.
     """
 
@@ -96,29 +101,34 @@ class Answer:
     measured: int = 0
     limit: str = ""
     too_slow: int = 0
+    instead: Answer | None = None
 
 
 def recommend(evidence: Evidence, question: Question) -> list[Answer]:
     """One answer for each machine that has records for the question; one without any where none has."""
     q = question
     kind = "cpu" if q.device.startswith("cpu") else "gpu"
-    layers = [p for p in evidence.points if p.cell.scope == "layer" and p.device_kind == kind]
-    right = [
+    asked = [
         p
-        for p in layers
-        if (p.cell.res_h, p.cell.res_w) == q.res
-        and p.cell.batch == q.batch
-        and p.cell.pass_ == q.pass_
-        and (p.cell.dim, p.cell.heads) == (q.dim, q.heads)
+        for p in evidence.points
+        if p.cell.scope == q.scope
+        and p.device_kind == kind
         and (not q.precision or p.cell.precision == q.precision)
         and (not q.runtime or p.cell.runtime == q.runtime)
     ]
+    right = [p for p in asked if _is_at(p, q)]
     machines = list(dict.fromkeys(p.machine for p in right))
-    if not machines:
-        return [Answer(q, nearest=_nearest(layers, q))]
     resolved = resolutions(evidence)
+    if not machines:
+        return [_nearest(asked, q, resolved)]
     answers = [_answer([p for p in right if p.machine == m], q, m, resolved) for m in machines]
     return sorted(answers, key=lambda answer: not answer.offers)
+
+
+def _is_at(p: Point, q: Question) -> bool:
+    c = p.cell
+    same = (c.res_h, c.res_w) == q.res and c.batch == q.batch and c.pass_ == q.pass_
+    return same and (q.scope != "layer" or (c.dim, c.heads) == (q.dim, q.heads))
 
 
 def _answer(
@@ -188,18 +198,22 @@ def _bytes(p: Point) -> float:
     return found.value if found else math.inf
 
 
-def _nearest(layers: Sequence[Point], q: Question) -> str:
-    """The measured condition that is nearest to the question, in words."""
-    found = [p for p in layers if p.ok]
+def _nearest(asked: Sequence[Point], q: Question, resolved: Mapping[tuple[str, str], Resolution]) -> Answer:
+    """The answer where nothing was measured: at the condition that is nearest and was, on one machine."""
+    found = [p for p in asked if p.get(SPEED)]
     if not found:
-        return ""
+        return Answer(q)
 
     def far(p: Point) -> tuple[bool, float, float, str]:
         size = abs(math.log(p.cell.res_h * p.cell.res_w / (q.res[0] * q.res[1])))
         return p.cell.pass_ != q.pass_, size, abs(math.log(p.cell.batch / q.batch)), p.machine
 
     p = min(found, key=far)
-    return f"{p.cell.res_h}x{p.cell.res_w}, batch {p.cell.batch}, {p.cell.pass_} pass, on {p.machine}"
+    c = p.cell
+    near = replace(q, res=(c.res_h, c.res_w), batch=c.batch, pass_=c.pass_, dim=c.dim, heads=c.heads)
+    there = [other for other in asked if other.machine == p.machine and _is_at(other, near)]
+    words = f"{c.res_h}x{c.res_w}, batch {c.batch}, {c.pass_} pass, on {p.machine}"
+    return Answer(q, nearest=words, instead=_answer(there, near, p.machine, resolved))
 
 
 def words(answer: Answer) -> list[str]:
@@ -209,7 +223,8 @@ def words(answer: Answer) -> list[str]:
     limit = f" within {number(q.memory / 2**30, 3)} GiB" if q.memory else ""
     if not answer.machine:
         near = f" The nearest that was: {answer.nearest}." if answer.nearest else ""
-        return [f"Nothing was measured at {asked}.{near}", f"This measures it: {q.command}"]
+        instead = words(answer.instead)[1:-1] if answer.instead else []
+        return [f"Nothing was measured at {asked}.{near}", *instead, f"This measures it: {q.command}"]
     lines = [f"At {asked}, {answer.machine}:", _scope(answer)]
     if not answer.offers:
         lines.append(f"No mechanism with a measured speed and memory fits{limit or ' the question'}.")
@@ -284,6 +299,7 @@ def as_dict(answer: Answer) -> dict[str, Any]:
         "considered": answer.considered,
         "measured": answer.measured,
         "nearest": answer.nearest,
+        "instead": as_dict(answer.instead) if answer.instead else None,
         "command": answer.question.command,
         "offers": [
             {

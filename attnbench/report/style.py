@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attnbench.report.mixing import mixing
 
@@ -77,7 +77,7 @@ def charts(look: Look = REPORT) -> Iterator[None]:
         yield
 
 
-SMALL = "legend.fontsize"  # no figure has a legend: the setting carries the size of names beside marks
+SMALL: Final = "legend.fontsize"  # no figure has a legend: the setting carries the size of names beside marks
 
 
 def small() -> float:

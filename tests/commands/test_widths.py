@@ -12,12 +12,14 @@ from rich.console import Console
 
 from attnbench.cli import group
 from attnbench.commands.completions import BY_OPTION
+from attnbench.commands.run import _next_steps
 from attnbench.execution.progress import Bar
 from attnbench.planning.cell import Cell
 from attnbench.planning.duration import Remaining
 from attnbench.planning.protocol import get
 from attnbench.planning.sweep import Plan, Sweep
 from attnbench.registry.defaults import declared_names
+from attnbench.results.store import open_run
 
 RUN = Path(__file__).parents[2] / "reports" / "runs" / "intel6m167-224-batch8-quick"
 ARMS = ("hilo", "sra", "window", "hornet", "van")
@@ -76,6 +78,13 @@ def test_claims_stand_in_columns_under_their_machine() -> None:
     assert len(rows) > 10
     assert len({len(row) for row in rows}) <= 2, "the verdicts of a machine have one width"
     assert any(re.match(r"On .*:$", line) for line in done.stdout.splitlines())
+
+
+def test_a_run_ends_with_the_commands_that_come_next() -> None:
+    lines = _next_steps(open_run(RUN), Path("my runs"))
+    assert lines[0] == "next:"
+    assert lines[1].split("#")[0].strip() == "attnbench report 'my runs' --out 'my runs-report'"
+    assert lines[2].split("#")[0].strip() == "attnbench recommend 'my runs' --res 224 --batch 8 --device cpu"
 
 
 @pytest.mark.parametrize(

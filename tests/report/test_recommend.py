@@ -88,6 +88,23 @@ def test_a_memory_limit_leaves_out_what_is_above_it(folder: Path) -> None:
     assert "Above the limit: hilo (3.00 GiB), msa (6.00 GiB), sra (3.00 GiB)." in text
 
 
+def test_the_nearest_size_answers_where_the_one_asked_for_was_not_measured(folder: Path) -> None:
+    lines = ask(folder, res=(640, 640)).splitlines()
+    assert lines[0].startswith("Nothing was measured at 640 pixels")
+    assert lines[2].startswith("=1  hilo *")
+    assert lines[-1] == "This measures it: attnbench run --res 640 --device cuda --batch 8"
+    assert ask(folder, res=(640, 640), runtime="openvino").count("\n") == 1
+
+
+def test_backbones_are_ranked_whatever_their_width(tmp_path: Path) -> None:
+    records = [made.measured(made.model(f"litv2_{n}", batch=8), speed) for n, speed in (("s", 2.0), ("b", 1.0))]
+    folder = made.run(tmp_path / "run", records)
+    lines = ask(folder, res=(224, 224), scope="backbone", kind="all").splitlines()
+    assert [line.split()[1] for line in lines[2:4]] == ["litv2_s", "litv2_b"]
+    assert "--backbone NAME,..." in lines[-1]
+    assert "Nothing was measured" in ask(folder, res=(224, 224))
+
+
 def test_nothing_fits(folder: Path) -> None:
     assert "No mechanism with a measured speed and memory fits within 0.500 GiB." in ask(folder, memory=GIB // 2)
 

@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnbench.api import claims, compare, recommend, report, run
     from attnbench.analysis.table import load
+    from attnbench.api import claims, compare, recommend, report, run
     from attnbench.errors import AttnbenchError
     from attnbench.planning.sweep import Sweep
     from attnbench.registry import build, names

@@ -34,7 +34,7 @@ from attnbench.measure.flops import Counts, count
 from attnbench.registry import Registry, defaults
 from attnbench.registry.declaration import Declaration
 from attnbench.registry.variant import Variant, value_text
-from attnbench.report.terminal import si
+from attnbench.report.numbers import at_least, si
 from attnbench.results.flags import FLAGS
 from attnbench.results.record import COLUMN_MEANINGS, COLUMNS, MORE_COLUMNS, OUTCOMES, QUANTITIES
 
@@ -202,7 +202,7 @@ def readme_table(known: Registry) -> str:
 def _macs(found: Counts | None) -> str:
     if not found:
         return "-"
-    return f"≥ {si(found.macs)}" if found.lower_bound else si(found.macs)
+    return at_least(si(found.macs), lower_bound=found.lower_bound)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -44,6 +44,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="agent",
+    display="Agent",
     title="agents between queries and keys",
     paper="arXiv:2312.08874",
     year=2024,

@@ -62,6 +62,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="bi_level",
+    display="BRA",
     title="bi-level routing attention: regions choose regions",
     paper="arXiv:2303.08810",
     year=2023,

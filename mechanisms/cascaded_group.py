@@ -89,6 +89,7 @@ def tokens(image: Tensor) -> Tensor:
 
 @mechanism(
     name="cascaded_group",
+    display="Cascaded group",
     title="heads in a cascade, each with its share of the channels (EfficientViT)",
     paper="arXiv:2305.07027",
     year=2023,

@@ -93,6 +93,7 @@ class _Stripes(ReadsKernel, nn.Module):
 
 @mechanism(
     name="cswin",
+    display="CSWin",
     title="cross-shaped windows: vertical and horizontal stripes",
     paper="arXiv:2107.00652",
     year=2022,

@@ -101,6 +101,7 @@ class _ChannelNorm(nn.Module):
 
 @mechanism(
     name="dat",
+    display="DAT",
     title="deformable attention: keys sampled where the map says",
     paper="arXiv:2201.00520",
     year=2022,

@@ -24,6 +24,7 @@ from mechanisms.xca import macs, reach
 
 @mechanism(
     name="davit_channel",
+    display="DaViT channel",
     title="channel-group attention (DaViT)",
     paper="arXiv:2204.03645",
     year=2022,

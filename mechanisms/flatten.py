@@ -45,6 +45,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="flatten",
+    display="FLatten",
     title="focused linear attention (FLatten)",
     paper="arXiv:2308.00442",
     year=2023,

@@ -136,6 +136,7 @@ def _pairs(queries: int, apart: Tensor) -> Tensor:
 
 @mechanism(
     name="focal",
+    display="Focal",
     title="fine windows, their surroundings, and coarse summaries",
     paper="arXiv:2107.00641",
     year=2021,

@@ -29,6 +29,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="gfnet",
+    display="GFNet",
     title="global filter: a product with learned numbers in the Fourier domain",
     paper="arXiv:2107.00645",
     year=2021,

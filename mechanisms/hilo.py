@@ -106,6 +106,7 @@ class Branches(ReadsKernel, nn.Module):
 
 @mechanism(
     name="hilo",
+    display="HiLo",
     title="high-frequency windows, low-frequency pooled keys",
     paper="arXiv:2205.13213",
     year=2022,

@@ -55,6 +55,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="hilo_pooled",
+    display="HiLo pooled",
     title="HiLo whose low-frequency queries are pooled too",
     paper="arXiv:2205.13213",
     year=2022,

@@ -53,6 +53,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="hornet",
+    display="HorNet",
     title="recursive gated convolution",
     paper="arXiv:2207.14284",
     year=2022,

@@ -100,6 +100,7 @@ class GlobalTokenAttention(ReadsKernel, nn.Module):
 
 @mechanism(
     name="lightvit",
+    display="LightViT",
     title="local windows and global tokens that gather and broadcast",
     paper="arXiv:2207.05557",
     year=2022,

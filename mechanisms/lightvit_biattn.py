@@ -80,6 +80,7 @@ class BiAttentionFFN(nn.Module):
 
 @mechanism(
     name="lightvit_biattn",
+    display="LightViT gates",
     title="channel and token gates of LightViT's FFN",
     paper="arXiv:2207.05557",
     year=2022,

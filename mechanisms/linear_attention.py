@@ -32,6 +32,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="linear_attention",
+    display="Linear attention",
     title="linear attention with elu + 1 features",
     paper="arXiv:2006.16236",
     year=2020,

@@ -35,6 +35,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="linear_sra",
+    display="Linear SRA",
     title="attention to a map pooled to a fixed size",
     paper="arXiv:2106.13797",
     year=2022,

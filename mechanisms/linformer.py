@@ -36,6 +36,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="linformer",
+    display="Linformer",
     title="attention to learned projections of the tokens",
     paper="arXiv:2006.04768",
     year=2020,

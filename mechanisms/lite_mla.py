@@ -58,6 +58,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="lite_mla",
+    display="LiteMLA",
     title="multi-scale ReLU linear attention (EfficientViT)",
     paper="arXiv:2205.14756",
     year=2023,

@@ -24,6 +24,7 @@ from mechanisms.window import NOTE_SDPA, from_windows, macs, reach, refuses, win
 
 @mechanism(
     name="maxvit_block",
+    display="MaxViT block",
     title="MaxViT's block attention: windows with relative bias",
     paper="arXiv:2204.01697",
     year=2022,

@@ -61,6 +61,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="maxvit_grid",
+    display="MaxViT grid",
     title="MaxViT's grid attention: one token of each cell",
     paper="arXiv:2204.01697",
     year=2022,

@@ -36,6 +36,7 @@ def merge_heads(y: Tensor, H: int, W: int) -> Tensor:
 
 @mechanism(
     name="msa",
+    display="MSA",
     title="multi-head self-attention",
     paper="arXiv:2010.11929",
     year=2021,

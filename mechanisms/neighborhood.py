@@ -153,6 +153,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="neighborhood",
+    display="NA",
     title="neighborhood attention: the k x k nearest tokens",
     paper="arXiv:2204.07143",
     year=2023,

@@ -87,6 +87,7 @@ def pseudo_inverse(a: Tensor, init_option: str) -> Tensor:
 
 @mechanism(
     name="nystrom",
+    display="Nyströmformer",
     title="Nyström approximation of softmax attention by landmarks",
     paper="arXiv:2102.03902",
     year=2021,

@@ -61,6 +61,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="performer",
+    display="Performer",
     title="linear attention by orthogonal random features (FAVOR+)",
     paper="arXiv:2009.14794",
     year=2021,

@@ -40,6 +40,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="poolformer",
+    display="PoolFormer",
     title="the mean of the neighbourhood less the token (PoolFormer)",
     paper="arXiv:2111.11418",
     year=2022,

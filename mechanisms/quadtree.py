@@ -70,6 +70,7 @@ class _Levels(nn.Module):
 
 @mechanism(
     name="quadtree",
+    display="QuadTree",
     title="coarse-to-fine attention over a quadtree (type B)",
     paper="arXiv:2201.02767",
     year=2022,

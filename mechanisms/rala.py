@@ -59,6 +59,7 @@ def turned(x: Tensor, H: int, W: int) -> Tensor:
 
 @mechanism(
     name="rala",
+    display="RALA",
     title="rank-augmented linear attention",
     paper="arXiv:2411.07635",
     year=2025,

@@ -51,6 +51,7 @@ def _projection(dim: int, width: int) -> nn.Sequential:
 
 @mechanism(
     name="separable",
+    display="Separable",
     title="separable self-attention: one context vector gates the values",
     paper="arXiv:2206.02680",
     year=2022,

@@ -75,6 +75,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="shifted_window",
+    display="SW-MSA",
     title="self-attention inside shifted windows (SW-MSA)",
     paper="arXiv:2103.14030",
     year=2021,

@@ -70,6 +70,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="sra",
+    display="SRA",
     title="spatial-reduction attention",
     paper="arXiv:2102.12122",
     year=2021,

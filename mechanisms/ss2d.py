@@ -70,6 +70,7 @@ def scan(a: Tensor, b: Tensor) -> Tensor:
 
 @mechanism(
     name="ss2d",
+    display="SS2D",
     title="state-space scan along four paths (VMamba)",
     paper="arXiv:2401.10166",
     year=2024,

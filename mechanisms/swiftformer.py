@@ -39,6 +39,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="swiftformer",
+    display="SwiftFormer",
     title="efficient additive attention: one global query meets every key",
     paper="arXiv:2303.15446",
     year=2023,

@@ -64,6 +64,7 @@ def unit(x: Tensor) -> Tensor:
 
 @mechanism(
     name="swin_v2",
+    display="Swin V2",
     title="cosine attention inside windows, continuous relative bias",
     paper="arXiv:2111.09883",
     year=2022,

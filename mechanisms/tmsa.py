@@ -37,6 +37,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="tmsa",
+    display="T-MSA",
     title="Twins' local and global attention in sequence",
     paper="arXiv:2104.13840",
     year=2021,

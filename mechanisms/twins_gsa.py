@@ -19,6 +19,7 @@ from mechanisms.sra import SRA, macs, reach, refuses
 
 @mechanism(
     name="twins_gsa",
+    display="Twins GSA",
     title="global sub-sampled attention (T-MSA's second layer)",
     paper="arXiv:2104.13840",
     year=2021,

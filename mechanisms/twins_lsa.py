@@ -42,6 +42,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="twins_lsa",
+    display="Twins LSA",
     title="locally-grouped self-attention (T-MSA's first layer)",
     paper="arXiv:2104.13840",
     year=2021,

@@ -51,6 +51,7 @@ class _LargeKernel(nn.Module):
 
 @mechanism(
     name="van",
+    display="VAN",
     title="large kernel attention: decomposed convolution as a gate",
     paper="arXiv:2202.09741",
     year=2022,

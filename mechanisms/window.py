@@ -122,6 +122,7 @@ class Windowed(ReadsKernel, nn.Module):
 
 @mechanism(
     name="window",
+    display="W-MSA",
     title="self-attention inside windows (W-MSA)",
     paper="arXiv:2103.14030",
     year=2021,

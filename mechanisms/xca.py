@@ -41,6 +41,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="xca",
+    display="XCA",
     title="cross-covariance attention between channels",
     paper="arXiv:2106.09681",
     year=2021,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
 from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
-from attnbench.analysis.statistics import Interval
 from attnbench.analysis.stopping import Rule
 from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
@@ -17,8 +16,6 @@ from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Tri
 from attnbench.results.record import Record
 from attnbench.runtimes import EAGER
 
-WIDE = 2.0  # times the median half-width of the comparison group
-WIDE_AT_LEAST = 0.01  # narrower intervals are never called wide
 LAUNCH_BOUND = 0.8  # of a call's time on the device: what the host took to queue it
 
 
@@ -94,7 +91,7 @@ def summarize(
     alive = [c for c in cells if c.id not in data.dropped]
     against = arm_contrasts(data, alive, reference) if reference else {}
     records = [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
-    return with_launch_shares(flag_wide(records))
+    return with_launch_shares(records)
 
 
 def with_launch_shares(records: Sequence[Record]) -> list[Record]:
@@ -108,31 +105,6 @@ def with_launch_shares(records: Sequence[Record]) -> list[Record]:
             record = replace(record, values={**record.values, "launch_share": share})
         found.append(record)
     return found
-
-
-def flag_wide(records: Sequence[Record]) -> list[Record]:
-    """The records of one comparison group with the flag `wide` where a ratio's interval is unusually wide.
-
-    Unusual is over `WIDE` times the median of the group's relative half-widths (the reference has none), and over
-    `WIDE_AT_LEAST`. A `wide` that a record had before is dropped: early versions judged each interval alone.
-    """
-    widths = [_half_width(record) for record in records]
-    known = [w for w in widths if w]
-    limit = max(WIDE * median(known), WIDE_AT_LEAST) if known else math.inf
-    flagged = []
-    for record, width in zip(records, widths, strict=True):
-        flags = tuple(word for word in record.flags if word != "wide") + (("wide",) if width > limit else ())
-        flagged.append(record if flags == record.flags else replace(record, flags=flags))
-    return flagged
-
-
-def _half_width(record: Record) -> float:
-    """Half the width of the ratio's interval as a share of the ratio; 0 for the reference and where there is none."""
-    v = record.values
-    if not {"ratio_low", "ratio_high", "ratio_to_reference"} <= set(v):
-        return 0.0
-    width = Interval(v["ratio_to_reference"], v["ratio_low"], v["ratio_high"]).half_width
-    return width if math.isfinite(width) else 0.0
 
 
 def untimed(

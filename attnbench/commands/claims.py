@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from attnbench import inert, inputs
 from attnbench.commands.parameters import path_of
+
+if TYPE_CHECKING:
+    from attnbench.report.claims import Judgement
 
 
 @click.command()
@@ -48,9 +53,8 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     judged = claims.judge(evidence)
     shown = [j for j in judged if (not verdict or j.verdict == verdict) and (not only or j.id == only)]
     if form == "text":
-        for judgement in shown:
-            for line in _lines(judgement, full=bool(only)):
-                click.echo(inert.terminal(line))
+        for line in _lines(shown, full=bool(only)):
+            click.echo(inert.terminal(line))
         click.echo(claims.tally(judged), err=True)
     else:
         click.echo(text_of(claims.table(shown), form), nl=False)
@@ -58,20 +62,36 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
         raise SystemExit(1)
 
 
-def _lines(judgement: object, *, full: bool) -> list[str]:
-    from attnbench.report.claims import Judgement, claimed, details
-    from attnbench.report.tables import number
+def _lines(shown: Sequence[Judgement], *, full: bool) -> Iterator[str]:
+    """A heading for each machine, and under it a row for each claim: verdict, id, what was found and what is claimed.
 
-    assert isinstance(judgement, Judgement)
-    j, deciding = judgement, judgement.deciding
-    words = [f"{j.verdict:<14} {j.id}"]
-    if j.machine:
-        words.append(f"on {j.machine}")
-    if deciding:
-        e = deciding.interval(j.level)
-        ends = "" if e.low is None or e.high is None else f" [{number(e.low, 3)}, {number(e.high, 3)}]"
-        words.append(f"{deciding.comparison.what} {number(e.value, 3)}{ends}, claimed {claimed(deciding)}")
-    if j.reason:
-        words.append(j.reason)
-    parts = (j.claim.statement, details(j), j.command and f"decided by: {j.command}") if full else ()
-    return ["; ".join(words), *(f"  {part}" for part in parts if part)]
+    `full`: with the statement, every comparison and the command that decides it.
+    """
+    from attnbench.report.claims import claimed, details
+
+    by_machine: dict[str, list[Judgement]] = {}
+    for judgement in shown:
+        by_machine.setdefault(judgement.machine, []).append(judgement)
+    for machine, judgements in by_machine.items():
+        yield f"On {machine}:" if machine else "On any machine:"
+        rows = [
+            (j.verdict, j.id, _found(j), claimed(j.deciding) and f"claimed {claimed(j.deciding)}") for j in judgements
+        ]
+        widths = [max(len(row[place]) for row in rows) for place in range(4)]
+        for j, row in zip(judgements, rows, strict=True):
+            yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            if j.reason:
+                yield f"    {j.reason}"
+            if full:
+                yield f"    {j.claim.statement}"
+                yield from (f"    {part}" for part in (details(j), j.command and f"decided by: {j.command}") if part)
+
+
+def _found(judgement: Judgement) -> str:
+    from attnbench.report.numbers import estimate
+
+    deciding = judgement.deciding
+    if deciding is None:
+        return ""
+    e = deciding.interval(judgement.level)
+    return f"{deciding.comparison.what} {estimate(e.value, e.low, e.high, 3)}"

@@ -65,26 +65,45 @@ def _print(result: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from attnbench import inert
+    from attnbench.report.numbers import estimate
     from attnbench.report.terminal import inert_text, open_console
 
     console = open_console()
-    table = Table(title=Text(inert.terminal(result.title)), title_justify="left", box=None, pad_edge=False)
-    for heading in ("variant", "against", "conditions", "speed ratio", f"{result.level:.0%} interval", "p", "verdict"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("notes", overflow="fold")
+    shared = [f"{name} {values.pop()}" for name, values in _said_of(result).items() if len(values) == 1]
+    shared = [line for line in shared if line not in result.title]
+    for line in (result.title, *shared):
+        console.print(inert_text(line), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    varying = [name for name, values in _said_of(result).items() if len(values) > 1]
+    for heading in ("variant", *varying, f"speed ratio, {result.level:.0%}", "p", "verdict"):
+        table.add_column(heading, no_wrap=heading not in varying, overflow="fold")
     styles = {"faster": "green", "slower": "red", "equivalent": "", "undecided": "yellow"}
     for row in result.rows:
-        ratio = f"{row.estimate:.3f}x" if row.estimate == row.estimate else "-"
-        interval = f"{row.low:.3f} to {row.high:.3f}" if row.high < float("inf") else "-"
-        words = (row.variant, row.against, row.conditions, ratio, interval, f"{row.p:.2g}")
-        verdict = Text(row.verdict, style=styles[row.verdict])
-        table.add_row(*map(inert_text, words), verdict, inert_text(row.reason or row.basis))
+        low, high = (row.low, row.high) if row.high < float("inf") else (None, None)
+        ratio = estimate(row.estimate, low, high, 4) if row.estimate == row.estimate else "-"
+        words = (row.variant, *(getattr(row, name) for name in varying), ratio, f"{row.p:.2g}")
+        table.add_row(*map(inert_text, words), Text(row.verdict, style=styles[row.verdict]))
     console.print(table)
+    for note in _notes_of_rows(result):
+        console.print(inert_text(note), soft_wrap=True)
     what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[result.by]
     method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {len(result.rows)} rows"
     for note in (f"{what}; {method}", *result.notes):
         console.print(inert_text(note, "dim"), soft_wrap=True)
+
+
+def _said_of(result: Comparison) -> dict[str, set[str]]:
+    """What rows may share, which is then said once above them."""
+    return {name: {getattr(row, name) for row in result.rows} for name in ("against", "conditions")}
+
+
+def _notes_of_rows(result: Comparison) -> list[str]:
+    """What each row's interval counts, or why it has none: each text once, with the rows it is said of."""
+    said: dict[str, list[str]] = {}
+    for row in result.rows:
+        said.setdefault(row.reason or row.basis, []).append(row.variant)
+    every = len(said) == 1
+    return [text if every else f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in said.items() if text]
 
 
 def _fraction(name: str, text: str) -> float:

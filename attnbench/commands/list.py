@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from attnbench import inert
 
+if TYPE_CHECKING:
+    from attnbench.registry.declaration import Declaration
+
+HIDDEN = {"idea", "year", "settings"}  # of mechanisms, for want of room: `--json` and `show NAME` have them
+LEGEND = """\
+reach: of a token in one layer; memory: how one call's grows with the tokens
+needs: heads - must divide dim; grid - is built for one token map;
+  rules - refuses some sizes or settings, `plan` says which;
+  batch - images of one batch influence each other; random - two calls differ
+`attnbench show NAME` says more; `--json` has idea, year and settings"""
 WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "quantities")
 
 
@@ -30,13 +40,23 @@ def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
     if not rows:
         click.echo(f"no {what} are registered")
         return 0
-    table = Table(box=None, pad_edge=False)
-    for i, name in enumerate(rows[0]):
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    columns = [name for name in rows[0] if what != "mechanisms" or name not in HIDDEN]
+    for i, name in enumerate(columns):
         table.add_column(name, no_wrap=i == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(inert_text("" if v is None else str(v)) for v in row.values()))
-    Console().print(table)
+        table.add_row(*(inert_text(_cell(name, row[name])) for name in columns))
+    console = Console()
+    console.print(table)
+    if what == "mechanisms":
+        console.print(inert_text(LEGEND, "dim", lines=True))
     return 0
+
+
+def _cell(column: str, value: Any) -> str:
+    """A value as text; lists of single words without commas, for want of room."""
+    text = "" if value is None else str(value)
+    return text.replace(", ", " ") if column in ("kernels", "needs") else text
 
 
 def _declared(what: str, plugins: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -50,13 +70,38 @@ def _declared(what: str, plugins: tuple[str, ...]) -> list[dict[str, Any]]:
     return [
         {
             "name": d.name,
-            "idea": d.title,
-            "year": d.year,
+            **(_traits(d) if scope == "layer" else {"idea": d.title, "year": d.year}),
             "settings": ", ".join(f"{k}={value_text(v)}" for k, v in d.defaults.items()),
             "kernels": ", ".join(d.kernels),
+            **({"needs": _needs(d)} if scope == "layer" else {}),
         }
         for d in (known[name] for name in known.names(scope))
     ]
+
+
+def _traits(d: Declaration) -> dict[str, Any]:
+    from attnbench.registry.defaults import mixing
+
+    try:
+        reach: str = mixing(d).extent
+    except Exception:  # a plugin's function; `attnbench check` says what is wrong with it
+        reach = "?"
+    return {"idea": d.title, "year": d.year, "kind": d.kind, "reach": reach, "memory": d.growth or ""}
+
+
+def _needs(d: Declaration) -> str:
+    """What constrains a layer, in the words of `LEGEND`."""
+    from attnbench.registry.declared import parameters
+
+    takes = parameters(d.build)
+    words = {
+        "heads": d.heads_divide_dim and "heads" in takes,
+        "grid": "grid" in takes,
+        "rules": d.refuses is not None or d.declines is not None,
+        "batch": bool(d.batch_coupled),
+        "random": d.random,
+    }
+    return ", ".join(word for word, holds in words.items() if holds)
 
 
 def _protocols(_: tuple[str, ...]) -> list[dict[str, Any]]:

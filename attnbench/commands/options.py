@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from attnbench import inputs, runtimes
+from attnbench.commands.completions import BY_OPTION
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 from attnbench.planning import protocol
@@ -111,30 +112,35 @@ _DEEP_KEY = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{2 * inpu
 _ONE_VALUE = (*_NUMBERS, "reference", "protocol", "weights", "seed")
 
 
+def _listed(name: str, *more: str, **words: Any) -> Callable[[Any], Any]:
+    """An option whose value the shell completes."""
+    return click.option(name, *more, shell_complete=BY_OPTION[name.removeprefix("--")], **words)
+
+
 _OPTIONS = (
-    click.option("--mechanism", "-m", metavar="LIST", help="Layers: hilo,msa,'hilo[alpha=0.5]'. [all]"),
-    click.option("--backbone", metavar="LIST", help="Classifiers, e.g. litv2_s,'litv2_s[attention=sra]'."),
-    click.option("--task", metavar="LIST", help="Detectors and segmenters, e.g. 'retinanet[backbone=litv2_s]'."),
-    click.option("--suite", metavar="LIST", help="The cells of published tables, e.g. table4; see `list suites`."),
+    _listed("--mechanism", "-m", metavar="LIST", help="Layers: hilo,msa,'hilo[alpha=0.5]'. [all]"),
+    _listed("--backbone", metavar="LIST", help="Classifiers, e.g. litv2_s,'litv2_s[attention=sra]'."),
+    _listed("--task", metavar="LIST", help="Detectors and segmenters, e.g. 'retinanet[backbone=litv2_s]'."),
+    _listed("--suite", metavar="LIST", help="The cells of published tables, e.g. table4; see `list suites`."),
     click.option("--res", metavar="LIST", help="Pixels: 224 or 512x384 (height x width). [224]"),
     click.option("--batch", metavar="LIST", help="Images per batch. [8 on a CPU, 64 on a GPU]"),
     click.option("--dim", metavar="LIST", help="Channels of a layer. [768]"),
     click.option("--heads", metavar="LIST", help="Attention heads of a layer. [12]"),
     click.option("--stride", metavar="LIST", help="Pixels per token; selects the authors' settings. [16]"),
-    click.option("--device", metavar="LIST", help="cpu, cuda, cuda:1, or all for every device present. [cpu]"),
+    _listed("--device", metavar="LIST", help="cpu, cuda, cuda:1, or all for every device present. [cpu]"),
     click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32; paper on a GPU: tf32]"),
     click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
     click.option("--kernel", metavar="LIST", help=f"{', '.join(KERNELS)}. [eager]"),
-    click.option("--runtime", metavar="LIST", help=f"{', '.join(runtimes.BUILTIN)}, or a plugin's. [eager]"),
+    _listed("--runtime", metavar="LIST", help=f"{', '.join(runtimes.BUILTIN)}, or a plugin's. [eager]"),
     click.option("--compile", "compile_", metavar="LIST", help="no, yes: as --runtime eager,compile. [no]"),
     click.option("--graphs", metavar="LIST", help="no, yes: capture each call as a CUDA graph and replay it. [no]"),
     click.option("--threads", metavar="LIST", help="CPU threads. [one for each physical core]"),
     click.option("--allocator", metavar="LIST", help=f"Of the CPU: {', '.join(ALLOCATORS)}. [pinned]"),
     click.option("--set", "settings", multiple=True, metavar="M.S=LIST", help="Sweep a setting: hilo.alpha=0,0.5."),
-    click.option("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
+    _listed("--reference", metavar="VARIANT", help="The arm that ratios refer to, or none. [msa]"),
     click.option("--measure", metavar="LIST", help=f"{', '.join((*MEASURES, *PROBES))}. [{','.join(MEASURES)}]"),
     click.option("--isolate", metavar="LIST", help="Arms timed in processes of their own: names, plugins or all."),
-    click.option("--protocol", metavar="NAME", help=f"{', '.join(protocol.PROTOCOLS)}. [standard]"),
+    _listed("--protocol", metavar="NAME", help=f"{', '.join(protocol.PROTOCOLS)}. [standard]"),
     click.option("--rounds", metavar="N", help="Rounds, instead of the protocol's."),
     click.option("--processes", metavar="N", help="Timing processes, instead of the protocol's."),
     click.option("--calls", metavar="N", help="Timed calls per turn, instead of the protocol's."),

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from attnbench import inert, inputs
+from attnbench.commands.completions import OF_RUNTIMES
 from attnbench.commands.parameters import path_of, whole_number
 
 KINDS = ("attention", "gate", "convolution", "pooling", "fourier", "state-space", "all")
@@ -21,8 +22,14 @@ KINDS = ("attention", "gate", "convolution", "pooling", "fourier", "state-space"
 @click.option("--pass", "pass_", type=click.Choice(["forward", "train"]), default="forward", show_default=True)
 @click.option("--memory", metavar="SIZE", help="Memory that one call may take, e.g. 4GiB.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), help="Only this precision. [any]")
-@click.option("--kind", type=click.Choice(KINDS), default="attention", show_default=True, help="Of token mixing.")
-@click.option("--reach", type=click.Choice(["global", "local", "sparse"]), help="Of a token, in one layer. [any]")
+@click.option("--kind", type=click.Choice(KINDS), help="Of token mixing. [attention; all for backbones]")
+@click.option("--scope", type=click.Choice(["layer", "backbone"]), default="layer", show_default=True)
+@click.option(
+    "--reach", type=click.Choice(["global", "local", "sparse"]), help="Of a token, in one layer: exactly this. [any]"
+)
+@click.option("--min-reach", type=click.Choice(["global", "sparse", "local"]), help="At least this far. [any]")
+@click.option("--max-ms", metavar="MS", help="Milliseconds that a batch may take.")
+@click.option("--runtime", metavar="NAME", shell_complete=OF_RUNTIMES, help="Only this runtime. [any]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a machine to stdout.")
 @click.option("--dim", type=whole_number("--dim"), default=768, show_default=True)
 @click.option("--heads", type=whole_number("--heads"), default=12, show_default=True)
@@ -34,8 +41,12 @@ def command(
     pass_: str,
     memory: str | None,
     precision: str | None,
-    kind: str,
+    kind: str | None,
+    scope: str,
     reach: str | None,
+    min_reach: str | None,
+    max_ms: str | None,
+    runtime: str | None,
     as_json: bool,
     dim: int,
     heads: int,
@@ -56,7 +67,9 @@ def command(
     question = recommend.Question(
         res=sizes[0], device=device, batch=batch or (8 if device.startswith("cpu") else 64), pass_=pass_, dim=dim,
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
-        kind=kind, reach=reach or "",
+        kind=kind or (recommend.ATTENTION if scope == "layer" else recommend.ANY), scope=scope, reach=reach or "",
+        min_reach=min_reach or "", runtime=runtime or "",
+        max_ms=inputs.positive("--max-ms", max_ms, most=1e9) if max_ms else 0.0,
     )  # fmt: skip
     evidence = gather(runs or stored())
     for line in evidence.problems:

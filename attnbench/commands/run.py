@@ -17,6 +17,7 @@ from attnbench.errors import AttnbenchError
 if TYPE_CHECKING:
     from attnbench.execution.fork_server import ForkServer
     from attnbench.planning.sweep import Sweep
+    from attnbench.results.store import Run
 
 LISTED = 5  # names of files in a message
 
@@ -63,6 +64,20 @@ def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: 
 
 def _this_command() -> str:
     return shlex.join(["attnbench", *sys.argv[1:]])
+
+
+def _next_steps(run: Run, folder: Path) -> list[str]:
+    """What a user does next with a run, as commands."""
+    if not any(r.outcome == "ok" for r in run.records):
+        return [f"next: attnbench show {shlex.quote(str(folder))}   every reason in full"]
+    steps = {f"attnbench report {shlex.quote(str(folder))} --out {shlex.quote(f'{folder}-report')}": "tables and page"}
+    layers = [r.cell for r in run.records if r.cell.scope == "layer" and "throughput_img_per_s" in r.values]
+    if layers:
+        c = layers[0]
+        size = str(c.res_h) if c.res_h == c.res_w else f"{c.res_h}x{c.res_w}"
+        asked = f"--res {size} --batch {c.batch} --device {c.device}"
+        steps[f"attnbench recommend {shlex.quote(str(folder))} {asked}"] = "the fastest, in words"
+    return ["next:", *(f"  {command}   # {why}" for command, why in steps.items())]
 
 
 def _holds_the_working_directory(folder: Path) -> bool:
@@ -114,5 +129,7 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
     elif not quiet:
         terminal.print_results(finished, terminal.open_console())
         click.echo(f"run folder: {inert.terminal(str(folder))}")
+        for line in _next_steps(finished, folder):
+            click.echo(inert.terminal(line))
     failed = [r for r in finished.records if r.outcome not in ("ok", "declined", "oom")]
     return 3 if failed else 0

@@ -53,7 +53,8 @@ def _show_mechanism(name: str, plugins: tuple[str, ...]) -> int:
 
     from attnbench import registry
     from attnbench.registry.variant import parse_variant, value_text
-    from attnbench.report.terminal import inert_text, si
+    from attnbench.report.numbers import si
+    from attnbench.report.terminal import inert_text
 
     known = registry.load(plugins)
     for problem in known.problems:

@@ -89,14 +89,17 @@ class Bar(Watcher):
         self.console = console or stderr_console()
         self.remaining = remaining
         self.live: Live | None = None
-        self.what, self.cells, self.done, self.trouble = "", 0, 0, 0
+        self.what, self.cells, self.trouble = "", 0, 0
+        self.recorded_cells: set[str] = set()
+        self.timed: set[str] = set()  # they have the rounds that they need at least; records follow with their group
         self.started = time.monotonic()
         self.every_s = 1.0 if in_notebook() else 15.0  # a line now and then in a log; in a notebook one that changes
         self._told = 0.0
 
     def begin(self, plan: Plan, records: Sequence[Record]) -> None:
         """Start the line."""
-        self.cells, self.done = len(plan.cells), len(records)
+        self.cells = len(plan.cells)
+        self.recorded_cells.update(r.cell.id for r in records)
         self.remaining.finish([r.cell.id for r in records])
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(self._line(), console=self.console, auto_refresh=False, transient=True)
@@ -112,14 +115,16 @@ class Bar(Watcher):
         self.remaining.learn(cell.id, call_s)
 
     def round(self, arms: Sequence[Cell], rounds: int, seconds: float) -> None:
-        """Count the time of a round."""
+        """Count the time of a round, and the cells that have had the rounds of the first look."""
         self.remaining.round([c.id for c in arms], seconds)
+        if rounds >= self.remaining.protocol.looks[0]:
+            self.timed.update(c.id for c in arms)
         self.what = f"round {rounds} of {len(arms)} arms at {arms[0].conditions()}"
         self._draw()
 
     def recorded(self, record: Record) -> None:
-        """Count the record; tell at once of one that is not ok."""
-        self.done += 1
+        """Count the cell; tell at once of one that is not ok."""
+        self.recorded_cells.add(record.cell.id)
         self.remaining.finish([record.cell.id])
         if record.outcome not in ("ok", "declined"):
             self.trouble += 1
@@ -161,7 +166,7 @@ class Bar(Watcher):
         full = round(share * width)
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("━" * full, style="cyan").append("━" * (width - full), style="dim")
-        text.append(f" {self.done}/{self.cells} cells")
+        text.append(f" {len(self.recorded_cells | self.timed)}/{self.cells} cells")
         if self.trouble:
             text.append(f", {self.trouble} in trouble", style="red")
         return text.append(f", {duration(left)} left").append(f"  {inert.terminal(self.what)}", style="dim")

@@ -76,6 +76,7 @@ class Description:
 
     Attributes:
         name: registered name; equals the file's name for a layer of this project.
+        display: the name as figures and papers write it; empty: `name`.
         title: the idea in a few words.
         paper: a link or identifier; `year` of publication.
         repository: the authors' code, as owner/name; empty when there is none.
@@ -110,6 +111,7 @@ class Description:
     """
 
     name: str
+    display: str = ""
     title: str = ""
     paper: str = ""
     year: int | None = None

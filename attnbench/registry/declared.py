@@ -73,7 +73,7 @@ def parameters(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def _words(d: Description) -> Iterator[str]:
-    for name in ("title", "paper", "repository"):
+    for name in ("display", "title", "paper", "repository"):
         text = getattr(d, name)
         if not isinstance(text, str) or len(text) > inputs.LONGEST_WORD or not text.isprintable():
             yield f"{name} must be printable text of at most {inputs.LONGEST_WORD} characters; got {brief(text)}"

@@ -1,7 +1,7 @@
-"""The declared defaults and kinds of the built-in mechanisms, for readers of records that must not import torch.
+"""What readers of records must know of the built-in mechanisms without torch: defaults, kinds and display names.
 
-`defaults.json` is a copy of what `@mechanism(defaults=..., per_stride=..., kind=..., reach=...)` declares: `make docs`
-writes it, and a test compares the two.
+`defaults.json` is a copy of what `@mechanism(display=..., defaults=..., per_stride=..., kind=..., reach=...)` declares:
+`make docs` writes it, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attnbench.registry.declaration import Declaration, Extent, Kind, Setting, Size
 
@@ -35,12 +35,22 @@ def declared_defaults(name: str, stride: int) -> Settings:
 def declared_mixing(name: str) -> Mixing | None:
     """The kind and reach of a built-in mechanism with its default settings; None for an unknown name."""
     entry = _stored().get(name)
-    return Mixing(*entry["mixing"].values()) if entry else None  # type: ignore[arg-type]  # `text` wrote them
+    return Mixing(*entry["mixing"].values()) if entry else None
+
+
+def declared_display(name: str) -> str:
+    """The name of a built-in mechanism as figures write it; empty where none is declared."""
+    return str(_stored().get(name, {}).get("display", ""))
+
+
+def declared_names(*, layers: bool) -> list[str]:
+    """The built-in layers, or the whole models (which have no reach)."""
+    return [name for name, entry in _stored().items() if bool(entry["mixing"]["extent"]) == layers]
 
 
 @cache
-def _stored() -> Mapping[str, Mapping[str, Settings]]:
-    stored: Mapping[str, Mapping[str, Settings]] = json.loads(
+def _stored() -> Mapping[str, Mapping[str, Any]]:
+    stored: Mapping[str, Mapping[str, Any]] = json.loads(
         (files("attnbench.registry") / FILE).read_text(encoding="utf-8")
     )
     return stored
@@ -50,6 +60,7 @@ def text(declarations: Iterable[Declaration]) -> str:
     """What `defaults.json` should hold for these mechanisms."""
     declared = {
         d.name: {
+            **({"display": d.display} if d.display else {}),
             "mixing": mixing(d)._asdict(),
             "defaults": dict(d.defaults),
             **{f"stride {stride}": dict(settings) for stride, settings in sorted(d.per_stride.items())},

@@ -1,4 +1,8 @@
-"""Chart: one figure being drawn, grey but for its reference and the chosen; saved as PDF, SVG and PNG."""
+"""Chart: one figure being drawn, grey but for its reference and the chosen; saved as PDF, SVG and PNG.
+
+Text is as large as the style in use says (`attnbench.report.style.Look`), and labels are placed last, when the figure
+has its final size. The caption belongs beside the figure and is not drawn.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench import inert
-from attnbench.report.style import CHOSEN, GREY, INK, METADATA, PALETTE, marker, new
+from attnbench.report.names import display
+from attnbench.report.style import CHOSEN, GREY, INK, METADATA, PALETTE, marker, new, small
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from attnbench.report.evidence import Estimate
 
+End = tuple[str, float, float]  # mechanism, x, y
+Beside = tuple[str, str, float, float]  # mechanism, text, x, y
 KINDS = ("pdf", "svg", "png")
+PANEL_WIDTH = 2.2  # inches: a narrower panel goes below the others
+MOST_NAMES = 14  # of a panel that is laid out anew: beyond, only what has a colour is named beside it
+CHARACTERS_PER_INCH = 13  # of a title in bold at 8 points
+SIDE = 0.5  # inches of the ticks and the label beside a panel
 
 
 def _side(turn: int) -> str:
@@ -37,12 +48,10 @@ FAR = tuple(
     for radius, turn in itertools.product(range(20, 420, 10), TURNS)
 )
 
-GAP = 11.0  # pixels between the names at the ends of lines, at the figure's own resolution
-
 
 def tall(names: int, least: float) -> float:
     """Height in inches of a figure with so many names at the ends of its lines."""
-    return max(least, names * GAP / 100 + 1.6)
+    return max(least, names * 0.11 + 1.6)
 
 
 class Chart:
@@ -61,32 +70,87 @@ class Chart:
         share_y: bool = False,
         room: float = 0.0,
     ) -> None:
-        self.name, self.title, self._caption = name, title, ""
+        self.name, self.title, self.caption = name, title, ""
         self.has_data = True  # whether these runs have a part in it: a published figure may stand alone
         self.figure = new(*size)
         self.axes: list[Axes] = list(self.figure.subplots(*panels, squeeze=False, sharey=share_y).flat)
         self._colors: dict[str, str] = {}
         self._svg, self._placed = "", False
-        if room:
-            engine = self.figure.get_layout_engine()
-            if engine is not None:
-                engine.set(rect=(0, 0, 1 - room, 1))  # type: ignore[call-arg]  # the constrained engine takes it
+        self._ends: list[tuple[Axes, list[End]]] = []  # names at the ends of lines
+        self._beside: list[tuple[Axes, list[Beside]]] = []  # names beside points
+        self._empty: list[Axes] = []
+        self._room(room)
+
+    def _room(self, share: float) -> None:
+        """Leave a share of the width free at the right, for names at the ends of lines."""
+        engine = self.figure.get_layout_engine()
+        if share and engine is not None:
+            engine.set(rect=(0, 0, 1 - share, 1))  # type: ignore[call-arg]  # the constrained engine takes it
 
     @property
     def svg(self) -> str:
         """The figure as it was saved as SVG; empty before."""
         return self._svg
 
-    @property
-    def caption(self) -> str:
-        """The conditions; they stand small under the panels too."""
-        return self._caption
+    def reflow(self, width: float) -> None:
+        """Lay the panels out anew in a figure of so many inches, with no more panels beside each other than fit.
 
-    @caption.setter
-    def caption(self, text: str) -> None:
-        self._caption = text
-        width = int(self.figure.get_figwidth() * 20)
-        self.figure.supxlabel(textwrap.fill(text, width), x=0.01, ha="left", fontsize=6.5, linespacing=1.3)
+        Long titles and labels of axes are broken into lines. Call it before `save`, which places the labels.
+        """
+        from matplotlib.gridspec import GridSpec
+
+        self._drop_empty()
+        shown = [axes for axes in self.axes if axes.get_visible()]
+        columns = max(1, min(len(shown), int(width / PANEL_WIDTH)))
+        rows = -(-len(shown) // columns)
+        self._shorten()
+        self.figure.set_size_inches(width, rows * max(self._height(axes, width / columns) for axes in shown))
+        grid = GridSpec(rows, columns, figure=self.figure)
+        longest = max((len(name) for _, items in self._ends for name in map(_name, items)), default=0)
+        room = min(0.4, (0.58 * small() / 72 * longest + 0.2) / width) if longest else 0.0
+        self._room(room)
+        characters = int((width * (1 - room) / columns - SIDE) * CHARACTERS_PER_INCH)
+        for place, axes in enumerate(shown):
+            axes.set_subplotspec(grid[place // columns, place % columns])
+            axes.set_title(textwrap.fill(axes.get_title(loc="left"), characters))
+            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), characters))
+            if place % columns == 0 and len(axes.get_yticks()):  # what stood beside the first panel stands here too
+                axes.tick_params(labelleft=True)
+                axes.set_ylabel(axes.get_ylabel() or shown[0].get_ylabel())
+
+    def _height(self, axes: Axes, width: float) -> float:
+        """A panel's height in inches: of a golden rectangle, or what the names at its sides need."""
+        line = 1.35 * small() / 72
+        names = len(axes.get_yticks()) if axes.yaxis.get_inverted() else 0
+        at_ends = max((len(items) for at, items in self._ends if at is axes), default=0)
+        return max(0.62 * width, max(names, at_ends) * line + 0.6)
+
+    def _drop_empty(self) -> None:
+        """Leave out the panels that only say why they are empty, unless all do."""
+        if len(self._empty) < len(self.axes):
+            for axes in self._empty:
+                axes.set_visible(False)
+
+    def _shorten(self) -> None:
+        """In a crowd, name what has a colour; the caption lists grey lines in their order and grey points by number.
+
+        The caption then holds every name.
+        """
+        for place, (axes, ends) in enumerate(self._ends):
+            if len(ends) > MOST_NAMES:
+                grey = sorted((e for e in ends if not self.stands_out(e[0])), key=lambda e: -e[2])
+                self._ends[place] = axes, [e for e in ends if self.stands_out(e[0])]
+                self.caption += f" In grey, from above at the right end: {', '.join(map(_name, grey))}."
+        numbers: dict[str, int] = {}
+        for place, (axes, items) in enumerate(self._beside):
+            if len(items) > MOST_NAMES:
+                short = [
+                    (m, text if self.stands_out(m) else str(numbers.setdefault(text, len(numbers) + 1)), x, y)
+                    for m, text, x, y in items
+                ]
+                self._beside[place] = axes, short
+        if numbers:
+            self.caption += f" {', '.join(f'{n} {display(text)}' for text, n in numbers.items())}."
 
     def choose(self, reference: str, names: Iterable[str]) -> None:
         """Give the reference the ink and the first names a colour each; what is named later stays grey."""
@@ -137,13 +201,15 @@ class Chart:
         if x.low is not None and x.high is not None:
             axes.plot([x.low, x.high], [place, place], color=INK, linewidth=1.2, marker="|", markersize=4)
 
-    def end_labels(self, axes: Axes, items: Sequence[tuple[str, float, float]]) -> None:
+    def end_labels(self, axes: Axes, items: Sequence[End]) -> None:
         """Write (mechanism, x, y) names right of the axes, pushed apart, each with a leader."""
-        if not items:
-            return
-        self._place()
+        if items:
+            self._ends.append((axes, list(items)))
+
+    def _write_ends(self, axes: Axes, items: Sequence[End]) -> None:
         box = axes.get_window_extent()
-        gap = min(GAP, box.height / max(len(items) - 1, 1))  # they stay beside the axes however many they are
+        gap = 1.1 * small() * self.figure.dpi / 72
+        gap = min(gap, box.height / max(len(items) - 1, 1))  # they stay beside the axes however many they are
         want = [(float(axes.transData.transform((x, y))[1]), name, x, y) for name, x, y in items]
         want.sort(key=lambda w: (w[0], w[1]))
         places: list[float] = []
@@ -157,12 +223,12 @@ class Chart:
                 top = places[i] - gap
         for (_, name, x, y), at in zip(want, places, strict=True):
             note = axes.annotate(
-                name,
+                display(name),
                 (x, y),
                 xytext=(1.04, (at - box.y0) / box.height),
                 textcoords="axes fraction",
                 va="center",
-                fontsize=8,
+                fontsize=small(),
                 color=self.color(name) if self.stands_out(name) else INK,
                 in_layout=False,
                 annotation_clip=False,
@@ -178,20 +244,22 @@ class Chart:
             )
             note.set_in_layout(False)
 
-    def labels(self, axes: Axes, items: Sequence[tuple[str, str, float, float]]) -> None:
+    def labels(self, axes: Axes, items: Sequence[Beside]) -> None:
         """Write (mechanism, text, x, y) beside points where they cover neither each other nor a point."""
-        self._place()
+        self._beside.append((axes, list(items)))
+
+    def _write_beside(self, axes: Axes, items: Sequence[Beside]) -> None:
         renderer = self.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has one
         spots = [tuple(map(float, axes.transData.transform((x, y)))) for *_, x, y in items]
         taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
         box = axes.get_window_extent()
         for (mechanism, text, *_), (px, py) in zip(items, spots, strict=True):
             note = axes.annotate(
-                text,
+                display(text),
                 items[spots.index((px, py))][2:],
                 xytext=(0, 0),
                 textcoords="offset points",
-                fontsize=7.5,
+                fontsize=small(),
                 va="center",
             )
             size = note.get_window_extent(renderer)
@@ -212,11 +280,11 @@ class Chart:
             points = 72 / self.figure.dpi
             far = abs(dx) + abs(dy) > 16
             note = axes.annotate(
-                text,
+                display(text),
                 (x, y),
                 xytext=(dx * points, dy * points),
                 textcoords="offset points",
-                fontsize=7.5,
+                fontsize=small(),
                 ha=side,
                 va="center",
                 color=self.color(mechanism) if self.stands_out(mechanism) else INK,
@@ -232,13 +300,20 @@ class Chart:
             )
             note.set_in_layout(False)
 
-    def _place(self) -> None:
-        """Settle where the panels stand, once: labels need it, and the formats need not find it again."""
+    def place(self) -> None:
+        """Settle where the panels stand, then write the labels, once."""
         if self._placed:
             return
         self._make_inert()
         self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
+        for axes, ends in self._ends:
+            spec = axes.get_subplotspec()
+            if spec is None or spec.is_last_col():  # beside each other, the panels share the names of the last
+                self._write_ends(axes, ends)
+        for axes, items in self._beside:
+            self._write_beside(axes, items)
+        self._make_inert()
         self._placed = True
 
     def _make_inert(self) -> None:
@@ -257,17 +332,17 @@ class Chart:
 
     def empty(self, axes: Axes, why: str) -> None:
         """Say in the panel why nothing is drawn."""
+        self._empty.append(axes)
         axes.grid(visible=False)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", wrap=True, fontsize=9)
+        axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", wrap=True)
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write NAME.pdf, NAME.svg and NAME.png."""
+    def save(self, folder: Path, kinds: Sequence[str] = ()) -> list[Path]:
+        """Write NAME.pdf, NAME.svg and NAME.png, or the named kinds alone."""
         paths = []
-        self._place()
-        self._make_inert()  # labels too, which stand where `_place` has put the panels
-        for kind in KINDS:
+        self.place()
+        for kind in kinds or KINDS:
             held = io.BytesIO()
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])
             data = held.getvalue()
@@ -298,6 +373,10 @@ def log_axes(axes: Axes) -> None:
         axis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
         axis.set_minor_formatter(NullFormatter())
     axes.margins(0.16)
+
+
+def _name(end: End) -> str:
+    return display(end[0])
 
 
 def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

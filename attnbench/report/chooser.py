@@ -18,7 +18,7 @@ from attnbench.published.partners import partner
 from attnbench.report.evidence import Evidence, Point
 from attnbench.report.grouping import MEMORY, SPEED
 from attnbench.report.matching import same_variant
-from attnbench.report.measured import Resolutions, ran, with_flags_of_group
+from attnbench.report.measured import Resolutions, ran
 from attnbench.report.mixing import mixing
 from attnbench.report.tables import DATA_DIGITS
 
@@ -128,16 +128,15 @@ def _merit(condition: Sequence[int], layers: int, place: int) -> tuple[bool, int
 
 
 def _block(points: Sequence[Point], words: Mapping[str, Names], resolved: Resolutions) -> dict[str, Any]:
-    shown = with_flags_of_group(points)
     found = resolved.get((points[0].run_id, points[0].cell.group), Resolution())
     columns: dict[str, list[Any]] = {
-        **{name: [words[name].number(text(p)) for p in shown] for name, text in WORDS.items()},
-        **{name: [number(p) for p in shown] for name, number in NUMBERS.items()},
-        "ties": [found.letters.get(p.cell.id, "") for p in shown] if found.letters else [""] * len(shown),
+        **{name: [words[name].number(text(p)) for p in points] for name, text in WORDS.items()},
+        **{name: [number(p) for p in points] for name, number in NUMBERS.items()},
+        "ties": [found.letters.get(p.cell.id, "") for p in points] if found.letters else [""] * len(points),
     }
     reference = next((p.reference for p in points if p.reference), "")
     packed = {name: _packed(values) for name, values in columns.items()}
-    return {**packed, "count": len(shown), "limit": found.limit, "reference": reference}
+    return {**packed, "count": len(points), "limit": found.limit, "reference": reference}
 
 
 def _packed(values: list[Any]) -> Any:

@@ -14,7 +14,8 @@ from attnbench.published.claims import Claim, claims
 from attnbench.published.rules import ClaimRule, rules
 from attnbench.report.claim_ratios import ComparisonResult, compare
 from attnbench.report.evidence import Evidence
-from attnbench.report.tables import Column, Table, Value, number
+from attnbench.report.numbers import estimate, number
+from attnbench.report.tables import Column, Table, Value
 
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_APPLICABLE = "reproduced", "contradicted", "undecided", "not applicable"
 ALPHA = 0.05
@@ -196,8 +197,7 @@ def details(judgement: Judgement) -> str:
     words = []
     for r in judgement.evaluated:
         e = r.interval(judgement.level)
-        ends = "" if e.low is None or e.high is None else f" [{number(e.low, 3)}, {number(e.high, 3)}]"
-        words.append(f"{r.comparison.what} {number(e.value, 3)}{ends}")
+        words.append(f"{r.comparison.what} {estimate(e.value, e.low, e.high, 3)}")
     return "; ".join(words)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import Cell
+from attnbench.report.numbers import LOWER_BOUND
 from attnbench.results.collection import run_folders
 from attnbench.results.events import Round
 from attnbench.results.merge import best_copy
@@ -24,11 +25,12 @@ MISSING = "missing"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, with its interval where it was estimated and not counted."""
+    """A number, with its interval where it was estimated and not counted; `at_least`: a lower bound."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    at_least: bool = field(default=False, kw_only=True)
 
     @property
     def exact(self) -> bool:
@@ -38,7 +40,7 @@ class Estimate:
     def over(self, other: float) -> Estimate:
         """Divided by an exact number."""
         ends = (None, None) if self.low is None or self.high is None else (self.low / other, self.high / other)
-        return Estimate(self.value / other, *ends)
+        return Estimate(self.value / other, *ends, at_least=self.at_least)
 
 
 INTERVALS: Mapping[str, tuple[str, str]] = {
@@ -92,7 +94,9 @@ class Point:
         if quantity not in values or (quantity in POSITIVE and values[quantity] <= 0):
             return None
         low, high = INTERVALS.get(quantity, ("", ""))
-        return Estimate(float(values[quantity]), *(float(values[k]) if k in values else None for k in (low, high)))
+        ends = (float(values[k]) if k in values else None for k in (low, high))
+        bound = quantity == "macs" and LOWER_BOUND in self.flags
+        return Estimate(float(values[quantity]), *ends, at_least=bound)
 
     @property
     def reference(self) -> str:

@@ -61,7 +61,7 @@ def kernels(evidence: Evidence, drawn_from: Evidence) -> tuple[Table, list[Chart
             Column("ratio", "over eager fp32", "x", digits=3),
             Column(SPEED, "throughput", "img/s"),
             Column(MEMORY, "peak memory", "MiB", 2**20),
-            Column("flags", "flags"),
+            Column("flags", "flags", internal=True),
         ),
         rows=rows,
         marks=tuple(p.cell.mechanism for p, _ in found),

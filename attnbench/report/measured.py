@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 
-from attnbench.analysis import summarize, ties
+from attnbench.analysis import ties
 from attnbench.errors import AttnbenchError
 from attnbench.registry.variant import parse_variant
 from attnbench.report.evidence import Estimate, Evidence, Point
+from attnbench.report.numbers import WARN_PCT, uncertainty_pct
 from attnbench.report.tables import Column, Table, Value
 from attnbench.results.flags import advice
 from attnbench.results.record import QUANTITIES
@@ -48,6 +48,7 @@ NUMBERS = (
     Column("macs", "MACs", "G", 1e9),
     Column("throughput_img_per_s", "throughput", "img/s"),
     Column("ratio_to_reference", "speed ratio", "x", digits=3),
+    Column("uncertainty_pct", "±", "%", digits=2, warn=WARN_PCT),
     Column("peak_memory_bytes", "peak memory", "MiB", 2**20),
 )
 
@@ -101,7 +102,7 @@ def too_many(evidence: Evidence) -> bool:
 
 def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyType({})) -> Table:
     """Every cell of one scope; `resolved`: as `resolutions` gives it."""
-    points = _flagged([p for p in evidence.points if p.cell.scope == scope])
+    points = [p for p in evidence.points if p.cell.scope == scope]
     texts = {key: [text(p) for p in points] for key, (_, text) in CONDITIONS.items()}
     varying = [k for k in CONDITIONS if len(set(texts[k])) > 1 and k not in ("protocol", "reference", "run")]
     varying += [k for k in ("protocol", "reference") if len(set(texts[k]) - {""}) > 1]
@@ -126,9 +127,9 @@ def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyTy
         *(Column(k, CONDITIONS[k][0]) for k in varying),
         *NUMBERS,
         *((Column("ties", "ties"),) if letters else ()),
-        Column("outcome", "outcome"),
-        Column("reason", "why"),
-        Column("flags", "flags"),
+        Column("outcome", "outcome", internal=True),
+        Column("reason", "why", internal=True),
+        Column("flags", "flags", internal=True),
     )
     order = sorted(points, key=lambda p: (*(_natural(CONDITIONS[k][1](p)) for k in varying), _speed(p), p.cell.variant))
     rows = tuple(
@@ -150,27 +151,14 @@ def table(evidence: Evidence, scope: str, resolved: Resolutions = MappingProxyTy
         f"{'The same for all rows: ' + ', '.join(same) + '. ' if same else ''}"
         f"MACs are per image, forward ({QUANTITIES['macs'].heading}); the speed ratio is the "
         f"{QUANTITIES['ratio_to_reference'].meaning}; "
-        f"brackets hold the interval of the run's protocol.{_resolved(order, varying, resolved)}",
+        f"brackets hold the interval of the run's protocol, and ± is half of the ratio's in per cent "
+        f"(the reference's: of its throughput).{_resolved(order, varying, resolved)}",
         columns=columns,
         rows=rows,
         notes=_notes(points),
         marks=tuple(p.cell.mechanism for p in order),
         outcomes=tuple(p.outcome for p in order),
     )
-
-
-def _flagged(points: Sequence[Point]) -> list[Point]:
-    """The points with `wide` as it is defined now, whatever version measured them."""
-    groups: dict[tuple[str, str], list[Point]] = {}
-    for p in points:
-        groups.setdefault((p.run_id, p.cell.group), []).append(p)
-    return [p for group in groups.values() for p in with_flags_of_group(group)]
-
-
-def with_flags_of_group(points: Sequence[Point]) -> list[Point]:
-    """The same for the points of one comparison group of one run."""
-    records = iter(summarize.flag_wide([p.record for p in points if p.record]))
-    return [replace(p, record=next(records)) if p.record else p for p in points]
 
 
 def _resolved(points: Sequence[Point], varying: Sequence[str], resolved: Resolutions) -> str:
@@ -206,7 +194,12 @@ def _notes(points: Sequence[Point]) -> tuple[str, ...]:
 
 
 def _numbers(point: Point) -> tuple[Value, ...]:
-    return tuple(point.get(c.key) for c in NUMBERS)
+    return tuple(_uncertainty(point) if c.key == "uncertainty_pct" else point.get(c.key) for c in NUMBERS)
+
+
+def _uncertainty(point: Point) -> Estimate | None:
+    found = uncertainty_pct(point.record.values) if point.record else None
+    return Estimate(found) if found is not None else None
 
 
 def _speed(point: Point) -> float:

@@ -122,7 +122,8 @@ def script_json(value: Any) -> str:
 def table_data(table: Table) -> dict[str, Any]:
     """A table as the page's script reads it: a cell is a text, or a text and the number that it is sorted by."""
     columns = [
-        {"title": c.title, "numeric": table.numeric(place), "group": c.group} for place, c in enumerate(table.columns)
+        {"title": c.title, "numeric": table.numeric(place), "group": c.group, **({"warn": c.warn} if c.warn else {})}
+        for place, c in enumerate(table.columns)
     ]
     rows = [[_cell(v, c) for v, c in zip(row, table.columns, strict=True)] for row in table.rows]
     notes = list(table.notes) if table.rows else ["No rows.", *table.notes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from attnbench import published
@@ -10,15 +11,16 @@ from attnbench.published.partners import LAYERS
 from attnbench.report.chart import Chart, tick
 from attnbench.report.evidence import Estimate, Evidence, Point, groups
 from attnbench.report.matching import BATCH, has_layer_size, is_on, partners, ran_as_published, same_variant
-from attnbench.report.style import INK, PALETTE
+from attnbench.report.style import INK, PALETTE, small
 
 SIDES = tuple(range(224, 1025, 32))
 DIM, HEADS = 384, 12
-BRANCHES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
-    ("msa", "MSA", INK, ()),
-    ("hilo", "HiLo", PALETTE[0], ()),
-    ("Hi-Fi", "Hi-Fi", PALETTE[1], (4, 1.5)),
-    ("Lo-Fi", "Lo-Fi", PALETTE[2], (1, 1.2)),
+# name, its label, colour, dashes, and by how many points the label is moved up, away from its neighbour's
+BRANCHES: tuple[tuple[str, str, str, tuple[float, ...], float], ...] = (
+    ("msa", "MSA", INK, (), 0),
+    ("hilo", "HiLo", PALETTE[0], (), 3),
+    ("Hi-Fi", "Hi-Fi", PALETTE[1], (4, 1.5), -2),
+    ("Lo-Fi", "Lo-Fi", PALETTE[2], (1, 1.2), -2),
 )
 
 
@@ -36,12 +38,12 @@ def complexity(evidence: Evidence) -> Chart:
     )
     chart.has_data = "hilo" in evidence.by_mechanism
     first, second, third = chart.axes
-    for key, name, color, dashes in BRANCHES:
+    for key, name, color, dashes, up in BRANCHES:
         ys = [_cost(key, (side // 16) ** 2) / 1e9 for side in SIDES]
         (line,) = first.plot(SIDES, ys, color=color)
         if dashes:
             line.set_dashes(dashes)
-        first.annotate(name, (SIDES[-1], ys[-1]), xytext=(4, 0), textcoords="offset points", va="center", color=color)
+        first.annotate(name, (SIDES[-1], ys[-1]), xytext=(4, up), textcoords="offset points", va="center", color=color)
     first.set_yscale(LogScale(first.yaxis))
     first.set_xlim(200, 1180)
     _plain(first)
@@ -192,7 +194,7 @@ def bars(evidence: Evidence) -> list[Chart]:
                 chart.barh(below, i, speed, point.cell.mechanism)
             else:
                 why = point.outcome if point else "not in these runs"
-                below.text(0, i, f" {why}", va="center", fontsize=7.5)
+                below.text(0, i, f" {why}", va="center", fontsize=small())
         _named_bars(below, names, f"these runs: {group.machine}")
         captions.append(f"{group.machine}: batch {group.cell.batch}, {group.cell.precision}, eager kernel")
     chart.caption = (
@@ -216,7 +218,7 @@ def _named_bars(axes: object, names: Sequence[str], title: str) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
-    axes.set_title(title if len(title) < 52 else title[:49] + "…")
+    axes.set_title(textwrap.fill(title, 52))
     axes.set_xlabel("img/s")
 
 

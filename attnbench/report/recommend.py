@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from attnbench.analysis.ties import Resolution
@@ -12,12 +12,13 @@ from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.grouping import MEMORY, SPEED
 from attnbench.report.measured import resolutions
 from attnbench.report.mixing import mixing
-from attnbench.report.tables import number
+from attnbench.report.numbers import estimate, number, size
 from attnbench.report.tradeoff import front
 
 SHOWN = 10  # mechanisms in an answer
 ATTENTION = "attention"
 ANY = "all"
+REACHES = ("local", "sparse", "global")  # each reaches further than the one before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,9 @@ class Question:
 
     Attributes:
         kind: of token mixing: `attention`, `gate`, `convolution`, ... or `all`.
-        reach: `global`, `local`, `sparse`; empty: any.
+        reach: `global`, `local`, `sparse`; empty: any. `min_reach`: at least this one; empty: any.
+        scope: `layer` or `backbone`, for which dim, heads and reach mean nothing.
+        max_ms: milliseconds that a batch may take; 0: any. `runtime`: what executes the layer; empty: any.
     """
 
     res: tuple[int, int]
@@ -39,6 +42,10 @@ class Question:
     precision: str = ""
     kind: str = ATTENTION
     reach: str = ""
+    min_reach: str = ""
+    scope: str = "layer"
+    max_ms: float = 0.0
+    runtime: str = ""
 
     @property
     def size(self) -> str:
@@ -49,9 +56,12 @@ class Question:
     @property
     def command(self) -> str:
         """What measures the answer."""
-        words = f"attnbench run --res {self.size} --device {self.device} --batch {self.batch}"
+        words = "attnbench run" + (" --backbone NAME,..." if self.scope == "backbone" else "")
+        words += f" --res {self.size} --device {self.device} --batch {self.batch}"
         words += f" --pass {self.pass_}" if self.pass_ != "forward" else ""
-        words += f" --dim {self.dim} --heads {self.heads}" if (self.dim, self.heads) != (768, 12) else ""
+        sized = self.scope == "layer" and (self.dim, self.heads) != (768, 12)
+        words += f" --dim {self.dim} --heads {self.heads}" if sized else ""
+        words += f" --runtime {self.runtime}" if self.runtime else ""
         return words + (f" --precision {self.precision}" if self.precision else "")
 
 
@@ -77,6 +87,8 @@ class Answer:
     Attributes:
         considered: measured mechanisms of the kind and reach that were asked for, of `measured` in all.
         limit: the smallest difference that the run shows, in words.
+        instead: the answer at the nearest condition, where nothing was measured at this one.
+        too_slow: how many need more than the milliseconds that were asked for.
     """
 
     question: Question
@@ -88,28 +100,35 @@ class Answer:
     considered: int = 0
     measured: int = 0
     limit: str = ""
+    too_slow: int = 0
+    instead: Answer | None = None
 
 
 def recommend(evidence: Evidence, question: Question) -> list[Answer]:
     """One answer for each machine that has records for the question; one without any where none has."""
     q = question
     kind = "cpu" if q.device.startswith("cpu") else "gpu"
-    layers = [p for p in evidence.points if p.cell.scope == "layer" and p.device_kind == kind]
-    right = [
+    asked = [
         p
-        for p in layers
-        if (p.cell.res_h, p.cell.res_w) == q.res
-        and p.cell.batch == q.batch
-        and p.cell.pass_ == q.pass_
-        and (p.cell.dim, p.cell.heads) == (q.dim, q.heads)
+        for p in evidence.points
+        if p.cell.scope == q.scope
+        and p.device_kind == kind
         and (not q.precision or p.cell.precision == q.precision)
+        and (not q.runtime or p.cell.runtime == q.runtime)
     ]
+    right = [p for p in asked if _is_at(p, q)]
     machines = list(dict.fromkeys(p.machine for p in right))
-    if not machines:
-        return [Answer(q, nearest=_nearest(layers, q))]
     resolved = resolutions(evidence)
+    if not machines:
+        return [_nearest(asked, q, resolved)]
     answers = [_answer([p for p in right if p.machine == m], q, m, resolved) for m in machines]
     return sorted(answers, key=lambda answer: not answer.offers)
+
+
+def _is_at(p: Point, q: Question) -> bool:
+    c = p.cell
+    same = (c.res_h, c.res_w) == q.res and c.batch == q.batch and c.pass_ == q.pass_
+    return same and (q.scope != "layer" or (c.dim, c.heads) == (q.dim, q.heads))
 
 
 def _answer(
@@ -118,12 +137,14 @@ def _answer(
     asked = [p for p in points if _mixes(p, q)]
     measured = [p for p in asked if p.get(SPEED)]
     with_memory = [p for p in measured if p.get(MEMORY)]
-    fitting = _fastest_each([p for p in with_memory if not q.memory or _bytes(p) <= q.memory])
+    in_time = [p for p in with_memory if not q.max_ms or 1000 * q.batch / _speed(p) <= q.max_ms]
+    fitting = _fastest_each([p for p in in_time if not q.memory or _bytes(p) <= q.memory])
     found = resolved.get((measured[0].run_id, measured[0].cell.group), Resolution()) if measured else Resolution()
     return Answer(
         question=q,
         offers=tuple(_ranked(fitting, resolved)),
         too_large=tuple(p for p in with_memory if q.memory and _bytes(p) > q.memory),
+        too_slow=len(with_memory) - len(in_time),
         failed=tuple(p for p in asked if p not in with_memory),
         machine=machine,
         considered=len(measured),
@@ -134,7 +155,8 @@ def _answer(
 
 def _mixes(p: Point, q: Question) -> bool:
     kind, reach = mixing(p.cell.variant)
-    return q.kind in (ANY, kind) and (not q.reach or q.reach == reach)
+    far = not q.min_reach or (reach in REACHES and REACHES.index(reach) >= REACHES.index(q.min_reach))
+    return q.kind in (ANY, kind) and (not q.reach or q.reach == reach) and far
 
 
 def _ranked(points: Sequence[Point], resolved: Mapping[tuple[str, str], Resolution]) -> list[Offer]:
@@ -176,18 +198,22 @@ def _bytes(p: Point) -> float:
     return found.value if found else math.inf
 
 
-def _nearest(layers: Sequence[Point], q: Question) -> str:
-    """The measured condition that is nearest to the question, in words."""
-    found = [p for p in layers if p.ok]
+def _nearest(asked: Sequence[Point], q: Question, resolved: Mapping[tuple[str, str], Resolution]) -> Answer:
+    """The answer where nothing was measured: at the condition that is nearest and was, on one machine."""
+    found = [p for p in asked if p.get(SPEED)]
     if not found:
-        return ""
+        return Answer(q)
 
     def far(p: Point) -> tuple[bool, float, float, str]:
         size = abs(math.log(p.cell.res_h * p.cell.res_w / (q.res[0] * q.res[1])))
         return p.cell.pass_ != q.pass_, size, abs(math.log(p.cell.batch / q.batch)), p.machine
 
     p = min(found, key=far)
-    return f"{p.cell.res_h}x{p.cell.res_w}, batch {p.cell.batch}, {p.cell.pass_} pass, on {p.machine}"
+    c = p.cell
+    near = replace(q, res=(c.res_h, c.res_w), batch=c.batch, pass_=c.pass_, dim=c.dim, heads=c.heads)
+    there = [other for other in asked if other.machine == p.machine and _is_at(other, near)]
+    words = f"{c.res_h}x{c.res_w}, batch {c.batch}, {c.pass_} pass, on {p.machine}"
+    return Answer(q, nearest=words, instead=_answer(there, near, p.machine, resolved))
 
 
 def words(answer: Answer) -> list[str]:
@@ -197,7 +223,8 @@ def words(answer: Answer) -> list[str]:
     limit = f" within {number(q.memory / 2**30, 3)} GiB" if q.memory else ""
     if not answer.machine:
         near = f" The nearest that was: {answer.nearest}." if answer.nearest else ""
-        return [f"Nothing was measured at {asked}.{near}", f"This measures it: {q.command}"]
+        instead = words(answer.instead)[1:-1] if answer.instead else []
+        return [f"Nothing was measured at {asked}.{near}", *instead, f"This measures it: {q.command}"]
     lines = [f"At {asked}, {answer.machine}:", _scope(answer)]
     if not answer.offers:
         lines.append(f"No mechanism with a measured speed and memory fits{limit or ' the question'}.")
@@ -226,7 +253,7 @@ def _rows(offers: Sequence[Offer]) -> list[str]:
             f"{name}{' *' if o.front else ''}",
             f"{_within(ratio, 3)} x {o.point.reference}" if ratio and o.point.reference else "-",
             f"{number(_speed(o.point), 4)} img/s",
-            _size(_bytes(o.point)),
+            size(_bytes(o.point)),
         ))  # fmt: skip
     widths = [max((len(row[place]) for row in rows), default=0) for place in range(5)]
     right = (True, False, False, True, True)
@@ -243,9 +270,11 @@ def _notes(answer: Answer, limit: str) -> list[str]:
         notes.append(f"= shares its rank; {ties}* nothing is both faster and smaller.")
     if len(answer.offers) > SHOWN:
         notes.append(f"{len(answer.offers) - SHOWN} more are slower{limit and f', all{limit}'}.")
+    if answer.too_slow:
+        notes.append(f"{answer.too_slow} need more than {number(answer.question.max_ms, 3)} ms for a batch.")
     if answer.too_large:
         notes.append(
-            f"Above the limit: {', '.join(f'{p.cell.variant} ({_size(_bytes(p))})' for p in answer.too_large)}."
+            f"Above the limit: {', '.join(f'{p.cell.variant} ({size(_bytes(p))})' for p in answer.too_large)}."
         )
     for p in answer.failed:
         notes.append(
@@ -270,6 +299,7 @@ def as_dict(answer: Answer) -> dict[str, Any]:
         "considered": answer.considered,
         "measured": answer.measured,
         "nearest": answer.nearest,
+        "instead": as_dict(answer.instead) if answer.instead else None,
         "command": answer.question.command,
         "offers": [
             {
@@ -287,9 +317,4 @@ def as_dict(answer: Answer) -> dict[str, Any]:
 
 
 def _within(e: Estimate, digits: int = 4) -> str:
-    ends = "" if e.low is None or e.high is None else f" [{number(e.low, digits)}, {number(e.high, digits)}]"
-    return number(e.value, digits) + ends
-
-
-def _size(bytes_: float) -> str:
-    return f"{number(bytes_ / 2**30, 3)} GiB" if bytes_ >= 2**30 else f"{number(bytes_ / 2**20, 3)} MiB"
+    return estimate(e.value, e.low, e.high, digits)

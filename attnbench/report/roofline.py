@@ -101,7 +101,7 @@ def table(evidence: Evidence) -> Table:
             Column("share_macs", "share of the arithmetic", digits=3),
             Column("share_copy", "share of the copy", digits=3),
             Column("limit", "lower ceiling"),
-            Column("flags", "flags"),
+            Column("flags", "flags", internal=True),
         ),
         rows=tuple(rows),
         marks=tuple(marks),

@@ -9,8 +9,10 @@ from attnbench.analysis import statistics
 from attnbench.report.chart import Chart, log_axes, tall
 from attnbench.report.evidence import Estimate, Evidence, Point, conditions, groups
 from attnbench.report.grouping import GROUP, MEMORY, SPEED, eager, fastest, left_out, suffix, tokens, usual_range
+from attnbench.report.names import display
+from attnbench.report.numbers import number
 from attnbench.report.style import INK
-from attnbench.report.tables import Column, Table, Value, number
+from attnbench.report.tables import Column, Table, Value
 
 
 def _by_size(evidence: Evidence) -> list[dict[str, list[Point]]]:
@@ -142,7 +144,7 @@ def scaling_charts(evidence: Evidence) -> list[Chart]:
             log_axes(axes)
             _token_ticks(axes, sorted({tokens(p) for line in lines.values() for p in line}))
             axes.set_xlabel("tokens")
-            axes.set_ylabel(f"speed / speed of {some.reference or 'the reference'}")
+            axes.set_ylabel(f"speed / speed of {display(some.reference or 'the reference')}")
             chart.end_labels(axes, ends)
         else:
             chart.empty(axes, "no ratio to a reference was measured")

@@ -1,8 +1,8 @@
 """A table as data, and the same table as Markdown, CSV and LaTeX.
 
-How many digits a number has is decided here alone. A whole number, such as a count, is written in full. Any other
-number is computed: it has `Column.digits` significant digits (4 if not set) in Markdown, LaTeX and on the page, and
-`DATA_DIGITS` in CSV. That is ten times finer than any interval that we measure, and coarse enough that the last bits
+A number has `Column.digits` significant digits (4 if not set) in Markdown, LaTeX and on the page, as
+`attnbench.report.numbers` writes them. In CSV a whole number, such as a count, is written in full, and any other has
+`DATA_DIGITS`. That is ten times finer than any interval that we measure, and coarse enough that the last bits
 of a result, which depend on the CPU and on the version of a library, never reach a file.
 """
 
@@ -12,9 +12,10 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attnbench import inert
+from attnbench.report import numbers
 from attnbench.report.evidence import Estimate
 
 DATA_DIGITS = 6
@@ -24,7 +25,12 @@ Value = str | Estimate | None
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, its unit, and by what a number is divided before it is printed."""
+    """A heading, its unit, and by what a number is divided before it is printed.
+
+    Attributes:
+        warn: the page colours a number above it.
+        internal: what a paper does not print: LaTeX leaves it out.
+    """
 
     key: str
     heading: str
@@ -32,6 +38,8 @@ class Column:
     scale: float = 1.0
     digits: int = 4
     group: str = ""
+    warn: float | None = None
+    internal: bool = False
 
     @property
     def title(self) -> str:
@@ -57,16 +65,6 @@ class Table:
         return any(isinstance(row[place], Estimate) for row in self.rows)
 
 
-def number(x: float, digits: int = 4) -> str:
-    """A number with so many significant digits, never in exponents, never losing whole digits."""
-    if not math.isfinite(x):
-        return "–"
-    if x == 0:
-        return "0"
-    places = digits - 1 - math.floor(math.log10(abs(x)))
-    return f"{round(x, places):.{max(places, 0)}f}"
-
-
 def data_number(x: float | None) -> str:
     """A number as CSV has it: see the module for its digits; empty for None."""
     if x is None:
@@ -78,18 +76,14 @@ def data_number(x: float | None) -> str:
 
 
 def cell_text(value: Value, column: Column) -> str:
-    """A value as it is printed: `12.3 [12.1, 12.6]`."""
+    """A value as it is printed: `12.3 [12.1, 12.6]`, `≥ 0`."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
-    shown = number(value.value / column.scale, column.digits)
-    if value.low is None or value.high is None:
-        return shown
-    return (
-        f"{shown} [{number(value.low / column.scale, column.digits)}, "
-        f"{number(value.high / column.scale, column.digits)}]"
-    )
+    low, high = (None if end is None else end / column.scale for end in (value.low, value.high))
+    text = numbers.estimate(value.value / column.scale, low, high, column.digits)
+    return numbers.at_least(text, lower_bound=value.at_least)
 
 
 def markdown(table: Table) -> str:
@@ -137,8 +131,9 @@ LONG, WIDE_TEXT = 45, 40
 def latex(table: Table) -> str:
     r"""A `booktabs` table for `\input`: fitted to the text's width, or a `longtable` where it has many rows.
 
-    Needs booktabs, longtable and graphicx.
+    Needs booktabs, longtable and graphicx. Internal columns are left out.
     """
+    table = _without_internal(table)
     align = "".join(_align(table, i) for i in range(len(table.columns)))
     head = [*_group_line(table.columns), " & ".join(inert.latex(c.title) for c in table.columns) + r" \\"]
     body = [
@@ -150,7 +145,7 @@ def latex(table: Table) -> str:
     lines = [r"% needs \usepackage{booktabs}, \usepackage{longtable} and \usepackage{graphicx}"]
     if len(table.rows) > LONG:
         lines += [
-            r"\begingroup\tiny\setlength{\tabcolsep}{2pt}",
+            r"\begingroup\scriptsize\setlength{\tabcolsep}{2pt}",
             rf"\begin{{longtable}}{{{align}}}",
             caption + r"\\",
             r"\toprule",
@@ -186,6 +181,12 @@ def latex(table: Table) -> str:
             r"\end{table*}",
         ]
     return "\n".join([*lines, ""])
+
+
+def _without_internal(table: Table) -> Table:
+    kept = [place for place, column in enumerate(table.columns) if not column.internal]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[place] for place in kept), rows=rows)
 
 
 def _align(table: Table, place: int) -> str:

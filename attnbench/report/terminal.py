@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +14,7 @@ from rich.text import Text
 from attnbench import inert
 from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import Plan
+from attnbench.report import numbers
 from attnbench.results import flags
 from attnbench.results.record import Record
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from attnbench.results.store import Run
 
 _STYLE = {"ok": "", "declined": "dim", "oom": "magenta", "crashed": "red", "timeout": "red", "failed": "red"}
-UNRESOLVED = 10.0  # an interval whose ends differ by more than this factor tells nothing
 FULL_WIDTH = 130  # characters of the full table, used for a pipe; a narrower terminal shows fewer columns
 
 
@@ -59,13 +59,9 @@ def result_tables(
 
 def print_results(run: Run, console: Console) -> None:
     """Print the tables of a run; below them the number of each outcome, and whether the machine was disturbed."""
-    from attnbench.analysis.summarize import flag_wide  # numpy, which `attnbench plan` does without
-    from attnbench.analysis.ties import resolve_run
+    from attnbench.analysis.ties import resolve_run  # numpy, which `attnbench plan` does without
 
-    groups: dict[str, list[Record]] = {}
-    for record in run.records:
-        groups.setdefault(record.cell.group, []).append(record)
-    records = [record for group in groups.values() for record in flag_wide(group)]
+    records = run.records
     for table in result_tables(records, console.width, run.facts.machine, resolve_run(run)):
         console.print(table)
     console.print(Text(count_outcomes(records)))
@@ -124,66 +120,51 @@ def _cells_of_plan(plan: Plan) -> Table:
     return table
 
 
-def si(value: float | None, unit: str = "", digits: int = 3) -> str:
-    """Format a number with an SI prefix and significant digits, e.g. `521 M` or `1.87 G`; None as `-`."""
-    if value is None:
-        return "-"
-    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{significant(value / limit, digits)} {prefix}{unit}"
-    return f"{significant(value, digits)} {unit}".rstrip()
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """Format a number with `digits` significant digits, without an exponent."""
-    if value == 0:
-        return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{places}f}"
-
-
-def mebibytes(value: float | None) -> str:
-    """Format bytes as MiB with three significant digits; None as `-`."""
-    return "-" if value is None else f"{significant(value / 2**20)} MiB"
-
-
 def _table(records: Sequence[Record], width: int, machine: str, resolution: Resolution | None) -> Table:
-    first = records[0].cell
-    shape = f", dim {first.dim}, {first.heads} heads, stride {first.stride}" if first.scope == "layer" else ""
-    shared = f"{first.res_h}x{first.res_w} px, batch {first.batch}, {first.precision}, {first.pass_}{shape}"
-    name = next((r.words["device_name"] for r in records if "device_name" in r.words), first.device)
-    name += f" ({machine})" if machine else ""
-    threads = f", {first.threads} threads, allocator {first.allocator}" if first.device == "cpu" else ""
-    lines = [shared, f"{name}{threads}", resolution.sentence if resolution else ""]
+    """The columns that fit beside each other; notes that do not fit are printed below the rows."""
+    rows = sorted(records, key=_order)
+    letters = resolution.letters if resolution else {}
+    columns = _fitting(_columns(rows, letters), rows, width)
+    notes = _NOTES in columns
+    below = [] if notes else _notes_below(rows)
     table = Table(
-        title=Text("\n".join(inert.terminal(line) for line in lines if line)),
+        title=Text("\n".join(inert.terminal(line) for line in _heading(records[0], records, machine, resolution))),
         title_justify="left",
         box=None,
         pad_edge=False,
+        caption=Text("\n".join(inert.terminal(line) for line in below), style="") if below else None,
+        caption_justify="left",
     )
-    letters = resolution.letters if resolution else {}
-    varying = [word for word in ("kernel", "runtime", "graphs") if len({getattr(r.cell, word) for r in records}) > 1]
-    table.add_column("mechanism", no_wrap=True)
-    for word in varying:
-        table.add_column(word, no_wrap=True)
-    shown = [c for c in _COLUMNS if width >= c.min_width]
-    shown += [_LAUNCH] if any("launch_share" in r.values for r in records) else []
-    shown += [c for c in _ERRORS if any(c.text(r.values) for r in records)]
-    for column in shown:
-        table.add_column(column.heading, justify="right" if column.heading else "left", no_wrap=True)
-    if letters:
-        table.add_column("ties", no_wrap=True)
-    table.add_column("notes", overflow="fold", ratio=1)
-    for record in sorted(records, key=_order):
-        v, cell = record.values, record.cell
-        row = [inert_text(cell.variant, _STYLE[record.outcome])]
-        row += [inert_text(_axis(cell, word)) for word in varying]
-        row += [Text(column.text(v), style="" if column.heading else "dim") for column in shown]
-        row += [Text(abbreviate(letters.get(cell.id, "")))] if letters else []
-        note = " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
-        row.append(inert_text(note, _STYLE[record.outcome] or "yellow"))
-        table.add_row(*row)
+    fits = sum(_width_of(c, rows) + 2 for c in columns) <= width + 2
+    for column in columns:
+        left = column.heading in ("mechanism", "notes", "ties", *_AXES)
+        side: Literal["left", "right"] = "left" if left else "right"
+        table.add_column(column.heading, justify=side, no_wrap=fits and column is not _NOTES, overflow="fold")
+    for record in rows:
+        table.add_row(*(Text(inert.terminal(c.text(record)), style=c.style(record)) for c in columns))
     return table
+
+
+def _heading(first: Record, records: Sequence[Record], machine: str, resolution: Resolution | None) -> list[str]:
+    cell = first.cell
+    shape = f", dim {cell.dim}, {cell.heads} heads, stride {cell.stride}" if cell.scope == "layer" else ""
+    shared = f"{cell.res_h}x{cell.res_w} px, batch {cell.batch}, {cell.precision}, {cell.pass_}{shape}"
+    name = next((r.words["device_name"] for r in records if "device_name" in r.words), cell.device)
+    name += f" ({machine})" if machine else ""
+    threads = f", {cell.threads} threads, allocator {cell.allocator}" if cell.device == "cpu" else ""
+    lines = [shared, f"{name}{threads}", resolution.sentence if resolution else ""]
+    return [line for line in lines if line]
+
+
+def _notes_below(rows: Sequence[Record]) -> list[str]:
+    """What the rows' notes say, each once, with the variants it is said of: `noisy: hilo, hornet`."""
+    said: dict[str, list[str]] = {}
+    for record in rows:
+        for note in record.flags if record.outcome == "ok" else (_note(record),):
+            said.setdefault(note, []).append(record.cell.variant)
+    every = list(dict.fromkeys(record.cell.variant for record in rows))
+    names = {note: list(dict.fromkeys(variants)) for note, variants in said.items()}
+    return [f"{note}: {'all' if of == every else ', '.join(of)}" for note, of in names.items()]
 
 
 def abbreviate(letters: str) -> str:
@@ -209,38 +190,94 @@ def _order(record: Record) -> tuple[int, float, str]:
     return (record.outcome != "ok", -record.values.get("throughput_img_per_s", 0.0), record.cell.variant)
 
 
-Values = Mapping[str, float | int]
-
-
 class _Column(NamedTuple):
-    heading: str  # empty: the interval of the previous column
-    min_width: int  # characters of the narrowest terminal that shows it
-    text: Callable[[Values], str]
+    heading: str
+    text: Callable[[Record], str]
+    style: Callable[[Record], str] = lambda _: ""
 
 
-def _interval(low: str, high: str) -> Callable[[Values], str]:
-    """The interval as text; `unresolved` where its ends are more than a factor of ten apart."""
+def _estimate(value: str, low: str, high: str, after: str = "") -> Callable[[Record], str]:
+    """A value with its interval, or `-`."""
 
-    def text(v: Values) -> str:
-        if low not in v or high not in v:
-            return ""
-        return "unresolved" if v[high] > UNRESOLVED * v[low] else f"[{significant(v[low])}, {significant(v[high])}]"
+    def text(record: Record) -> str:
+        v = record.values
+        if value not in v:
+            return "-"
+        return numbers.estimate(v[value], v.get(low), v.get(high), 3) + after
 
     return text
 
 
-_COLUMNS = (
-    _Column("params", 110, lambda v: si(v.get("params"))),
-    _Column("MACs", 70, lambda v: si(v.get("macs"))),
-    _Column("img/s", 0, lambda v: significant(v["throughput_img_per_s"]) if "throughput_img_per_s" in v else "-"),
-    _Column("", 100, _interval("throughput_low", "throughput_high")),
-    _Column("vs reference", 0, lambda v: f"{v['ratio_to_reference']:.2f}x" if "ratio_to_reference" in v else "-"),
-    _Column("", 60, _interval("ratio_low", "ratio_high")),
-    _Column("peak memory", 90, lambda v: mebibytes(v.get("peak_memory_bytes"))),
-)
-_LAUNCH = _Column("launch", 0, lambda v: f"{v['launch_share']:.0%}" if "launch_share" in v else "-")
+def _warn(record: Record) -> str:
+    uncertainty = numbers.uncertainty_pct(record.values)
+    return "yellow" if uncertainty is not None and uncertainty > numbers.WARN_PCT else ""
+
+
+def _note(record: Record) -> str:
+    return " ".join(record.flags) if record.outcome == "ok" else f"{record.outcome}: {record.reason}"
+
+
+_AXES = ("kernel", "runtime", "graphs")
+_VARIANT = _Column("mechanism", lambda r: r.cell.variant, lambda r: _STYLE[r.outcome])
+_RATIO = _Column("vs reference", _estimate("ratio_to_reference", "ratio_low", "ratio_high"))
+_SPEED = _Column("img/s", _estimate("throughput_img_per_s", "throughput_low", "throughput_high"))
+_MEMORY = _Column("peak memory", lambda r: numbers.size(r.values.get("peak_memory_bytes")))
+_UNCERTAINTY = _Column("± %", lambda r: numbers.percent(numbers.uncertainty_pct(r.values)), _warn)
+_MACS = _Column("MACs", lambda r: _macs(r))
+_PARAMS = _Column("params", lambda r: numbers.si(r.values.get("params")))
+_NOTES = _Column("notes", _note, lambda r: _STYLE[r.outcome] or "yellow")
 # Shown where a record has them.
-_ERRORS = (
-    _Column("off eager", 0, lambda v: f"{v['runtime_error']:.0e}" if "runtime_error" in v else ""),
-    _Column("off float64", 0, lambda v: f"{v['error_rms']:.0e}" if "error_rms" in v else ""),
-)
+_RARE = {
+    "launch_share": _Column(
+        "launch", lambda r: f"{r.values['launch_share']:.0%}" if "launch_share" in r.values else "-"
+    ),
+    "runtime_error": _Column("off eager", lambda r: _error(r.values.get("runtime_error"))),
+    "error_rms": _Column("off float64", lambda r: _error(r.values.get("error_rms"))),
+}
+NOTES_AT_LEAST = 24  # characters of the column of notes; with less room they stand below the rows
+
+
+def _macs(record: Record) -> str:
+    text = numbers.si(record.values.get("macs"))
+    return numbers.at_least(text, lower_bound="macs" in record.values and numbers.LOWER_BOUND in record.flags)
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f"{value:.0e}"
+
+
+def _columns(rows: Sequence[Record], letters: Mapping[str, str]) -> list[_Column]:
+    """Every column that these rows fill, the most important first."""
+    axes = [_axis_column(name) for name in _AXES if len({getattr(r.cell, name) for r in rows}) > 1]
+    ties = [_Column("ties", lambda r: abbreviate(letters.get(r.cell.id, "")))] if letters else []
+    rare = [column for name, column in _RARE.items() if any(name in r.values for r in rows)]
+    ratios = any("ratio_to_reference" in r.values for r in rows)
+    notes = [_NOTES] if any(map(_note, rows)) else []
+    speed = [_RATIO, _MEMORY, _UNCERTAINTY, *ties, *rare, *notes, _SPEED] if ratios else [
+        _SPEED, _MEMORY, _UNCERTAINTY, *ties, *rare, *notes,
+    ]  # fmt: skip
+    return [_VARIANT, *axes, *speed, _MACS, _PARAMS]
+
+
+def _fitting(columns: Sequence[_Column], rows: Sequence[Record], width: int) -> list[_Column]:
+    """The columns that fit into so many characters, variant and speed in any case; ties and notes stand last."""
+    least = 3 if len(columns) > 2 and columns[1].heading in _AXES else 2
+    kept: list[_Column] = []
+    room = width
+    for place, column in enumerate(columns):
+        need = _width_of(column, rows)
+        if place < least or need + 2 <= room:
+            kept.append(column)
+            room -= need + 2
+    return sorted(kept, key=lambda c: ("ties", "notes").index(c.heading) if c.heading in ("ties", "notes") else -1)
+
+
+def _width_of(column: _Column, rows: Sequence[Record]) -> int:
+    """The characters that a column needs."""
+    if column is _NOTES:
+        return NOTES_AT_LEAST
+    return max(cell_len(inert.terminal(text)) for text in (column.heading, *(column.text(r) for r in rows)))
+
+
+def _axis_column(name: str) -> _Column:
+    return _Column(name, lambda r: _axis(r.cell, name))

@@ -23,8 +23,10 @@ from attnbench.report.grouping import (
     where,
 )
 from attnbench.report.mixing import mixing
+from attnbench.report.names import display
+from attnbench.report.numbers import number
 from attnbench.report.style import INK
-from attnbench.report.tables import Column, Table, Value, number
+from attnbench.report.tables import Column, Table, Value
 
 
 def rank_correlation(points: Sequence[Point]) -> tuple[float, float]:
@@ -165,21 +167,25 @@ def front(points: Sequence[Point]) -> list[Point]:
     return sorted(best, key=lambda p: (-value(p, SPEED), p.cell.variant))
 
 
-def _attention(points: Sequence[Point]) -> list[Point]:
-    """Without the layers that are no attention: pooling beats every layer in both and would be the whole front."""
-    return [p for p in points if p.cell.scope != "layer" or mixing(p.cell.variant)[0] == "attention"]
+def _competes(p: Point) -> bool:
+    """Whether a point is in the charts of fronts: pooling beats every layer in both and would be the whole front."""
+    return p.cell.scope != "layer" or mixing(p.cell.variant)[0] == "attention"
 
 
 def pareto_charts(evidence: Evidence) -> list[Chart]:
     """Memory against throughput and the front of the two."""
     charts = []
-    found = [_attention(points) for points in comparable(evidence, SPEED, MEMORY)]
+    every = comparable(evidence, SPEED, MEMORY)
+    found = [[p for p in points if _competes(p)] for points in every]
+    others = {display(p.cell.variant) for points in every for p in points if not _competes(p)}
     for number_, sizes in enumerate(chosen(_many(found)), 1):
         chart = panels(f"pareto{suffix(number_)}", "Speed and memory: the Pareto front", sizes)
         chart.caption = (
             f"{condition(sizes)}. Filled points are on the front: nothing measured here is both "
-            "faster and smaller. Upper left is better. Token mixers without attention are left out; the table has them."
+            "faster and smaller. Upper left is better."
         )
+        if others and sizes[0][0].cell.scope == "layer":
+            chart.caption += f" Token mixers without attention are left out: {', '.join(sorted(others))}."
         chart.choose(sizes[-1][0].reference, fastest(usual(sizes[-1], SPEED, MEMORY)[0]))
         chart.caption += _beyond(sizes, MEMORY)
         for axes, points in zip(chart.axes, sizes, strict=True):

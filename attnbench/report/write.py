@@ -30,9 +30,10 @@ from attnbench.report.chart import Chart
 from attnbench.report.chooser import Chooser
 from attnbench.report.evidence import Evidence, gather, groups
 from attnbench.report.grouping import DRAWN, GROUP, busiest
+from attnbench.report.numbers import number
 from attnbench.report.page import Tab
 from attnbench.report.style import charts as chart_settings
-from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown, number
+from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown
 from attnbench.results.lines import encode
 from attnbench.results.store import Run
 

@@ -35,7 +35,6 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "gpu_unread": "NVML gave nothing of the GPU, so its clock, throttling and other processes are unknown",
         "processes_differ": "fresh processes differ more than their rounds explain; the interval allows for it",
         "isolated": "timed in processes of its own (--isolate); the interval holds what differs between processes",
-        "wide": "the interval is unusually wide: over twice the median of its comparison group",
         "few_rounds": "fewer rounds than the protocol asks for",
         "one_process": "all rounds come from one process, so they share its persistent bias",
         "launch_bound": "the host queues the work more slowly than the GPU does it",

@@ -279,7 +279,8 @@ def _read_1(data: Mapping[str, Any]) -> Record:
         if low in values and high in values and values[low] > values[high]:
             raise ValueError(f"{low} must be at most {high}; got {values[low]:.6g} and {values[high]:.6g}")
     words = {name: text for name, text in record.words.items() if name not in QUANTITIES}
-    return replace(record, values=values, words=words)
+    flags = tuple(word for word in record.flags if word not in _RETIRED_FLAGS)
+    return replace(record, values=values, words=words, flags=flags)
 
 
 LARGEST_SIZE = 2**31  # of an image, a batch, a layer
@@ -290,4 +291,5 @@ _ENDS = (("latency_low_s", "latency_high_s"), ("throughput_low", "throughput_hig
 _ENDS_OF_INTERVALS = {end for pair in _ENDS for end in pair}  # one that resolves nothing ends where a float does
 _ABOVE_0 = {"latency_s", "throughput_img_per_s", "ratio_to_reference", *_ENDS_OF_INTERVALS}
 _MAY_BE_NEGATIVE = {"energy_j_per_image", "host_share"}  # differences of two readings
+_RETIRED_FLAGS = ("wide",)  # said of an interval that is twice as wide as its group's median; ± is a column instead
 _READERS = {1: _read_1, 2: _read_1}

@@ -67,16 +67,6 @@ def test_processes_that_differ_widen_the_interval_and_flag_it(cells):
     )
 
 
-def test_wide_is_what_is_unusual_among_its_neighbours():
-    cells = plan(Sweep(mechanism=("msa", "hilo", "sra", "window")), registry.load(entry_points=False)).cells
-    rng, data = random.Random(1), GroupData()
-    for process in range(8):
-        noises = dict(zip(cells, (0.01, 0.01, 0.01, 0.2), strict=True))
-        turns = tuple(ArmTurn(cell=c.id, calls_s=(math.exp(rng.gauss(0, sd)),)) for c, sd in noises.items())
-        data.rounds.append(Round(group="g", process=process, round=process, turns=turns))
-    assert [c.mechanism for c, r in zip(cells, records(data, cells), strict=True) if "wide" in r.flags] == ["window"]
-
-
 def test_one_process_is_said(cells):
     assert "one_process" in records(invented(cells, processes=1, rounds=16), cells)[1].flags
 

@@ -21,7 +21,7 @@ from attnbench.published.rules import rules
 from attnbench.report import claims
 from attnbench.report.claims import CONTRADICTED, NOT_APPLICABLE, REPRODUCED, UNDECIDED, Judgement, judge
 from attnbench.report.evidence import gather
-from attnbench.report.tables import number
+from attnbench.report.numbers import number
 from attnbench.results.record import Record
 
 # name: (parameters, multiply-accumulates), counted on the authors' own code at 224 px

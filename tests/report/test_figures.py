@@ -20,6 +20,7 @@ def test_every_point_of_a_crowd_has_its_name() -> None:
     axes.set_xlim(0, 3)
     axes.set_ylim(0, 3)
     chart.labels(axes, items)
+    chart.place()
     assert {note.get_text() for note in axes.texts} == {name for name, *_ in items}
 
 
@@ -56,7 +57,8 @@ def test_an_outlier_is_named_in_the_caption_and_not_drawn(tmp_path: Path) -> Non
     evidence = gather([made.run(tmp_path / "run", records)])
     (chart,) = tradeoff.pareto_charts(evidence)
     (axes,) = chart.axes
-    assert {note.get_text() for note in axes.texts} == set(speeds) - {"dat"}
+    chart.place()
+    assert {note.get_text() for note in axes.texts} == {"MSA", "HiLo", "SRA", "W-MSA", "XCA"}
     assert "Beyond the axes, so that they do not stretch them: dat at 224x224" in chart.caption
     inside, beyond = usual(evidence.points, "throughput_img_per_s")
     assert [p.cell.variant for p in beyond] == ["dat"]
@@ -66,7 +68,8 @@ def test_an_outlier_is_named_in_the_caption_and_not_drawn(tmp_path: Path) -> Non
 def test_a_token_mixer_without_attention_is_not_in_the_front_of_attention(tmp_path: Path) -> None:
     records = [made.measured(made.cell(n), s) for n, s in (("msa", 1), ("hilo", 2), ("sra", 1.2), ("poolformer", 3))]
     (chart,) = tradeoff.pareto_charts(gather([made.run(tmp_path / "run", records)]))
-    assert {note.get_text() for note in chart.axes[0].texts} == {"msa", "hilo", "sra"}
+    chart.place()
+    assert {note.get_text() for note in chart.axes[0].texts} == {"MSA", "HiLo", "SRA"}
 
 
 def test_a_chosen_line_stands_above_the_grey_ones() -> None:

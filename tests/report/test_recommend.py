@@ -69,6 +69,15 @@ def test_a_reach_leaves_out_what_reaches_less(folder: Path) -> None:
     assert "van" in text
 
 
+def test_at_least_a_reach_and_at_most_a_time_leave_the_others_out(folder: Path) -> None:
+    text = ask(folder, kind="all", min_reach="global", max_ms=150)
+    assert "van" not in text
+    assert "2 need more than 150 ms for a batch." in text  # msa takes 160 ms, dat 200
+    assert text.count(" img/s") == 2
+    assert "No mechanism" in ask(folder, max_ms=1)
+    assert ask(folder, runtime="openvino").endswith("--batch 8 --runtime openvino")
+
+
 def test_what_failed_is_said_with_its_reason(folder: Path) -> None:
     assert "No answer for quadtree (fp32, eager): oom: the trial needs 12.0 GiB" in ask(folder)
 
@@ -77,6 +86,23 @@ def test_a_memory_limit_leaves_out_what_is_above_it(folder: Path) -> None:
     text = ask(folder, memory=2 * GIB, kind="all")
     assert "1  van *" in text
     assert "Above the limit: hilo (3.00 GiB), msa (6.00 GiB), sra (3.00 GiB)." in text
+
+
+def test_the_nearest_size_answers_where_the_one_asked_for_was_not_measured(folder: Path) -> None:
+    lines = ask(folder, res=(640, 640)).splitlines()
+    assert lines[0].startswith("Nothing was measured at 640 pixels")
+    assert lines[2].startswith("=1  hilo *")
+    assert lines[-1] == "This measures it: attnbench run --res 640 --device cuda --batch 8"
+    assert ask(folder, res=(640, 640), runtime="openvino").count("\n") == 1
+
+
+def test_backbones_are_ranked_whatever_their_width(tmp_path: Path) -> None:
+    records = [made.measured(made.model(f"litv2_{n}", batch=8), speed) for n, speed in (("s", 2.0), ("b", 1.0))]
+    folder = made.run(tmp_path / "run", records)
+    lines = ask(folder, res=(224, 224), scope="backbone", kind="all").splitlines()
+    assert [line.split()[1] for line in lines[2:4]] == ["litv2_s", "litv2_b"]
+    assert "--backbone NAME,..." in lines[-1]
+    assert "Nothing was measured" in ask(folder, res=(224, 224))
 
 
 def test_nothing_fits(folder: Path) -> None:

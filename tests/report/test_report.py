@@ -352,6 +352,7 @@ def test_names_at_the_ends_of_lines_stay_beside_the_axes_and_apart(names):
     (axes,) = chart.axes
     axes.set_ylim(0, 1)
     chart.end_labels(axes, [(f"m{i}", 1.0, 0.001 * i) for i in range(names)])
+    chart.place()
     places = sorted(note.xyann[1] for note in axes.texts)
     assert places[0] >= -0.01
     assert places[-1] <= 1.06

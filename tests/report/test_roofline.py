@@ -11,6 +11,7 @@ import synthetic as made
 from attnbench.planning.sweep import Plan, Sweep
 from attnbench.report import roofline, style, write
 from attnbench.report.evidence import gather
+from attnbench.report.names import display
 from attnbench.results.events import Ceilings
 from attnbench.results.store import create_or_resume
 
@@ -49,7 +50,8 @@ def test_the_roof_is_the_lower_of_the_two_ceilings():
 def test_every_mechanism_of_the_run_is_drawn_under_the_ceilings(tmp_path: Path) -> None:
     (chart,) = roofline.charts(gather([run(tmp_path / "run")]))
     (axes,) = chart.axes
-    assert {note.get_text() for note in axes.texts} == set(NAMES)
+    chart.place()
+    assert {note.get_text() for note in axes.texts} == set(map(display, NAMES))
     roof = next(line for line in axes.lines if len(line.get_xdata()) == 3)
     assert list(roof.get_ydata()) == pytest.approx([2.5 * 2e10 / 1e9, 1000.0, 1000.0])
     assert list(roof.get_xdata()) == pytest.approx([2.5, 50.0, 200.0])

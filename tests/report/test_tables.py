@@ -12,7 +12,7 @@ import synthetic as made
 
 from attnbench.report import measured, write
 from attnbench.report.evidence import Estimate, Point
-from attnbench.report.tables import Column, Table, comma_separated, data_number, latex, markdown, number
+from attnbench.report.tables import Column, Table, comma_separated, data_number, latex, markdown
 
 HOSTILE = r"<b>x</b>|`$a_b^c%&#{}~\end{tabular}"
 
@@ -20,14 +20,6 @@ HOSTILE = r"<b>x</b>|`$a_b^c%&#{}~\end{tabular}"
 def small(*rows: tuple[str | Estimate | None, ...], group: str = "") -> Table:
     columns = (Column("name", "name"), Column("speed", "speed", "img/s", group=group))
     return Table("small", "Small", "Of two & more.", columns, rows, notes=("A 5 % note.",))
-
-
-@pytest.mark.parametrize(
-    ("value", "digits", "text"),
-    [(0, 4, "0"), (1234567.0, 4, "1235000"), (0.00123456, 3, "0.00123"), (9.996, 3, "10.00"), (12.0, 4, "12.00")],
-)
-def test_a_number_keeps_its_significant_digits(value: float, digits: int, text: str) -> None:
-    assert number(value, digits) == text
 
 
 def test_markdown_holds_no_markup_from_a_name() -> None:

@@ -109,15 +109,32 @@ def test_a_quiet_run_says_nothing_of_disturbance(tmp_path: Path) -> None:
     assert "disturbed" not in shown(open_run(made.run(tmp_path / "run", [disturbed("msa"), disturbed("hilo", "wide")])))
 
 
-def test_wide_follows_the_neighbours_whatever_the_stored_flag_says(tmp_path: Path) -> None:
-    records = [
-        disturbed("msa", "wide"),
-        disturbed("hilo", "wide"),
-        disturbed("sra"),
-        made.measured(made.cell("window"), 1.2, ratio_low=1.0, ratio_high=1.4),
+FLAGGED = (disturbed("msa"), disturbed("hilo", "noisy", "processes_differ"), made.failed(made.cell("dat")))
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_variant_speed_with_interval_memory_and_notes_are_shown_at_any_width(tmp_path: Path, width: int) -> None:
+    text = shown(open_run(made.run(tmp_path / "run", FLAGGED)), width)
+    table = text.split("3 cells:")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert line_of(text, "hilo")[:6] == ["hilo", "1.00", "[1.00,", "1.01]", "4.86", "GiB"]
+    flat = " ".join(text.split())
+    for words in ("noisy", "processes_differ", "oom: the trial needs 12.0 GiB; got 8.0 GiB", "± %"):
+        assert words in flat
+    if width == 80:
+        assert "noisy: hilo processes_differ: hilo oom: the trial needs 12.0 GiB; got 8.0 GiB: dat" in flat
+
+
+def test_an_interval_that_says_nothing_is_unresolved_and_one_above_ten_per_cent_is_coloured() -> None:
+    rows = [
+        made.measured(made.cell("msa")),
+        made.measured(made.cell("hilo"), 2.0, ratio_low=1.0, ratio_high=12.0),
+        made.measured(made.cell("sra"), 1.5, ratio_low=1.2, ratio_high=1.8),
     ]
-    text = shown(open_run(made.run(tmp_path / "run", records)))
-    assert [name for name in ("msa", "hilo", "sra", "window") if "wide" in line_of(text, name)] == ["window"]
+    (table,) = result_tables(rows, 120)
+    cells = {str(column.header): list(column.cells) for column in table.columns}
+    assert str(cells["vs reference"][0]) == "unresolved"
+    assert [(str(c), c.style) for c in cells["± %"]] == [("", ""), ("20", "yellow"), ("0.8", "")]  # type: ignore[union-attr]  # a Text
 
 
 @pytest.mark.parametrize(

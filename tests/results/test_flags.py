@@ -83,7 +83,7 @@ def test_words_come_in_the_order_of_their_declaration_and_all_are_declared():
 
 def test_the_words_that_the_runner_sets_have_meanings_too():
     runners = {
-        "processes_differ", "wide", "few_rounds", "one_process", "launch_bound", "resumed", "no_interval",
+        "processes_differ", "few_rounds", "one_process", "launch_bound", "resumed", "no_interval",
         "lower_bound", "noisy", "above_roofline",
     }  # fmt: skip
     assert runners <= set(FLAGS)
@@ -246,7 +246,7 @@ def test_every_flag_with_a_remedy_is_declared():
 
 
 def test_advice_counts_cells_and_not_flags():
-    text = advice([("stolen", "noisy"), (), ("stolen",), ("wide",)])
+    text = advice([("stolen", "noisy"), (), ("stolen",), ("resumed",)])
     assert text.startswith("2 of 4 timed cells were disturbed (stolen 2, noisy 1): use a machine that no other")
-    assert advice([("wide",), ()]) == ""
+    assert advice([("resumed",), ()]) == ""
     assert advice([]) == ""

@@ -35,7 +35,7 @@ def record(cell, **words):
 
 
 def test_a_record_survives_its_line(planned):
-    made = record(planned.cells[0], flags=("wide",), words={"kernel_ran": "eager"})
+    made = record(planned.cells[0], flags=("noisy",), words={"kernel_ran": "eager"})
     assert from_dict(json.loads(json.dumps(made.as_dict()))) == made
 
 

@@ -39,13 +39,11 @@ function cellsOf(condition) {
   return cells;
 }
 
-// Numbers as the tables write them: significant digits, never exponents; an interval has its value's decimals.
-const decimals = (x, digits) => (x ? Math.min(9, Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(x))))) : 0);
+// Numbers as `attnbench.report.numbers` writes them: significant digits, no exponents, an interval with its value's decimals.
+const decimals = (x, digits) => (x ? digits - 1 - Number(x.toExponential(digits - 1).split("e")[1]) : 0);
+const fixed = (x, places) => (places < 0 ? Math.round(x * 10 ** places) / 10 ** places : x).toFixed(Math.min(99, Math.max(0, places)));
 function number(x, digits = 3) {
-  if (x === null || !Number.isFinite(x)) return "–";
-  const places = decimals(x, digits);
-  const whole = digits - 1 - Math.floor(Math.log10(Math.abs(x) || 1));
-  return (whole < 0 ? Math.round(x * 10 ** whole) / 10 ** whole : x).toFixed(places);
+  return x === null || !Number.isFinite(x) ? "–" : fixed(x, decimals(x, digits));
 }
 const isUnresolved = (e) => Boolean(e && e.low > 0 && e.high / e.low > 10);
 function estimate(e, digits = 3) {
@@ -53,9 +51,10 @@ function estimate(e, digits = 3) {
   if (isUnresolved(e)) return "unresolved";
   if (e.low === null || e.high === null) return number(e.value, digits);
   const places = decimals(e.value, digits);
-  return `${e.value.toFixed(places)} [${e.low.toFixed(places)}, ${e.high.toFixed(places)}]`;
+  return `${fixed(e.value, places)} [${fixed(e.low, places)}, ${fixed(e.high, places)}]`;
 }
 const percent = (e) => (e && e.low !== null && e.high !== null && !isUnresolved(e) ? 50 * (e.high - e.low) / e.value : null);
+const isLowerBound = (c) => c.flags.split(" ").includes("lower_bound");
 const share = (letters, others) => [...letters.matchAll(/[a-zA-Z]\d*/g)].some(([l]) => [...others.matchAll(/[a-zA-Z]\d*/g)].some(([m]) => l === m));
 const tied = (a, b) => Boolean(a.ties && b.ties && share(a.ties, b.ties));
 

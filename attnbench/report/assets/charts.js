@@ -50,7 +50,7 @@ function sentence(cell) {
   if (cell.time) parts.push(`${estimate(cell.time)} ms`);
   if (cell.ratio && !cell.reference) parts.push(`${estimate(cell.ratio)} × ${shown.reference}`);
   if (cell.memory !== null) parts.push(`${number(cell.memory)} MiB`);
-  if (cell.macs !== null) parts.push(`${number(cell.macs / 1e9)} G MACs`);
+  if (cell.macs !== null) parts.push(`${isLowerBound(cell) ? "≥ " : ""}${number(cell.macs / 1e9)} G MACs`);
   if (cell.params !== null) parts.push(`${number(cell.params / 1e6)} M parameters`);
   if (cell.top1 !== null) parts.push(`${cell.top1.toFixed(1)} % top-1 as published`);
   if (!cell.speed) parts.push(cell.outcome === "ok" ? "not timed" : `${cell.outcome}: ${cell.why}`);
@@ -77,7 +77,9 @@ function rankedRows(width) {
 async function drawRanked() {
   const box = byId("ranked-chart"), width = box.clientWidth, narrow = width < 480;
   const { rows, ends, ratio } = rankedRows(width);
-  const longest = Math.max(8, ...rows.map((r) => r.label.length)), left = Math.round(Math.min(narrow ? 150 : 260, 42 + 7 * longest)), right = narrow ? 66 : 132;
+  const longest = (name, least) => Math.max(least, ...rows.map((r) => r[name].length));
+  const left = Math.round(Math.min(narrow ? 150 : 260, 42 + 7 * longest("label", 8)));
+  const right = narrow ? 66 : Math.round(16 + 6.8 * longest("words", 12));
   const view = await viewOf("ranked-chart", "ranked");
   view.padding({ left, right, top: 22, bottom: 4 });
   view.signal("left", left).signal("right", right).signal("x_low", ends[0]).signal("x_high", ends[1]).signal("x_ticks", logTicks(ends));

@@ -114,6 +114,7 @@ class DataTable {
 const column = (title, numeric = false, more = {}) => ({ title, numeric, group: "", ...more });
 const numeric = (x, digits = 3) => (x === null ? "" : [number(x, digits), x]);
 const interval = (e, digits = 3) => (e ? [estimate(e, digits), e.value] : "");
+const macs = (c, shown) => (shown && isLowerBound(c) ? [`≥ ${shown[0]}`, shown[1]] : shown);
 const CELL_COLUMNS = [
   ["variant", (c) => c.variant], ["kind", (c) => SHOWN_KIND(c)],
   ["latency (ms)", (c) => interval(c.time, 4), { numeric: true, low: true }],
@@ -121,7 +122,7 @@ const CELL_COLUMNS = [
   ["throughput (img/s)", (c) => interval(c.speed, 4), { numeric: true }],
   ["speed ratio (x)", (c) => interval(c.ratio), { numeric: true }],
   ["peak memory (MiB)", (c) => numeric(c.memory, 4), { numeric: true, low: true }],
-  ["MACs (G)", (c) => numeric(c.macs === null ? null : c.macs / 1e9, 4), { numeric: true, low: true }],
+  ["MACs (G)", (c) => macs(c, numeric(c.macs === null ? null : c.macs / 1e9, 4)), { numeric: true, low: true }],
   ["parameters (M)", (c) => numeric(c.params === null ? null : c.params / 1e6, 4), { numeric: true, low: true }],
   ["top-1 as published (%)", (c) => (c.top1 === null ? "" : [c.top1.toFixed(1), c.top1]), { numeric: true }],
   ["ties", (c) => c.ties], ["outcome", (c) => c.outcome], ["why", (c) => c.why], ["flags", (c) => c.flags],

@@ -34,6 +34,7 @@ COMMANDS = {
     "report": "Draw tables, figures and one page from run folders.",
     "compare": "Compare two runs, or the arms of one.",
     "claims": "Judge the published claims against run folders.",
+    "survive": "Show which rankings survive another runtime, kernel, batch, precision or device.",
     "recommend": "Name the best mechanisms for a resolution and a device, from run folders.",
     "spectrum": "Draw the Fourier spectrum of HiLo's two branches.",
     "export": "Write a run's records as csv, json or parquet.",

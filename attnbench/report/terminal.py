@@ -14,6 +14,8 @@ from rich.text import Text
 from attnbench import inert
 from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import Plan
+from attnbench.report.tables import Table as DataTable
+from attnbench.report.tables import cell_text
 from attnbench.results import flags
 from attnbench.results.record import Record
 
@@ -244,3 +246,13 @@ _ERRORS = (
     _Column("off eager", 0, lambda v: f"{v['runtime_error']:.0e}" if "runtime_error" in v else ""),
     _Column("off float64", 0, lambda v: f"{v['error_rms']:.0e}" if "error_rms" in v else ""),
 )
+
+
+def rich_table(source: DataTable, most: int | None = None) -> Table:
+    """The first `most` rows of a table of a report, all where None, for the terminal."""
+    shown = Table(title=inert_text(source.title), title_justify="left", box=None, pad_edge=False)
+    for place, column in enumerate(source.columns):
+        shown.add_column(column.title, overflow="fold", justify="right" if source.numeric(place) else "left")
+    for row in source.rows[:most]:
+        shown.add_row(*(inert_text(cell_text(v, c)) for v, c in zip(row, source.columns, strict=True)))
+    return shown

@@ -49,15 +49,10 @@ class Survival:
         ]
 
 
-def of_runs(evidence: Evidence, timm_names: Mapping[str, str] | None = None) -> Survival:
-    """The measured conditions of runs, and beside them the papers' and timm's speeds of the same items.
-
-    Args:
-        evidence: the runs.
-        timm_names: timm's name of a measured backbone, by variant.
-    """
+def of_runs(evidence: Evidence) -> Survival:
+    """The measured conditions of runs, and beside them the papers' and timm's speeds of the same items."""
     own = survival_sources.measured(evidence)
-    return judge([*survival_sources.papers(own), *own, *survival_sources.timm_beside(own, timm_names or {})])
+    return judge([*survival_sources.papers(own), *own, *survival_sources.timm_beside(own)])
 
 
 def judge(conditions: Sequence[Condition], top1: Mapping[str, float] | None = None) -> Survival:

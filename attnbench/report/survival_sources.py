@@ -12,6 +12,7 @@ from attnbench.analysis.survival import COUNTED, LEAST_ITEMS, MEASURED, PAPER, T
 from attnbench.planning.cell import Cell
 from attnbench.published import read, timm
 from attnbench.published.layouts import LAYOUTS, Layout, Metric
+from attnbench.published.partners import BACKBONES
 from attnbench.report.evidence import Evidence, Point
 from attnbench.report.grouping import SPEED
 
@@ -130,23 +131,23 @@ def _meets(condition: Condition, others: Sequence[Condition]) -> bool:
     return any(len(condition.shared(other)) >= LEAST_ITEMS for other in others)
 
 
-def timm_beside(conditions: Sequence[Condition], names: Mapping[str, str]) -> list[Condition]:
-    """Timm's tables over the models that were measured.
+def timm_beside(conditions: Sequence[Condition]) -> list[Condition]:
+    """Timm's tables over the measured backbones that it has too, at the resolutions of these conditions."""
+    sides = {c.axes.resolution for c in conditions if c.scope == "backbone"}
+    names = {item: name for c in conditions if c.scope == "backbone" for item in c.speeds if (name := timm_name(item))}
+    found = []
+    for side in sorted({m.resolution for m in timm.models() if _pixels(m.resolution, m.resolution) in sides}):
+        for c in published_timm(side):
+            speeds = {item: c.speeds[name] for item, name in names.items() if name in c.speeds}
+            found.append(replace(c, speeds=speeds))
+    return [c for c in found if _meets(c, conditions)]
 
-    Args:
-        conditions: measured ones.
-        names: timm's name of each measured item.
-    """
-    sides = {c.axes.resolution for c in conditions}
-    found = [
-        condition
-        for side in sorted({m.resolution for m in timm.models() if _pixels(m.resolution, m.resolution) in sides})
-        for condition in published_timm(side)
-    ]
-    renamed = [
-        replace(c, speeds={item: c.speeds[name] for item, name in names.items() if name in c.speeds}) for c in found
-    ]
-    return [c for c in renamed if _meets(c, conditions)]
+
+def timm_name(variant: str) -> str:
+    """Timm's name of a backbone, which may be one of its other names in `partners.py`; empty where timm has none."""
+    known = {m.name for m in timm.models()}
+    others = next((names for _, names in BACKBONES.values() if variant in names), (variant,))
+    return next((name for name in (variant, *others) if name in known), "")
 
 
 def published_timm(

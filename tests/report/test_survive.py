@@ -83,3 +83,13 @@ def test_the_command_answers_in_json_and_writes_tables_and_the_figure(tmp_path, 
 def test_what_is_no_size_or_range_is_refused_in_a_sentence(wrong):
     with pytest.raises(AttnbenchError, match="must be"):
         group.main(["survive", "--timm", *wrong], standalone_mode=False)
+
+
+def test_timms_speeds_stand_beside_measured_models_under_our_names_of_them():
+    ours = ("swin_tiny", "resnet50", "twins_svt_small", "litv2_s")
+    axes = survival.Axes(resolution="224 px")
+    own = survival.Condition(
+        scope="backbone", source="measured", origin="run", axes=axes, speeds=dict.fromkeys(ours, 0.0)
+    )
+    found = survival.survival_sources.timm_beside([own])
+    assert {tuple(c.speeds) for c in found} == {ours[:3]}

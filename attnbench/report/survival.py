@@ -10,6 +10,7 @@ from typing import Any
 from attnbench import runtimes
 from attnbench.analysis import survival
 from attnbench.analysis.front import on_front
+from attnbench.analysis.statistics import Interval
 from attnbench.analysis.survival import COUNTED, ITEMS, LEAST_ITEMS, Agreement, Axes, Change, Condition
 from attnbench.report import survival_figure, survival_sources
 from attnbench.report.chart import Chart
@@ -193,7 +194,7 @@ def _tau(a: Agreement) -> Estimate:
     return Estimate(a.tau.estimate, a.tau.low, a.tau.high)
 
 
-def _rank(r: survival.Interval) -> Estimate:
+def _rank(r: Interval) -> Estimate:
     return Estimate(r.estimate, r.low, r.high) if r.high > r.low else Estimate(r.estimate)
 
 

@@ -53,7 +53,8 @@ def _of_group(evidence: Evidence, points: Sequence[Point]) -> Iterator[Condition
             if p.cell.id in samples
         }
         run = evidence.runs_by_id[some[0].run_id]
-        axes = _axes(some[0], f"torch {run.facts.environment.versions.get('torch', '')}".strip())
+        torch = run.facts.environment.torch.version
+        axes = _axes(some[0], f"torch {torch}" if torch else "")
         yield Condition(
             scope=some[0].cell.scope, source=MEASURED, origin=run.folder.name, axes=axes, speeds=speeds, draws=draws
         )

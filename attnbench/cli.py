@@ -36,6 +36,7 @@ COMMANDS = {
     "atlas": "Draw one page of every run below some folders.",
     "compare": "Compare two runs, or the arms of one.",
     "claims": "Judge the published claims against run folders.",
+    "survive": "Show which rankings survive another runtime, kernel, batch, precision or device.",
     "recommend": "Name the best mechanisms for a resolution and a device, from run folders.",
     "spectrum": "Draw the Fourier spectrum of HiLo's two branches.",
     "export": "Write a run's records as csv, json or parquet.",

@@ -73,6 +73,7 @@ KEY_OWNERS = {
     "published.claims": "claims.toml",
     "published.differences": "differences.toml",
     "published.layouts": "layouts.toml",
+    "published.timm.__init__": "columns of its own CSV files",
     "published.suites": "the options of a suite, which it declares",
     "registry.defaults": "defaults.json, which the registry writes",
     "report.chooser": "columns of the papers' CSV files, and its own table of axes",

@@ -104,22 +104,13 @@ def _request(given: Mapping[str, Any]) -> Any:
 
 
 def _print(data: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
-    from attnbench.report.tables import cell_text
-    from attnbench.report.terminal import inert_text, open_console
+    from attnbench.report.terminal import inert_text, open_console, rich_table
     from attnbench.studies.protocols_tables import conclusion, tables
 
     console = open_console()
     departures, ratios, _ = tables(data)
     for source in (departures, ratios):
-        shown = Table(title=source.title, title_justify="left", box=None, pad_edge=False)
-        for place, column in enumerate(source.columns):
-            shown.add_column(column.title, overflow="fold", justify="right" if source.numeric(place) else "left")
-        for row in source.rows:
-            texts = (cell_text(value, column) for value, column in zip(row, source.columns, strict=True))
-            shown.add_row(*map(inert_text, texts))
-        console.print(shown)
+        console.print(rich_table(source))
         for note in (source.caption, *source.notes):
             console.print(inert_text(note, "dim"), soft_wrap=True)
         console.print()

@@ -15,6 +15,8 @@ from attnbench import inert
 from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import Plan
 from attnbench.report import numbers
+from attnbench.report.tables import Table as DataTable
+from attnbench.report.tables import cell_text
 from attnbench.results import flags
 from attnbench.results.record import Record
 
@@ -281,3 +283,13 @@ def _width_of(column: _Column, rows: Sequence[Record]) -> int:
 
 def _axis_column(name: str) -> _Column:
     return _Column(name, lambda r: _axis(r.cell, name))
+
+
+def rich_table(source: DataTable, most: int | None = None) -> Table:
+    """The first `most` rows of a table of a report, all where None, for the terminal."""
+    shown = Table(title=inert_text(source.title), title_justify="left", box=None, pad_edge=False)
+    for place, column in enumerate(source.columns):
+        shown.add_column(column.title, overflow="fold", justify="right" if source.numeric(place) else "left")
+    for row in source.rows[:most]:
+        shown.add_row(*(inert_text(cell_text(v, c)) for v, c in zip(row, source.columns, strict=True)))
+    return shown

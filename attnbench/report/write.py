@@ -23,6 +23,7 @@ from attnbench.report import (
     roofline,
     scaling,
     spectrum_figure,
+    survival,
     tradeoff,
 )
 from attnbench.report import published as papers
@@ -111,6 +112,7 @@ def _report(evidence: Evidence) -> Report:
     )
     drawn_from = busiest(evidence)
     kernel_table, kernel_charts = kernels.kernels(evidence, drawn_from)
+    survives = survival.of_runs(evidence)
     roofs = roofline.charts(drawn_from)  # few runs measure the intensity
     speeds = [kernel_table, *([roofline.table(evidence)] if roofs else [])]
     printed, drawn = papers.tables(evidence), _published_charts(evidence)
@@ -119,6 +121,7 @@ def _report(evidence: Evidence) -> Report:
     tabs = (
         _tab("resolution", "Over resolution", [growth]),
         _tab("kernels", "Kernels and runtimes", speeds, roofs),
+        *_survival_tab(survives),
         _tab("papers", "The papers", beside, [c for c in drawn if c.has_data], (papers.agreement(evidence),)),
         _tab("claims", "Claims", [verdicts], words=(claims.tally(judged),)),
         _tab("differences", "Differences and errata", [*differ, wrong]),
@@ -128,6 +131,7 @@ def _report(evidence: Evidence) -> Report:
     )
     measured_charts = [*figures.over_resolution(drawn_from), *scaling.scaling_charts(drawn_from)]
     measured_charts += [*tradeoff.flops_charts(drawn_from), *tradeoff.pareto_charts(drawn_from), *roofs, *kernel_charts]
+    measured_charts += survives.charts
     return Report(
         tables=(
             *cells,
@@ -136,6 +140,7 @@ def _report(evidence: Evidence) -> Report:
             flops,
             tradeoff.pareto_table(evidence),
             *speeds,
+            *(survival.tables(survives) if survives.agreements else ()),
             *printed,
             verdicts,
             *differ,
@@ -145,6 +150,30 @@ def _report(evidence: Evidence) -> Report:
         tabs=tabs,
         chooser=chooser.chooser(evidence, resolved),
     )
+
+
+def _survival_tab(found: survival.Survival) -> list[Tab]:
+    """The tab of the rankings; none where no two conditions can be compared."""
+    if not found.agreements:
+        return []
+    return [_tab("survival", "Which rankings survive", survival.tables(found), found.charts, survival.words(found))]
+
+
+def write_survival(found: survival.Survival, out: Path) -> list[Path]:
+    """Write the tables and figures of `attnbench survive` into one folder; returns what was written.
+
+    Raises:
+        AttnbenchError: `out` cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with chart_settings():
+            written = [path for table in survival.tables(found) for path in _save_table(table, out)]
+            return written + [path for chart in found.charts for path in chart.save(out)]
+    except OSError as error:
+        raise AttnbenchError(
+            f"{out} cannot be written: {error.strerror or error}; make room or choose another --out"
+        ) from error
 
 
 def _tab(

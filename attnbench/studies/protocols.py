@@ -19,6 +19,8 @@ from statistics import median
 from typing import Any
 
 from attnbench import __version__
+from attnbench.analysis import ranking
+from attnbench.analysis.ranking import Measurement, Move
 from attnbench.errors import AttnbenchError
 from attnbench.execution import runner
 from attnbench.machine import environment
@@ -27,8 +29,6 @@ from attnbench.planning.sweep import Sweep
 from attnbench.published.suites import LAYERS
 from attnbench.results.lines import finite
 from attnbench.results.store import open_run, read_rounds
-from attnbench.studies import ranking
-from attnbench.studies.ranking import Measurement, Move
 
 SCHEMA = 1
 OURS, AUTHORS, AGAIN = "ours", "authors", "authors-again"

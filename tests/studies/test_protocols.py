@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from attnbench import AttnbenchError, Sweep, run
+from attnbench.analysis import ranking
+from attnbench.analysis.ranking import Measurement, Move
 from attnbench.analysis.statistics import kendall_tau
 from attnbench.commands.protocols import command
 from attnbench.planning import protocol
 from attnbench.results.events import ArmTurn, Round
-from attnbench.studies import protocols, protocols_tables, ranking
+from attnbench.studies import protocols, protocols_tables
 from attnbench.studies.protocols import Request, procedures, sweep_of
-from attnbench.studies.ranking import Measurement, Move
 
 ARMS = ("ref", "a", "b", "c")
 

@@ -71,6 +71,11 @@ def is_name(text: object) -> bool:
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
+def is_mechanism_name(text: object) -> bool:
+    """Whether it is a name, or NAMESPACE:NAME of a mechanism of a plugin that has a namespace."""
+    return isinstance(text, str) and text.count(":") < 2 and all(map(is_name, text.split(":")))
+
+
 def parse_whole(text: str) -> int | None:
     """The whole number that the text is, in ASCII digits; None for anything else, or for more than 30 digits."""
     return int(text) if _WHOLE.fullmatch(text) else None

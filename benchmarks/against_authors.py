@@ -22,7 +22,8 @@ from comparison.pairs import Pair, pairs, table
 from comparison.plugins import authors_plugin
 
 from attnbench import AttnbenchError, Sweep, run
-from attnbench.commands.options import resolutions, whole_numbers
+from attnbench.commands.options import whole_numbers
+from attnbench.planning.sizes import resolutions
 from attnbench.results.store import Run, open_run
 
 

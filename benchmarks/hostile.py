@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from attnbench import Sweep, run
-from attnbench.commands.options import resolutions
+from attnbench.planning.sizes import resolutions
 from attnbench.results.record import Record
 from attnbench.results.store import open_run
 

@@ -18,9 +18,9 @@ from statistics import fmean, median
 
 from attnbench import Sweep, run
 from attnbench.analysis.contrasts import contrasts
-from attnbench.commands.options import resolutions
 from attnbench.execution.comparison import TURNS_ALONE
 from attnbench.planning import protocol
+from attnbench.planning.sizes import resolutions
 from attnbench.results.store import open_run
 from attnbench.selftest.simulated import SCENARIOS, runs
 

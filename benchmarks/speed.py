@@ -21,7 +21,8 @@ from comparison.page import PAGE, put
 
 from attnbench import Sweep, registry, run
 from attnbench.analysis.contrasts import Contrast, contrasts
-from attnbench.commands.options import resolutions, whole_numbers
+from attnbench.commands.options import whole_numbers
+from attnbench.planning.sizes import resolutions
 from attnbench.results.store import Run, open_run, read_rounds
 
 MIN_ROUNDS = 6  # for an interval of 95 %

@@ -100,7 +100,7 @@ class LiteMLA(nn.Module):
         B, _, H, W = qkv.shape
         q, k, v = qkv.permute(0, 2, 3, 1).reshape(B, H * W, -1, 3, self.dim_head).permute(3, 0, 2, 1, 4)
         y = self._attend(q.relu(), k.relu(), v)  # b n (h w) d
-        return y.transpose(1, 2).unflatten(1, (H, W))
+        return y.transpose(1, 2).reshape(B, H, W, *y.shape[1::2])
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         precise = torch.promote_types(v.dtype, torch.float32)

@@ -51,12 +51,12 @@ class Runs(NamedTuple):
     """Runs of keys along one axis, each `dilation` further than the one before and shared by as many queries.
 
     Attributes:
-        queries: that share a run. `count`: of runs.
+        queries: that share a run. `number`: of runs.
         first_query, first_key: places of the first run's first query and key.
     """
 
     queries: int
-    count: int
+    number: int
     first_query: int
     first_key: int
 
@@ -87,7 +87,7 @@ def along(side: int, kernel_size: int, dilation: int, queries: int, device: torc
     each, step = (torch.arange(n, device=device) for n in (queries, fitting(side, kernel_size, dilation)))
     for runs in shared(side, kernel_size, dilation):
         if runs.queries == queries:
-            at = torch.arange(runs.count, device=device)[:, None]
+            at = torch.arange(runs.number, device=device)[:, None]
             asking.append(runs.first_query + (at * queries + each) * dilation)
             asked.append(runs.first_key + (at + step) * dilation)
     return torch.cat(asking), torch.cat(asked)
@@ -212,6 +212,6 @@ class NeighborhoodAttention(ReadsKernel, nn.Module):
             for right in sharing(W, *settings):
                 table = squares(H, W, *settings, down, right, device)
                 m = down * right
-                for some in table.split(max(COPIES * H * W // each, 1)):
-                    queries, keys, offsets = some.split([m, each, m * each], dim=1)
+                for some in torch.split(table, max(COPIES * H * W // each, 1)):
+                    queries, keys, offsets = torch.split(some, [m, each, m * each], dim=1)
                     yield queries, keys, offsets

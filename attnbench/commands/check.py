@@ -107,13 +107,14 @@ def _variant(known: Registry, text: str) -> Variant:
     """Read a name, a variant, or a file with a class."""
     from pathlib import Path
 
+    from attnbench.registry.plugin_file import PluginFile
     from attnbench.registry.variant import parse_variant
 
     found = _file(text)
     if not found:
         return known.check(parse_variant(text))
-    path = Path(found["path"]).resolve()
-    here = {d.build.__name__: d for d in known if d.source.rpartition(":")[0] == str(path)}
+    path = Path(found["path"])
+    here = {d.build.__name__: d for d in known if known.origins.get(d.name) == PluginFile(found["path"]).origin}
     wanted = found["name"] or (next(iter(here)) if len(here) == 1 else None)
     if wanted is None or wanted not in here:
         raise AttnbenchError(

@@ -1,4 +1,4 @@
-"""`attnbench new`: a file with a mechanism that passes `attnbench check`, as a start for your own."""
+"""`attnbench new`: a file with a mechanism, as a start for your own: one that passes `check`, or a wrapper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from attnbench import inputs
+from attnbench import inert, inputs
 from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
@@ -67,10 +67,21 @@ class {title}(ReadsKernel, nn.Module):
 
 
 @click.command("new")
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--wrap", metavar="MODULE:CLASS", help="Wrap this layer, e.g. timm.models.vision_transformer:Attention.")
 @click.option("--out", type=path_of("--out"), help="The file to write; NAME.py unless given.")
-def command(name: str, out: Path | None) -> int:
-    """Write a file with a mechanism called NAME that passes `attnbench check`, as a start for your own."""
+def command(name: str | None, wrap: str | None, out: Path | None) -> int:
+    """Write a file with a mechanism called NAME that passes `attnbench check`, as a start for your own.
+
+    With --wrap the file calls a layer of another package. What cannot be found out by looking at the class is a comment
+    there that begins with OPEN, and is printed.
+    """
+    if wrap is not None and name is None:
+        from attnbench.commands import wrapper_file
+
+        name = wrapper_file.default_name(wrap)
+    if name is None:
+        raise AttnbenchError("new takes a name, or --wrap MODULE:CLASS; for example: attnbench new my_attention")
     if not inputs.is_name(name) or keyword.iskeyword(name):
         raise AttnbenchError(
             f"a mechanism's name must be an identifier of ASCII letters, digits and _, at most {inputs.LONGEST_NAME}; "
@@ -85,15 +96,22 @@ def command(name: str, out: Path | None) -> int:
         )
     path = out or Path(f"{name}.py")
     title = "".join(word[:1].upper() + word[1:] for word in name.split("_")) or "Mine"
+    text, questions = TEMPLATE.format(name=name, title=title), list[str]()
+    if wrap is not None:
+        from attnbench.commands import wrapper_file
+
+        text, questions = wrapper_file.write(name, wrap)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE.format(name=name, title=title))
+            file.write(text)
     except FileExistsError as error:
         raise AttnbenchError(
             f"new writes a new file; {path} is there already; choose another name, or --out FILE"
         ) from error
     except OSError as error:
         raise AttnbenchError(f"{path} cannot be written: {error.strerror or error}; choose another --out") from error
+    for question in questions:
+        click.echo(inert.terminal(f"open: {question}"), err=True)
     click.echo(f"wrote {path}; change it, then")
     click.echo(f"  attnbench check {path}")
     click.echo(f"  attnbench run --plugin {path} --mechanism {name} --protocol quick")

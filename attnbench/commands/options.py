@@ -19,6 +19,7 @@ from attnbench.inputs import brief
 from attnbench.planning import protocol
 from attnbench.planning.sizes import resolutions, size_bytes
 from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, MOST_THREADS, PASSES, PRECISIONS, PROBES, Sweep
+from attnbench.registry.plugin_file import parse_plugins
 from attnbench.registry.variant import parse_value, split_list
 
 
@@ -268,7 +269,8 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
     if "settings" in both:
         axes["settings"] = tuple(_setting(text) for text in both["settings"])
     if "plugins" in both:
-        axes["plugins"] = tuple(inputs.path("--plugin", text) for text in both["plugins"])
+        parse_plugins(both["plugins"])  # for its messages, before anything is imported
+        axes["plugins"] = tuple(both["plugins"])
     for key, read in _NUMBERS.items():
         if both.get(key) is not None:
             axes[key] = read(both[key]) if isinstance(both[key], str) else both[key]

@@ -79,7 +79,8 @@ def command(out: Path | None, as_json: bool, **given: Any) -> int:
 
 
 def _request(given: Mapping[str, Any]) -> Any:
-    from attnbench.commands.options import resolutions, words
+    from attnbench.commands.options import words
+    from attnbench.planning.sizes import resolutions
     from attnbench.studies.protocols import Request
 
     sizes = resolutions(given["res"])

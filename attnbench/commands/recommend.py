@@ -55,9 +55,8 @@ def command(
 
     Where nothing was measured, the answer says so and gives the command that measures it.
     """
-    from attnbench.commands.options import resolutions
     from attnbench.errors import AttnbenchError
-    from attnbench.planning.sizes import size_bytes
+    from attnbench.planning.sizes import resolutions, size_bytes
     from attnbench.report import recommend
     from attnbench.report.evidence import gather, stored
 

@@ -65,7 +65,7 @@ def _for_a_paper(
     style: str | None,
     width: str | None,
 ) -> list[Path]:
-    from attnbench.commands.options import resolutions
+    from attnbench.planning.sizes import resolutions
     from attnbench.registry.variant import split_list
     from attnbench.report.paper import Choice, write
 

@@ -44,7 +44,7 @@ def command(
     to OUT. If OUT is a run folder, `attnbench report OUT` includes the figure.
     """
     from attnbench import registry
-    from attnbench.commands.options import resolutions
+    from attnbench.planning.sizes import resolutions
     from attnbench.studies import spectrum
 
     sizes = resolutions(res)

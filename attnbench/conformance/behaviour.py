@@ -8,7 +8,8 @@ import shutil
 import torch
 from torch import Tensor, nn
 
-from attnbench.conformance.subject import PROBE, CheckError, Note, Subject, attempt, difference, text, twin, words_of
+from attnbench.conformance.influence import fused_calls
+from attnbench.conformance.subject import PROBE, CheckError, Note, Subject, attempt, difference, text, words_of
 from attnbench.runtimes.compile import forbid_fallback
 
 Dtypes = tuple[torch.dtype, ...]
@@ -50,12 +51,12 @@ def precision(s: Subject) -> str:
     expected = truth(x).detach()
     worst = []
     for dtype in (torch.float32, *HALF):
-        layer, name = twin(truth, dtype), _name(dtype)
+        layer, name = s.layer(grid, dtype), _name(dtype)
         remedy = f"make constants in the input's dtype and device; {name} must run forward and backward"
         with attempt(f"{name} on {text(grid)}", remedy):
             given = x.to(dtype).requires_grad_()
             y = layer(given)
-            _demand_form(y, given, f"{name} on {text(grid)}")
+            _demand_form(s, y, given, f"{name} on {text(grid)}")
             y.float().square().mean().backward()
         if given.grad is None or not bool(torch.isfinite(given.grad).all()):
             raise CheckError(f"{name}: the gradient of the input is not finite", "compute what overflows in float32")
@@ -119,6 +120,17 @@ def kernels(s: Subject) -> str:
     """Every declared kernel computes what eager does; `flex` is a check of its own, because it compiles."""
     offered = s.registry.kernels(s.variant, s.size(PROBE))
     others = [kernel for kernel in offered if kernel not in ("eager", "flex")]
+    if "sdpa" in others and not _fused(s, "sdpa"):
+        raise CheckError(
+            "kernel sdpa is declared, and no call of scaled_dot_product_attention ran with it",
+            "let forward call it where the kernel is sdpa (attend(..., kernel=self.kernel) of a ReadsKernel does), "
+            "or remove sdpa from kernels=(...)",
+        )
+    plain = _fused(s, "eager")
+    if plain:
+        note = Note(f"kernel eager calls a fused function ({plain}); records say so in kernel_ran")
+        note.remedy = "declare kernels=('eager', 'sdpa'), and call it with kernel sdpa alone"
+        return note
     if not others or s.declaration.random:
         return Note(f"nothing to compare: kernels {', '.join(offered)}")
     worst = 0.0
@@ -137,6 +149,16 @@ def kernels(s: Subject) -> str:
                         f"call attend(q, k, v, bias, scale=..., kernel=self.kernel) in both, or remove {kernel}",
                     )
     return f"{', '.join(others)} agree with eager to {worst:.0e}"
+
+
+def _fused(s: Subject, kernel: str) -> str:
+    """The fused attention functions that a forward pass with this kernel calls, on any of three grids."""
+    found: set[str] = set()
+    for grid in s.some(PROBE, (8, 8), (9, 4)):
+        layer, x = s.layer(grid, torch.float32, kernel=kernel), s.images(grid, torch.float32, batch=1)
+        with attempt(f"kernel {kernel} on {text(grid)}", f"fix it, or remove {kernel} from kernels=(...)"):
+            found |= fused_calls(layer, x)
+    return ", ".join(sorted(found))
 
 
 def flex(s: Subject) -> str:
@@ -167,7 +189,7 @@ def compiled(s: Subject) -> str:
         return Note("declared random: nothing to compare")
     (grid,) = s.some((4, 6))[:1]
     truth = s.layer(grid)
-    layer, x = twin(truth, torch.float32), s.images(grid)
+    layer, x = s.layer(grid, torch.float32), s.images(grid)
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
     with attempt(f"torch.compile on {text(grid)}", "avoid .item(), writes into views and Python state in forward"):
@@ -214,7 +236,7 @@ def autocast(s: Subject) -> str:
     """Under torch.autocast with float32 weights: forward and backward, near float32."""
     (grid,) = s.some(PROBE)[:1]
     truth, x = s.layer(grid), s.images(grid)
-    layer, given = twin(truth, torch.float32), x.float().requires_grad_()
+    layer, given = s.layer(grid, torch.float32), x.float().requires_grad_()
     with attempt("under autocast", "let operands of one operation have one dtype, for example x.to(w.dtype)"):
         with torch.autocast("cpu", torch.bfloat16):
             y = layer(given)
@@ -242,20 +264,26 @@ def export(s: Subject) -> str:
 def _run(s: Subject, layer: nn.Module, x: Tensor, where: str) -> Tensor:
     kept = x.clone()
     with (
-        attempt(f"forward on {where}", "map [B,H,W,C] to [B,H,W,C] for any H and W, or refuse the size"),
+        attempt(f"forward on {where}", f"map {s.contract} for any H and W, or refuse the size"),
         torch.no_grad(),
     ):
         y: Tensor = layer(x)
     if not torch.equal(x, kept):
         raise CheckError(f"forward wrote to its input on {where}", "use operations that make a new tensor")
-    _demand_form(y, x, where)
+    _demand_form(s, y, x, where)
     return y
 
 
-def _demand_form(y: Tensor, x: Tensor, where: str) -> None:
-    if not isinstance(y, Tensor) or y.shape != x.shape:
-        got = _words(y) if isinstance(y, Tensor) else type(y).__name__
-        raise CheckError(f"on {where} the output is {got}; the input is {_words(x)}", "return [B,H,W,C] like the input")
+def _demand_form(s: Subject, y: object, x: Tensor, where: str) -> None:
+    if not isinstance(y, Tensor):
+        raise CheckError(
+            f"on {where} the output is a {type(y).__name__}; it must be one tensor",
+            f"return the tensor of the tokens alone: map {s.contract}",
+        )
+    if y.shape != x.shape:
+        raise CheckError(
+            f"on {where} the output is {_words(y)}; the input is {_words(x)}", f"keep the shape: map {s.contract}"
+        )
     if y.dtype != x.dtype:
         raise CheckError(
             f"on {where} the output is {_name(y.dtype)}; the input is {_name(x.dtype)}",

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 # A mask of -100 leaves e^-100 of an influence, a transform leaves rounding; both are none.
 NONE = 1e-14
+FUSED = ("scaled_dot_product_attention", "_native_multi_head_attention", "_transformer_encoder_layer_fwd")
 
 
 def influence(layer: nn.Module, x: Tensor, places: Sequence[tuple[int, int]], *, alone: bool = False) -> Tensor:
@@ -45,6 +47,27 @@ def peak_bytes(layer: nn.Module, x: Tensor) -> int:
     with torch.no_grad(), _Alive() as alive:
         layer(x)
     return alive.peak
+
+
+def fused_calls(layer: nn.Module, x: Tensor) -> set[str]:
+    """Names of the fused attention functions of PyTorch that a forward call calls."""
+    with torch.no_grad(), _FusedCalls() as seen:
+        layer(x)
+    return seen.names
+
+
+class _FusedCalls(TorchFunctionMode):
+    """Collects the names of fused attention functions; nn.MultiheadAttention's fast path is one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in FUSED:
+            self.names.add(name)
+        return func(*args, **(kwargs or {}))
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class

@@ -27,13 +27,17 @@ def reach(s: Subject) -> str:
             alone = bool(s.declaration.coupling(s.size(grid)))
             found |= influence(s.layer(grid, seed=seed + 1), s.images(grid, batch=1, seed=seed), places, alone=alone)
         seen.append(f"{found.float().mean():.0%} of {text(grid)}")
-        if declared == "data-dependent":
+        if declared is None or declared == "data-dependent":
             continue
         expected = torch.ones_like(found)
         if callable(declared):
             expected = torch.stack([_mask(grid, declared(s.size(grid), *place)) for place in places])
         _demand_equal(found, expected, places, grid)
     sees = f"an output sees {', '.join(seen)}"
+    if declared is None:
+        note = Note(f"no reach is declared, so it is not judged: {sees}")
+        note.remedy = 'declare reach="global", "data-dependent" or a function that gives the tokens'
+        return note
     if declared == "data-dependent":
         return Note(f"data-dependent, not judged: {sees}")
     return f"{'as declared' if callable(declared) else declared}: {sees}"
@@ -51,7 +55,7 @@ def gradients(s: Subject) -> str:
             "the gradient of the input is missing or not finite", "avoid detach and division by what may be 0"
         )
     dead = (x.grad.abs().amax(-1) == 0).nonzero().tolist()
-    if dead and s.declaration.reach != "data-dependent":
+    if dead and s.declaration.reach not in (None, "data-dependent"):
         raise CheckError(f"no gradient reaches token {tuple(dead[0][1:])} on {text(grid)}", "use every token")
     for name, p in layer.named_parameters():
         if not p.requires_grad:
@@ -60,8 +64,13 @@ def gradients(s: Subject) -> str:
             raise CheckError(f"no gradient reaches parameter {name}", "use it in forward, or make it a buffer")
         if not bool(torch.isfinite(p.grad).all()):
             raise CheckError(f"the gradient of parameter {name} is not finite", "avoid division by what may be 0")
-    if s.declaration.random or s.declaration.reach == "data-dependent":
-        return "reach every parameter; the slope is not compared (random or chosen by content)"
+    for unfit, why in (
+        (s.declaration.random, "declared random"),
+        (s.declaration.reach is None, "no reach is declared"),
+        (s.declaration.reach == "data-dependent", "tokens are chosen by content"),
+    ):
+        if unfit:
+            return f"reach every parameter; the slope is not compared ({why})"
     layer.eval()
     return f"reach every parameter and token; equal the slope to {_slope(layer, x.detach(), weight):.0e}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -97,6 +96,13 @@ class Subject:
         answers = {grid: self._declines(self.dim, self.heads, grid) for grid in GRIDS}
         return {grid: reason for grid, reason in answers.items() if reason is not None}
 
+    @property
+    def contract(self) -> str:
+        """What `forward` must map to what, in the words of the declared layout."""
+        return {"tokens": "([B,N,C], H, W) to [B,N,C]", "image": "[B,C,H,W] to [B,C,H,W]"}.get(
+            self.declaration.layout, "[B,H,W,C] to [B,H,W,C]"
+        )
+
     def some(self, *wanted: Grid) -> tuple[Grid, ...]:
         """Those of the wanted grids that are not refused; at least one grid, if there is any."""
         served = tuple(grid for grid in wanted if self._declines(self.dim, self.heads, grid) is None)
@@ -148,11 +154,6 @@ def difference(one: Tensor, other: Tensor) -> float:
     """||one - other|| / ||other||; infinite where a value is not finite."""
     gap = ((one.double() - other.double()).norm() / other.double().norm().clamp(min=1e-300)).detach()
     return float(gap) if bool(torch.isfinite(gap)) else float("inf")
-
-
-def twin(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy in another precision."""
-    return copy.deepcopy(layer).to(dtype)
 
 
 @contextmanager

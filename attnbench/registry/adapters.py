@@ -17,7 +17,7 @@ class FromTokens(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,H,W,C] to [B,H,W,C]."""
         B, H, W, C = x.shape
-        y: Tensor = self.layer(x.reshape(B, H * W, C), H, W)
+        y = _tensor(self.layer(x.reshape(B, H * W, C), H, W))
         return y.view(B, H, W, C)
 
 
@@ -30,8 +30,19 @@ class FromImage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,H,W,C] to [B,H,W,C]."""
-        y: Tensor = self.layer(x.permute(0, 3, 1, 2))
-        return y.permute(0, 2, 3, 1)
+        return _tensor(self.layer(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+
+
+def _tensor(output: object) -> Tensor:
+    """The output of a layer.
+
+    Raises:
+        TypeError: it is no tensor.
+    """
+    if not isinstance(output, Tensor):
+        length = f" of {len(output)}" if isinstance(output, tuple | list) else ""
+        raise TypeError(f"forward must return one tensor; got a {type(output).__name__}{length}; return its first part")
+    return output
 
 
 def adapt(layer: nn.Module, layout: Layout) -> nn.Module:

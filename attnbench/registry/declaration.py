@@ -6,9 +6,11 @@ This is the only part of the harness that a mechanism's file imports. No torch h
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from types import FrameType
+from typing import Any, Literal, TypeVar, get_args
 
 from attnbench.registry.declared import check, parameters
 
@@ -19,10 +21,12 @@ Growth = Literal["linear", "quadratic"]
 Approximated = Literal["", "msa"]
 Kind = Literal["attention", "gate", "convolution", "pooling", "fourier", "state-space"]
 Extent = Literal["global", "sparse", "local", ""]
+ReachWord = Literal["global", "data-dependent"]
 Resolution = tuple[int, int]
 
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
 KERNELS = ("eager", "sdpa", "flex")
+REACHES: tuple[str, ...] = get_args(ReachWord)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,8 @@ class Description:
             attention inside); `None` where all can.
         layout: what `forward` takes: `grid` [B,H,W,C], `tokens` ([B,N,C], H, W) or `image` [B,C,H,W].
         reach: which tokens may influence the output at (y, x): "global" (all must), "data-dependent"
-            (chosen by content) or a function of (size, y, x) that gives exactly them.
+            (chosen by content) or a function of (size, y, x) that gives exactly them; `None` where the author says
+            nothing: then it is reported and not judged.
         growth: how the memory of one call grows with the number of tokens.
         approximates: "msa" for one whose output approximates msa's with the same projections; empty: nothing.
         random: the output differs between two calls on the same input.
@@ -127,7 +132,7 @@ class Description:
     kernels: tuple[str, ...] = ("eager",)
     kernels_at: Callable[[Size], tuple[str, ...]] | None = None
     layout: Layout = "grid"
-    reach: Literal["global", "data-dependent"] | Reach = "data-dependent"
+    reach: ReachWord | Reach | None = None
     growth: Growth | None = None
     approximates: Approximated = ""
     random: bool = False
@@ -161,7 +166,7 @@ class Declaration(Description):
         """
         if self.scope != "layer":
             return ""
-        if isinstance(self.reach, str):
+        if not callable(self.reach):
             return "global"
         seen = set(self.reach(size, size.grid[0] // 2, size.grid[1] // 2))
         if len(seen) == size.tokens:
@@ -209,7 +214,7 @@ class mechanism(Description):  # noqa: N801  # a decorator
         """Record the declaration and return the class as it is."""
         words = {f.name: getattr(self, f.name) for f in fields(self)}
         kernels = tuple(self.kernels) if isinstance(self.kernels, list) else self.kernels
-        declaration = Declaration(**{**words, "kernels": kernels}, build=build, source=_where(build))
+        declaration = Declaration(**{**words, "kernels": kernels}, build=build, source=_where(build, sys._getframe(1)))
         check(declaration)
         _declared.append(declaration)
         return build
@@ -222,9 +227,12 @@ def drain() -> list[Declaration]:
     return taken
 
 
-def _where(build: Callable[..., Any]) -> str:
+def _where(build: Callable[..., Any], caller: FrameType) -> str:
+    """The file and line of the class, or of the call that declares it where the class is in another file."""
     try:
-        path = inspect.getsourcefile(build) or build.__module__
-        return f"{path}:{inspect.getsourcelines(build)[1]}"
+        path = inspect.getsourcefile(build)
+        if path == caller.f_code.co_filename:
+            return f"{path}:{inspect.getsourcelines(build)[1]}"
     except (OSError, TypeError):
-        return getattr(build, "__module__", "?")
+        pass
+    return f"{caller.f_code.co_filename}:{caller.f_lineno}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from attnbench import inputs
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from attnbench.registry.declaration import Declaration, Description
 
 FUNCTIONS = ("macs", "refuses", "declines", "kernels_at", "dense_resolution")
+# What other packages call the arguments that every layer is built with. Under such a name the layer would keep its own
+# default, and its records would have the size of the sweep.
+OTHER_NAMES = {
+    "heads": ("num_heads", "n_heads", "n_head", "nhead", "nheads", "num_attention_heads", "head_count"),
+    "dim": ("embed_dim", "d_model", "hidden_size", "hidden_dim", "channels", "in_channels", "num_channels", "in_dim"),
+    "grid": ("input_resolution", "input_size", "feat_size", "fmap_size"),
+}
 
 
 def check_setting(name: str, value: object) -> None:
@@ -101,22 +109,33 @@ def _choices(d: Description) -> Iterator[str]:
     for name, known in (
         ("scope", get_args(words.Scope)),
         ("layout", get_args(words.Layout)),
+        ("kind", get_args(words.Kind)),
         ("growth", (None, *get_args(words.Growth))),
         ("approximates", get_args(words.Approximated)),
     ):
         value = getattr(d, name)
         if not any(value is word or (isinstance(value, str) and value == word) for word in known):
-            yield f"{name} must be one of {', '.join(map(repr, known))}; got {brief(value)}"
-    if not callable(d.reach) and d.reach not in ("global", "data-dependent"):
-        yield f"reach must be 'global', 'data-dependent' or a function; got {brief(d.reach)}"
+            yield f"{name} must be one of {', '.join(map(repr, known))}; got {brief(value)}{_nearest(value, known)}"
+    if d.reach is not None and not callable(d.reach) and d.reach not in words.REACHES:
+        names = ", ".join(map(repr, words.REACHES))
+        yield f"reach must be {names}, a function or None; got {brief(d.reach)}{_nearest(d.reach, words.REACHES)}"
     kernels: object = d.kernels
     if not isinstance(kernels, tuple) or not kernels or not all(k in words.KERNELS for k in kernels):
-        yield f"kernels must be a tuple of {', '.join(words.KERNELS)}; got {brief(kernels)}"
+        wrong = [k for k in kernels if k not in words.KERNELS] if isinstance(kernels, tuple) else [kernels]
+        hint = _nearest(wrong[0], words.KERNELS) if wrong else ""
+        yield f"kernels must be a tuple of {', '.join(words.KERNELS)}; got {brief(kernels)}{hint}"
     pyramid: object = d.pyramid
     if pyramid is not None and not (
         isinstance(pyramid, tuple) and all(type(s) is int and 0 < s <= inputs.MOST for s in pyramid)
     ):
         yield f"pyramid must be a tuple of strides or None; got {brief(pyramid)}"
+
+
+def _nearest(value: object, known: Iterable[object]) -> str:
+    """`; did you mean 'tokens'?`, or nothing where no known word is near."""
+    words = [word for word in known if isinstance(word, str) and word]
+    near = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _check_settings(d: Declaration) -> None:
@@ -144,6 +163,13 @@ def _check_constructor(d: Declaration) -> None:
     from attnbench.registry.declaration import BUILT_FROM
 
     takes = parameters(d.build)
+    for ours, theirs in OTHER_NAMES.items() if d.scope == "layer" else ():
+        for p in takes:
+            if p in theirs and ours not in takes:
+                raise AttnbenchError(
+                    f"{d.name}: a layer is built with {', '.join(BUILT_FROM[:4])} by these names; got {p} in its "
+                    f"__init__; did you mean {ours}? Rename it, or wrap the class in one that takes {ours}"
+                )
     wanted = [p for p in takes if p not in BUILT_FROM]
     stray = sorted({*d.defaults, *(key for at in d.per_stride.values() for key in at)} - set(wanted))
     if stray:

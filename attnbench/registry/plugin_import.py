@@ -9,16 +9,20 @@ import select
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from attnbench.errors import AttnbenchError
-from attnbench.inputs import brief
+from attnbench.inputs import brief, printable
 
 if TYPE_CHECKING:
     from attnbench.registry.process_state import ProcessState
+
+
+_HARNESS = os.path.dirname(__file__) + os.sep
 
 
 def ends_process(importer: Callable[[], object], patience_s: float = 60.0) -> str:
@@ -108,8 +112,30 @@ def _folder() -> str:
         return ""
 
 
-def import_file(path: Path) -> Any:
-    """Import a Python file under a name of its own and return the module."""
+def place_of(error: BaseException, path: str = "") -> str:
+    """FILE:LINE where an import failed: the last line that ran of the file at `path`, or of any; empty if unknown.
+
+    Of an error in a declaration nothing: its message names the place.
+    """
+    if isinstance(error, AttnbenchError):
+        return ""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return printable(f"{error.filename}:{error.lineno}")
+    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__) if f.filename[:1] != "<"]
+    inside = [place for place in frames if path and os.path.realpath(place[0]) == os.path.realpath(path)]
+    places = inside or [place for place in frames if not place[0].startswith(_HARNESS)]
+    return printable("{}:{}".format(*places[-1])) if places else ""
+
+
+def import_file(path: Path, namespace: str = "") -> Any:
+    """Import a Python file under a name of its own and return the module.
+
+    With a namespace the modules beside the file are its own too (`attnbench.registry.apart`).
+    """
+    if namespace:
+        from attnbench.registry.apart import import_apart
+
+        return import_apart(path, namespace)
     path = path.resolve()
     name = f"attnbench_plugin_{path.stem}_{abs(hash(str(path))):x}"
     spec = importlib.util.spec_from_file_location(name, path)

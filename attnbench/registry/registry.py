@@ -14,8 +14,9 @@ import numbers
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache as cached
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ from attnbench.inputs import brief, describe_error
 from attnbench.registry import notebook
 from attnbench.registry.declaration import BUILT_FROM, KERNELS, Declaration, ReadsKernel, Scope, Setting, Size, drain
 from attnbench.registry.declared import check_setting, parameters
-from attnbench.registry.plugin_import import contained, ends_process, import_file, no_exit, put_back
+from attnbench.registry.plugin_file import PluginFile, parse_plugins
+from attnbench.registry.plugin_import import contained, ends_process, import_file, no_exit, place_of, put_back
 from attnbench.registry.variant import Variant, parse_variant
 
 if TYPE_CHECKING:
@@ -51,7 +53,11 @@ class Registry:
     def __getitem__(self, name: str) -> Declaration:
         if name in self.declarations:
             return self.declarations[name]
-        near = difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4) if inputs.is_name(name) else ()
+        near = (
+            difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4)
+            if inputs.is_mechanism_name(name)
+            else ()
+        )
         hint = "; ".join([f"nearest: {', '.join(near)}" if near else "see `attnbench list`", *self.problems[:3]])
         raise AttnbenchError(f"no mechanism is registered under this name; got {brief(name)}; {hint}")
 
@@ -185,7 +191,7 @@ class Registry:
     def origins_of(self, variant: Variant, size: Size) -> tuple[str, ...]:
         """The plugins whose code an arm runs: its own, and those of mechanisms that its settings name."""
         words = [str(value) for value in size.settings.values() if isinstance(value, str)]
-        names = {variant.name, *re.findall(r"\w+", " ".join(words))}
+        names = {variant.name, *re.findall(r"[\w:]+", " ".join(words))}
         return tuple(sorted({self.origins[name] for name in names if name in self.origins}))
 
     def build(self, variant: Variant, size: Size, *, kernel: str = "eager") -> nn.Module:
@@ -229,7 +235,7 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bo
     """Collect the built-ins, the entry points of installed packages, then `plugins` (paths of files).
 
     Args:
-        plugins: paths of Python files.
+        plugins: Python files, as FILE.py or NAMESPACE=FILE.py.
         entry_points: whether installed packages' are imported.
         rehearse: import each plugin in a forked child first, so that one that ends its process does not end this one.
 
@@ -246,9 +252,9 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bo
                 continue
             origin = entry.dist.name if entry.dist else "?"
             _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load(), rehearse)
-    for path in plugins:
-        file = inputs.regular_file("a plugin", path, kind="a Python file")
-        _take(registry, f"plugin {path}", lambda f=file: import_file(f), rehearse)
+    for plugin in parse_plugins(plugins):
+        file = inputs.regular_file("a plugin", plugin.path, kind="a Python file")
+        _take(registry, plugin.origin, partial(import_file, file, plugin.namespace), rehearse, plugin)
     return registry
 
 
@@ -289,7 +295,9 @@ def restrict(origins: Iterable[str]) -> None:
     _allowed = frozenset(origins)
 
 
-def _take(registry: Registry, what: str, importer: Any, rehearse: bool = False) -> None:
+def _take(
+    registry: Registry, what: str, importer: Any, rehearse: bool = False, plugin: PluginFile | None = None
+) -> None:
     if _allowed is not None and what not in _allowed:
         return
     if what not in _loaded:
@@ -303,12 +311,13 @@ def _take(registry: Registry, what: str, importer: Any, rehearse: bool = False) 
         try:
             with no_exit():
                 importer()
-            _loaded[what] = drain()
+            _loaded[what] = [_in_namespace(d, plugin) for d in drain()]
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's code may raise anything, SystemExit and GeneratorExit too
             drain()
-            registry.problems.append(f"{what} was left out: {describe_error(error)}")
+            at = place_of(error, plugin.path if plugin else "")
+            registry.problems.append(f"{what} was left out: {describe_error(error)}{at and f' at {at}'}")
             return
         finally:
             _changed[what] = put_back(before)
@@ -318,6 +327,10 @@ def _take(registry: Registry, what: str, importer: Any, rehearse: bool = False) 
         registry.problems.append(f"{what} declares no mechanism: it has no class with @attnbench.mechanism(...)")
     registry.add(_loaded[what])
     registry.origins |= {declaration.name: what for declaration in _loaded[what]}
+
+
+def _in_namespace(declaration: Declaration, plugin: PluginFile | None) -> Declaration:
+    return replace(declaration, name=plugin.qualified(declaration.name)) if plugin else declaration
 
 
 def _typed(name: str, key: str, value: Setting, default: Any) -> Setting:

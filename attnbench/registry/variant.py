@@ -1,4 +1,4 @@
-"""A mechanism with settings, as text: `hilo[window_size=4,alpha=0.5]`.
+"""A mechanism with settings, as text: `hilo[window_size=4,alpha=0.5]`, or `base:mine` of a plugin with a namespace.
 
 The same spelling is typed, recorded and reported. A setting's value may itself be a variant
 (`litv2_s[attention=hilo[alpha=0.5]]`). No torch here.
@@ -62,10 +62,10 @@ def parse_variant(text: str) -> Variant:
         )
     text = text.strip()
     name, bracket, rest = text.partition("[")
-    if not inputs.is_name(name) or (bracket and not rest.endswith("]")):
+    if not inputs.is_mechanism_name(name) or (bracket and not rest.endswith("]")):
         raise AttnbenchError(
             f"a mechanism is written name or name[setting=value,...]; got {brief(text)}; "
-            "for example 'hilo[window_size=4,alpha=0.5]'"
+            "for example 'hilo[window_size=4,alpha=0.5]', or base:hilo of a plugin with the namespace base"
         )
     settings: dict[str, Setting] = {}
     for item in split_list(rest[:-1]) if bracket else ():

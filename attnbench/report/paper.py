@@ -35,7 +35,7 @@ FIGURES: Mapping[str, Callable[[Evidence], Sequence[Chart]]] = {
     "bars": bars.charts,
     "flops": tradeoff.flops_charts,
     "scaling": scaling.scaling_charts,
-    "kernels": lambda evidence: kernels.kernels(evidence)[1],
+    "kernels": lambda evidence: kernels.kernels(evidence, evidence)[1],
     "roofline": roofline.charts,
     "fig2": lambda evidence: [papers_figures.complexity(evidence)],
     "fig3": figures.over_resolution,

@@ -51,6 +51,9 @@ class Report:
     chooser: Chooser
 
 
+EVERY_FORM = ("md", "csv", "tex")
+
+
 def write(folders: Sequence[Path], out: Path) -> list[Path]:
     """Make every table, figure and the page `index.html` under `out`; returns what was written.
 
@@ -79,7 +82,7 @@ def _write(evidence: Evidence, out: Path) -> list[Path]:
     report = _report(evidence)
     written: list[Path] = []
     for table in report.tables:
-        forms = ("md", "csv", "tex") if len(table.rows) <= MANY else ("csv",)
+        forms = EVERY_FORM if len(table.rows) <= MANY else ("csv",)
         written += _save_table(table, out / "tables", forms)
     for chart in report.charts:
         written += chart.save(out / "figures")
@@ -168,7 +171,7 @@ def write_survival(found: survival.Survival, out: Path) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with chart_settings():
-            written = [path for table in survival.tables(found) for path in _save_table(table, out)]
+            written = [path for table in survival.tables(found) for path in _save_table(table, out, EVERY_FORM)]
             return written + [path for chart in found.charts for path in chart.save(out)]
     except OSError as error:
         raise AttnbenchError(

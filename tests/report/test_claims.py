@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from attnbench.analysis.statistics import student_quantile
 from attnbench.commands import options
 from attnbench.commands.claims import command
+from attnbench.planning.sizes import resolutions
 from attnbench.published import arithmetic as by
 from attnbench.published.claims import claims as ledger
 from attnbench.published.errata import ERRATA
@@ -244,7 +245,7 @@ def test_every_command_is_one_that_run_understands() -> None:
         words = shlex.split(text)
         assert words[:2] == ["attnbench", "run"]
         assert {w for w in words if w.startswith("--")} <= known
-        options.resolutions(words[words.index("--res") + 1])
+        resolutions(words[words.index("--res") + 1])
 
 
 def test_the_command_fails_on_a_contradiction_where_asked(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "protocols": "Show what each part of the authors' measuring procedure changes.",
     "report": "Draw tables, figures and one page from run folders.",
     "compare": "Compare two runs, or the arms of one.",
+    "ab": "Compare two states of a git repository: a mechanism before and after a change.",
     "claims": "Judge the published claims against run folders.",
     "recommend": "Name the best mechanisms for a resolution and a device, from run folders.",
     "spectrum": "Draw the Fourier spectrum of HiLo's two branches.",

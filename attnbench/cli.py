@@ -35,6 +35,7 @@ COMMANDS = {
     "merge": "Collect several runs, of one machine or of many, in one folder.",
     "atlas": "Draw one page of every run below some folders.",
     "compare": "Compare two runs, or the arms of one.",
+    "ab": "Compare two states of a git repository: a mechanism before and after a change.",
     "claims": "Judge the published claims against run folders.",
     "survive": "Show which rankings survive another runtime, kernel, batch, precision or device.",
     "recommend": "Name the best mechanisms for a resolution and a device, from run folders.",

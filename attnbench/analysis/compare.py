@@ -15,6 +15,7 @@ first, where the interval lies inside the margin.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -89,24 +90,36 @@ def compare_arms(folder: Path | str, arms: Sequence[str], *, margin: float = 0.0
     names = [str(parse_variant(text)) for text in arms]
     if len(names) < 2 or len(set(names)) < len(names):
         raise AttnbenchError(f"--arms needs two or more different variants; got {', '.join(names) or 'none'}")
+    return compare_pairs(folder, [(names[0], name) for name in names[1:]], margin=margin, level=level)
+
+
+def compare_pairs(
+    folder: Path | str, pairs: Sequence[tuple[str, str]], *, margin: float = 0.03, level: float = 0.95
+) -> Comparison:
+    """Judge the second arm of each pair against the first, wherever both were timed in the same rounds of a run.
+
+    Raises:
+        AttnbenchError: an arm that the run does not have, or no round with both arms of a pair.
+    """
+    _check(margin, level)
     run = open_run(folder)
-    for name in names:
+    for name in dict.fromkeys(arm for pair in pairs for arm in pair):
         if name not in {c.variant for c in run.cells}:
             known = ", ".join(dict.fromkeys(c.variant for c in run.cells))
             raise AttnbenchError(f"an arm must be a variant of the run; got {name}; {run.folder} has {known}")
     looks = run.facts.looks
     rounds, rows = read_rounds(run.folder), []
-    for base in (c for c in run.cells if c.variant == names[0]):
-        for cell in run.cells:
-            comparable = (cell.group, cell.execution) == (base.group, base.execution)
-            if comparable and cell.variant in names[1:]:
-                found = contrasts(rounds.get(cell.group, ()), [cell.id], base.id).get(cell.id)
-                rows.append(_arm(cell, base, found, margin, level, looks))
+    for base, cell in itertools.product(run.cells, run.cells):
+        if (base.variant, cell.variant) in pairs and (cell.group, cell.execution) == (base.group, base.execution):
+            found = contrasts(rounds.get(cell.group, ()), [cell.id], base.id).get(cell.id)
+            rows.append(_arm(cell, base, found, margin, level, looks))
+    against = ", ".join(dict.fromkeys(base for base, _ in pairs))
     if not rows or not any(math.isfinite(r.estimate) for r in rows):
+        names = [*dict.fromkeys(arm for pair in pairs for arm in pair)]
         raise AttnbenchError(f"arms are compared over rounds that both were in; {run.folder} has none of {names}")
     notes = [] if looks == 1 else [f"the run could end at {looks} looks; each interval and p allows for it"]
     return _judged(
-        f"arms of run {run.id} on {run.facts.machine}, against {names[0]}", "rounds", level, margin, rows, notes
+        f"arms of run {run.id} on {run.facts.machine}, against {against}", "rounds", level, margin, rows, notes
     )
 
 

@@ -33,7 +33,7 @@ _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>\w+))?(?P<settings>\[.*\])?")
 )
 @click.option("--dim", type=whole_number("--dim"), help="Channels; by default the smallest width that works.")
 @click.option("--heads", type=whole_number("--heads"), help="Attention heads; goes with --dim.")
-@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A Python file that declares mechanisms.")
+@click.option("--plugin", "plugins", multiple=True, metavar="[NS=]PATH", help="A Python file that declares mechanisms.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def command(
     names: tuple[str, ...],

@@ -39,7 +39,7 @@ def command(
     from attnbench.analysis import compare
     from attnbench.registry.variant import split_list
 
-    margin_, level_ = _fraction("margin", margin), _fraction("level", level)
+    margin_, level_ = read_fraction("margin", margin), read_fraction("level", level)
     if arms is not None:
         if len(runs) != 1 or by or allow_cross_machine:
             raise AttnbenchError(
@@ -57,11 +57,12 @@ def command(
         rows = [row.as_dict() for row in result.rows]
         click.echo(json.dumps({**result.__dict__, "rows": rows}, indent=1, allow_nan=False))
     else:
-        _print(result)
+        print_comparison(result)
     return 1 if {row.verdict for row in result.rows} & set(fail_on) else 0
 
 
-def _print(result: Comparison) -> None:
+def print_comparison(result: Comparison) -> None:
+    """Print the table and its notes."""
     from rich.table import Table
     from rich.text import Text
 
@@ -106,7 +107,7 @@ def _notes_of_rows(result: Comparison) -> list[str]:
     return [text if every else f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in said.items() if text]
 
 
-def _fraction(name: str, text: str) -> float:
+def read_fraction(name: str, text: str) -> float:
     """Read `3%` or `0.03`: a fraction between 0 and 1, both excluded."""
     number, percent, rest = text.strip().partition("%")
     value = (inputs.parse_number(number.strip()) or 0.0) / (100 if percent else 1)

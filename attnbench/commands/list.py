@@ -24,7 +24,7 @@ WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "q
 
 @click.command("list")
 @click.argument("what", type=click.Choice(WHAT), default="mechanisms")
-@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
+@click.option("--plugin", "plugins", multiple=True, metavar="[NS=]PATH", help="A file with mechanisms; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
     """List mechanisms, backbones, tasks, protocols, devices, suites or quantities."""

@@ -154,7 +154,13 @@ _OPTIONS = (
         "--memory-limit", metavar="SIZE", help="Device memory that a worker process may use: 2GiB. [free memory]"
     ),
     click.option("--weights", metavar="PATH", help="A checkpoint file for the backbone."),
-    click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable."),
+    click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        metavar="[NS=]PATH",
+        help="A file with mechanisms; repeatable. With NS= they are called NS:NAME.",
+    ),
     click.option("--seed", metavar="N", help="Random seed for inputs and arm order. [0]"),
     click.option("--sweep", "sweep_file", metavar="PATH", help="A TOML file with these option names as keys."),
 )

@@ -48,7 +48,7 @@ from attnbench.planning.sweep import MOST_THREADS
 @click.option(
     "--seed", type=whole_number("--seed", 0, inputs.MOST_SEED), default=0, show_default=True, help="Random seed."
 )
-@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
+@click.option("--plugin", "plugins", multiple=True, metavar="[NS=]PATH", help="A file with mechanisms; repeatable.")
 @click.option("--out", type=path_of("--out"), help="The folder to write. [runs/protocols-REQUEST]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(out: Path | None, as_json: bool, **given: Any) -> int:

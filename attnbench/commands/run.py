@@ -17,6 +17,7 @@ from attnbench.errors import AttnbenchError
 if TYPE_CHECKING:
     from attnbench.execution.fork_server import ForkServer
     from attnbench.planning.sweep import Sweep
+    from attnbench.results.record import Record
     from attnbench.results.store import Run
 
 LISTED = 5  # names of files in a message
@@ -57,7 +58,8 @@ def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: 
     # imports torch in its own process while this one imports it for the plan
     server = ForkServer(sweep.allocator[0], imports_compiler=needs_compiler(sweep))
     try:
-        return _measure(sweep, server, out, fresh, quiet, as_json)
+        finished = measure(sweep, server, out, fresh=fresh, quiet=quiet)
+        return 130 if finished is None else _show(finished, quiet, as_json)
     finally:
         server.close()
 
@@ -85,10 +87,8 @@ def _holds_the_working_directory(folder: Path) -> bool:
     return Path(os.path.realpath(folder)) in (here, *here.parents)
 
 
-def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, quiet: bool, as_json: bool) -> int:
-    import json
-
-    from attnbench import inert
+def measure(sweep: Sweep, server: ForkServer, out: Path | None, *, fresh: bool, quiet: bool) -> Run | None:
+    """Measure or resume the sweep's run, with its progress on stderr; None when it was interrupted."""
     from attnbench.commands.plan import headline, time_left
     from attnbench.execution import runner
     from attnbench.execution.progress import Bar, Silent, stderr_console
@@ -116,20 +116,32 @@ def _measure(sweep: Sweep, server: ForkServer, out: Path | None, fresh: bool, qu
             f"  {again}",
         ):
             errors.print(terminal.inert_text(line), soft_wrap=True)
-        return 130
+        return None
     left = sorted(set(os.listdir()) - before - {folder.parts[0]})
     if left:
         text = f"files in the working directory that were not there before the run: {', '.join(left[:LISTED])}"
         more = " and more" if left[LISTED:] else ""
         errors.print(terminal.inert_text(f"{text}{more}; a layer may have left them"), soft_wrap=True)
-    finished = store.open_run(folder)
+    return store.open_run(folder)
+
+
+def failed(run: Run) -> list[Record]:
+    """The records of cells that failed, which `run` ends with 3 for."""
+    return [r for r in run.records if r.outcome not in ("ok", "declined", "oom")]
+
+
+def _show(finished: Run, quiet: bool, as_json: bool) -> int:
+    import json
+
+    from attnbench import inert
+    from attnbench.report import terminal
+
     if as_json:
         for record in finished.records:
             click.echo(json.dumps(record.as_dict()))
     elif not quiet:
         terminal.print_results(finished, terminal.open_console())
-        click.echo(f"run folder: {inert.terminal(str(folder))}")
-        for line in _next_steps(finished, folder):
+        click.echo(f"run folder: {inert.terminal(str(finished.folder))}")
+        for line in _next_steps(finished, finished.folder):
             click.echo(inert.terminal(line))
-    failed = [r for r in finished.records if r.outcome not in ("ok", "declined", "oom")]
-    return 3 if failed else 0
+    return 3 if failed(finished) else 0

@@ -14,7 +14,7 @@ from attnbench import inert
 
 @click.command("show")
 @click.argument("name")
-@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
+@click.option("--plugin", "plugins", multiple=True, metavar="[NS=]PATH", help="A file with mechanisms; repeatable.")
 def command(name: str, plugins: tuple[str, ...]) -> int:
     """Describe the run in folder NAME, the self-test in file NAME.json, or the mechanism or model NAME."""
     if name.endswith(".json") and os.path.isfile(name):

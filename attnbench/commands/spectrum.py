@@ -26,7 +26,7 @@ from attnbench.errors import AttnbenchError
     type=whole_number("--seed", 0, inputs.MOST_SEED),
     help="Random seed for the weights.",
 )
-@click.option("--plugin", "plugins", multiple=True, metavar="PATH", help="A file with mechanisms; repeatable.")
+@click.option("--plugin", "plugins", multiple=True, metavar="[NS=]PATH", help="A file with mechanisms; repeatable.")
 @click.option("--out", required=True, type=path_of("--out"), help="The folder to write; may be a run folder.")
 def command(
     backbone: str,

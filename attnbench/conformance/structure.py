@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from attnbench.conformance.influence import influence, peak_bytes
-from attnbench.conformance.subject import PROBE, CheckError, Grid, Note, Subject, attempt, difference, randomise, text
+from attnbench.conformance.subject import PROBE, CheckError, Grid, Note, Subject, attempt, difference, text
+from attnbench.measure.agreement import randomise
 from attnbench.measure.flops import count, on_meta
 
 LARGE: Grid = (10, 15)  # more than one window of seven each way

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.errors import AttnbenchError
+from attnbench.measure.agreement import randomise
 from attnbench.registry import Registry
 from attnbench.registry.declaration import Declaration, Size
 from attnbench.registry.variant import Variant
@@ -139,15 +140,6 @@ class Subject:
 
     def _declines(self, dim: int, heads: int, grid: Grid) -> str | None:
         return self.registry.declines(self.variant, self.size(grid, dim=dim, heads=heads))
-
-
-def randomise(layer: nn.Module, seed: int) -> None:
-    """Give every parameter random values of the size that keeps activations near one, so that each has an effect."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in layer.parameters():
-            inputs = p[0].numel() if p.dim() > 1 else 1
-            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64) * max(inputs, 1) ** -0.5)
 
 
 def difference(one: Tensor, other: Tensor) -> float:

@@ -133,8 +133,27 @@ class ProbeJob:
     artifact: str = ""
 
 
-Job = CountJob | ExportJob | TrialJob | TimingJob | CeilingsJob | ProbeJob
-_KINDS: Mapping[str, type[Any]] = {c.kind: c for c in (CountJob, ExportJob, TrialJob, TimingJob, CeilingsJob, ProbeJob)}
+@dataclass(frozen=True, kw_only=True)
+class AgreementJob:
+    """Compare the outputs of two versions of a layer: the `cell` with `base`, which differ in the variant alone.
+
+    Attributes:
+        memory_limit, imports: as of a trial.
+    """
+
+    kind: ClassVar[str] = "agreement"
+    cell: Cell
+    base: Cell
+    plugins: tuple[str, ...] = ()
+    imports: tuple[str, ...] | None = None
+    seed: int = 0
+    memory_limit: int = 0
+
+
+Job = CountJob | ExportJob | TrialJob | TimingJob | CeilingsJob | ProbeJob | AgreementJob
+_KINDS: Mapping[str, type[Any]] = {
+    c.kind: c for c in (CountJob, ExportJob, TrialJob, TimingJob, CeilingsJob, ProbeJob, AgreementJob)
+}
 
 
 def to_line(job: Job) -> dict[str, Any]:

@@ -20,17 +20,17 @@ from attnbench import registry, runtimes
 from attnbench.analysis.machines import APART
 from attnbench.execution import jobs
 from attnbench.execution.guard import Guard
-from attnbench.execution.jobs import CeilingsJob, CountJob, ExportJob, ProbeJob, TimingJob, TrialJob
+from attnbench.execution.jobs import AgreementJob, CeilingsJob, CountJob, ExportJob, ProbeJob, TimingJob, TrialJob
 from attnbench.execution.setup import failure_of, open_limited
 from attnbench.execution.status_file import StatusFile
 from attnbench.execution.timing import Timing
 from attnbench.measure import breakdown, energy, error, memory
-from attnbench.measure.agreement import error_against, expected_output
+from attnbench.measure.agreement import compare_versions, error_against, expected_output
 from attnbench.measure.arm import Arm, InputSets, build_module, make_inputs, tensors_of
 from attnbench.measure.ceilings import measure_ceilings, product_rate
 from attnbench.measure.kernels import kernel_that_ran
 from attnbench.registry.variant import parse_variant
-from attnbench.results.events import Ceilings, Count, Event, Exported, Probe, Progress, Trial
+from attnbench.results.events import Agreement, Ceilings, Count, Event, Exported, Probe, Progress, Trial
 
 Say = Callable[[Event], None]
 
@@ -52,6 +52,8 @@ def do(line: Mapping[str, Any], status: int, say: Say) -> None:
         _trial(job, say)
     elif isinstance(job, ProbeJob):
         say(_probe(job))
+    elif isinstance(job, AgreementJob):
+        say(_agreement(job))
     elif isinstance(job, TimingJob):
         Timing(job, shared, say).run()
     else:
@@ -225,6 +227,17 @@ def _probe(job: ProbeJob) -> Probe:
             cell=job.cell.id, what=job.what, words={f"{job.what}_notes": f"{failure.outcome}: {failure.reason}"}
         )
     return Probe(cell=job.cell.id, what=job.what, values=values, words=words)
+
+
+def _agreement(job: AgreementJob) -> Agreement:
+    """Two versions with the same weights and input; a layer that fails leaves its reason."""
+    device = open_limited(job.cell, job.memory_limit)
+    try:
+        difference, why = compare_versions(job.base, job.cell, device, registry.load(job.plugins), seed=job.seed)
+    except (Exception, SystemExit) as problem:
+        failure = failure_of(problem, device)
+        return Agreement(cell=job.cell.id, why=f"{failure.outcome}: {failure.reason}")
+    return Agreement(cell=job.cell.id, difference=difference, why=why)
 
 
 def _ceilings(job: CeilingsJob) -> Ceilings:

@@ -13,12 +13,22 @@ from typing import Any
 
 from attnbench.errors import UnfinishedError
 from attnbench.execution.fork_server import End, ForkServer, Noise, ServerEndedError
-from attnbench.execution.jobs import CeilingsJob, CountJob, ExportJob, Job, ProbeJob, TimingJob, TrialJob
+from attnbench.execution.jobs import (
+    AgreementJob,
+    CeilingsJob,
+    CountJob,
+    ExportJob,
+    Job,
+    ProbeJob,
+    TimingJob,
+    TrialJob,
+)
 from attnbench.execution.schedule import beside, joined
 from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Sweep
 from attnbench.results.events import (
+    Agreement,
     Ceilings,
     Count,
     Done,
@@ -136,6 +146,20 @@ class Workers:
             if isinstance(event, Failure):
                 why = f"{event.outcome}: {event.reason}"
         return Probe(cell=cell.id, what=what, words={f"{what}_notes": why})
+
+    def agreement(self, cell: Cell, base: Cell) -> Agreement:
+        """The output of `cell` beside that of `base`, in a fresh process; with the reason where there is none."""
+        job = AgreementJob(
+            cell=cell, base=base, seed=self._sweep.seed, memory_limit=self._protocol.memory_limit,
+            **self._plugins([cell, base]),
+        )  # fmt: skip
+        why = "their process gave no result"
+        for event in self._events(cell, job, self._patience_s(cell)):
+            if isinstance(event, Agreement):
+                return event
+            if isinstance(event, Failure):
+                why = f"{event.outcome}: {event.reason}"
+        return Agreement(cell=cell.id, why=why)
 
     def ceilings(self, cell: Cell, known: Ceilings | None = None) -> Ceilings:
         """What the cell's device reaches; without values where it could not be measured."""

@@ -1,8 +1,9 @@
 """Import a file with modules of its own: two versions of one code base in one process, each with its own siblings.
 
-The file's package tree is imported below a package that exists in this process alone, `attnbench_NAMESPACE_HASH`. Code
-of the tree finds the tree's modules also by their absolute names: `from mechanisms.attend import attend` in one version
-of mechanisms/van.py is that version's attend.py. For this, modules of the tree have an `__import__` of their own, which
+The file's package tree is imported below a package that exists in this process alone, `attnbench_NAMESPACE_HASH`: what
+lies in the folder above the outermost package around the file, and at the top of its repository. Code of the tree finds
+the tree's modules also by their absolute names: `from mechanisms.attend import attend` in one version of
+mechanisms/van.py is that version's attend.py. For this, modules of the tree have an `__import__` of their own, which
 looks in the tree first; no other module is touched. attnbench itself and the standard library are never the tree's.
 """
 
@@ -20,39 +21,44 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+STATE_MARK = ".attnbench-state"  # a file at the top of a repository's copied state
+TOPS = (".git", STATE_MARK)
 _SHARED = frozenset({"attnbench", *sys.stdlib_module_names})
 
 
 def import_apart(path: Path, namespace: str) -> ModuleType:
     """Import a Python file with its package tree under names of its own and return the module."""
-    root, name = locate(path.resolve())
-    key = hashlib.sha256(str(root).encode()).hexdigest()[:12]
-    tree = _Tree(f"attnbench_{namespace}_{key}", root)
-    if tree.prefix not in sys.modules:
-        top = ModuleType(tree.prefix)
-        top.__path__ = [str(root)]
-        sys.modules[tree.prefix] = top
-        sys.meta_path.insert(0, tree)
+    roots, name = locate(path.resolve())
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    tree = _Tree(f"attnbench_{namespace}_{key}", [*map(str, roots)])
+    for loaded in [n for n in sys.modules if n.partition(".")[0] == tree.prefix]:
+        del sys.modules[loaded]  # of an earlier import: it is run anew, as any plugin
+    sys.meta_path[:] = [tree, *(f for f in sys.meta_path if getattr(f, "prefix", None) != tree.prefix)]
+    top = ModuleType(tree.prefix)
+    top.__path__ = tree.roots
+    sys.modules[tree.prefix] = top
     return importlib.import_module(f"{tree.prefix}.{name}")
 
 
-def locate(path: Path) -> tuple[Path, str]:
-    """The folder that a file is imported from, and its module's name there.
+def locate(path: Path) -> tuple[list[Path], str]:
+    """The folders that a file's tree is imported from, and the name of its module in the first.
 
-    It is the folder above the outermost package (a folder with `__init__.py`) around the file.
+    The first is the folder above the outermost package (a folder with `__init__.py`) around the file; the second, where
+    there is one, the top of the repository, from which code without such files imports.
     """
     names, root = [path.stem], path.parent
     while (root / "__init__.py").is_file() and root.parent != root:
         names.append(root.name)
         root = root.parent
-    return root, ".".join(reversed(names))
+    tops = [folder for folder in (root, *root.parents) if any((folder / mark).exists() for mark in TOPS)]
+    return list(dict.fromkeys([root, *tops[:1]])), ".".join(reversed(names))
 
 
 class _Tree(importlib.abc.MetaPathFinder):
-    """Finds the modules below `prefix` in the folder `root`."""
+    """Finds the modules below `prefix` in the folders `roots`."""
 
-    def __init__(self, prefix: str, root: Path) -> None:
-        self.prefix, self.root = prefix, root
+    def __init__(self, prefix: str, roots: list[str]) -> None:
+        self.prefix, self.roots = prefix, roots
         self.builtins = {**vars(builtins), "__import__": self.import_}
         self._owned: dict[str, bool] = {}
 
@@ -90,11 +96,11 @@ class _Tree(importlib.abc.MetaPathFinder):
         return module
 
     def _owns(self, top: str) -> bool:
-        """Whether the tree has a module of this name; a folder without Python's `__init__` only where nobody has."""
+        """Whether the tree has a module of this name. As in Python, a package precedes a folder without `__init__`."""
         if top not in self._owned:
-            spec = None if top in _SHARED else PathFinder.find_spec(top, [str(self.root)])
-            regular = spec is not None and spec.origin is not None
-            self._owned[top] = regular or (spec is not None and importlib.util.find_spec(top) is None)
+            mine = None if top in _SHARED else PathFinder.find_spec(top, self.roots)
+            installed = importlib.util.find_spec(top) if mine and mine.origin is None else None
+            self._owned[top] = mine is not None and (installed is None or installed.origin is None)
         return self._owned[top]
 
 

@@ -79,6 +79,22 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far the output of a cell is from that of another version of its layer; in no journal.
+
+    Attributes:
+        cell: the cell's id.
+        difference: greatest |difference| over greatest |output of the other|; None where they cannot be compared.
+        why: they cannot be compared, in words.
+    """
+
+    kind: ClassVar[str] = "agreement"
+    cell: str
+    difference: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """One pass beside time over one arm, alone in a fresh process.
 
@@ -246,9 +262,14 @@ class Done:
     kind: ClassVar[str] = "done"
 
 
-Event = Count | Trial | Exported | Probe | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
+Event = (
+    Count | Trial | Exported | Probe | Agreement | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
+)
 _KINDS: Mapping[str, type[Any]] = {
-    c.kind: c for c in (Count, Trial, Round, Exported, Probe, Dropped, Failure, Ceilings, SessionEnd, Progress, Done)
+    c.kind: c
+    for c in (
+        Count, Trial, Round, Exported, Probe, Agreement, Dropped, Failure, Ceilings, SessionEnd, Progress, Done,
+    )
 }  # fmt: skip
 
 

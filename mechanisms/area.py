@@ -77,6 +77,7 @@ class _NormalisedConv(nn.Module):
 
 @mechanism(
     name="area",
+    display="Area",
     title="attention inside a few long runs of tokens (YOLO12)",
     paper="arXiv:2502.12524",
     year=2025,

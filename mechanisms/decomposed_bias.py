@@ -74,6 +74,7 @@ def by_distance(table: Tensor, side: int) -> Tensor:
 
 @mechanism(
     name="decomposed_bias",
+    display="Decomposed bias",
     title="relative bias from the queries, per axis (MViTv2, ViTDet, SAM)",
     paper="arXiv:2112.01526",
     year=2022,

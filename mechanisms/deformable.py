@@ -61,6 +61,7 @@ def places(H: int, W: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 @mechanism(
     name="deformable",
+    display="Deformable",
     title="deformable attention: every token reads a few points of its choice (Deformable DETR)",
     paper="arXiv:2010.04159",
     year=2021,

@@ -43,6 +43,7 @@ def refuses(dim: int, heads: int, depth: int) -> str | None:
 
 @mechanism(
     name="diff",
+    display="Diff",
     title="differential attention: the difference of two softmax maps",
     paper="arXiv:2410.05258",
     year=2025,

@@ -48,6 +48,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="hiera",
+    display="Hiera",
     title="attention inside mask units, without any bias (Hiera)",
     paper="arXiv:2306.00989",
     year=2023,

@@ -101,6 +101,7 @@ def scan(dt: Tensor, u: Tensor, rate: Tensor, taken: Tensor, given: Tensor) -> T
 
 @mechanism(
     name="mambavision",
+    display="MambaVision",
     title="half scanned, half convolved (MambaVision)",
     paper="arXiv:2407.08083",
     year=2025,

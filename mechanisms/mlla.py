@@ -79,6 +79,7 @@ class _Attention(nn.Module):
 
 @mechanism(
     name="mlla",
+    display="MLLA",
     title="Mamba-like linear attention (MLLA)",
     paper="arXiv:2405.16605",
     year=2024,

@@ -134,6 +134,7 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
 
 @mechanism(
     name="neighborhood_stride",
+    display="GNA",
     title="neighborhood attention with a stride (GNA)",
     paper="arXiv:2504.16922",
     year=2025,

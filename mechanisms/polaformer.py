@@ -56,6 +56,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="polaformer",
+    display="PolaFormer",
     title="polarity-aware linear attention (PolaFormer)",
     paper="arXiv:2501.15061",
     year=2025,

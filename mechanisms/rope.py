@@ -98,6 +98,7 @@ class _Periods(nn.Module):
 
 @mechanism(
     name="rope",
+    display="RoPE",
     title="self-attention with rotary positions (DINOv3)",
     paper="arXiv:2508.10104",
     year=2025,

@@ -47,6 +47,7 @@ def macs(size: Size) -> int:
 
 @mechanism(
     name="ssd",
+    display="SSD",
     title="state-space duality, non-causal (VSSD)",
     paper="arXiv:2407.18559",
     year=2024,

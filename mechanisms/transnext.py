@@ -119,6 +119,7 @@ def _directions(t: Tensor) -> Tensor:
 
 @mechanism(
     name="transnext",
+    display="TransNeXt",
     title="aggregated attention (TransNeXt)",
     paper="arXiv:2311.17132",
     year=2024,

@@ -83,11 +83,7 @@ def _drafts(claim: Claim, rule: ClaimRule, evidence: Evidence) -> Iterator[Judge
         return
     classes = {c.device for c in rule.comparisons if c.device}
     kinds = {"cpu", "gpu"} if "any" in classes else classes
-    machines = [
-        m
-        for m in evidence.machines
-        if any(p.machine == m and p.device_kind in kinds for p in evidence.points) and _named(m, rule.device_name)
-    ]
+    machines = [m for m in evidence.machines_with(*kinds) if _named(m, rule.device_name)]
     drafts = [_draft(claim, rule, machine, evidence) for machine in machines]
     timed = [d for d in drafts if d.verdict != NOT_APPLICABLE and any(r.comparison.device for r in d.evaluated)]
     yield from timed or [d for d in drafts if d.verdict != NOT_APPLICABLE][:1] or drafts[:1]

@@ -119,6 +119,14 @@ class Evidence:
         return tuple(dict.fromkeys(p.machine for p in self.points))
 
     @cached_property
+    def _device_kinds(self) -> frozenset[tuple[str, str]]:
+        return frozenset((p.machine, p.device_kind) for p in self.points)
+
+    def machines_with(self, *kinds: str) -> list[str]:
+        """The machines that hold a point of a device of one of these kinds, `cpu` or `gpu`."""
+        return [m for m in self.machines if any((m, kind) in self._device_kinds for kind in kinds)]
+
+    @cached_property
     def ok(self) -> tuple[Point, ...]:
         """The measured points."""
         return tuple(p for p in self.points if p.ok)

@@ -129,10 +129,7 @@ def tables(evidence: Evidence) -> list[Table]:
 
 def _lines(evidence: Evidence) -> list[dict[str, str]]:
     """Whose numbers stand in the first, second, ... line of a published row: one CPU and one GPU each."""
-    kinds = {
-        k: [m for m in evidence.machines if any(p.machine == m and p.device_kind == k for p in evidence.points)]
-        for k in ("cpu", "gpu")
-    }
+    kinds = {kind: evidence.machines_with(kind) for kind in ("cpu", "gpu")}
     count = max(1, *(len(found) for found in kinds.values()))
     return [{k: found[i] for k, found in kinds.items() if i < len(found)} for i in range(count)]
 

@@ -1,7 +1,7 @@
 """Time our layers against a folder of the authors' own, given by an adapter file; print the table, write it with --to.
 
     python benchmarks/against_authors.py PATH [--res 224,512] [--batch 1,8] [--kernel eager,sdpa] [--protocol standard]
-                                              [--run FOLDER] [--from-run] [--to TABLE.md]
+                                              [--run FOLDER] [--from-run] [--to FILE]
 
 PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds. Their code runs in
 the timing processes: read it first. All arms of a size share their rounds, so that a ratio is of turns that lie side by

@@ -16,8 +16,8 @@ HIDDEN = {"idea", "year", "settings"}  # of mechanisms, for want of room: `--jso
 LEGEND = """\
 reach: of a token in one layer; memory: how one call's grows with the tokens
 needs: heads - must divide dim; grid - is built for one token map;
-  rules - refuses some sizes or settings, `plan` says which;
-  batch - images of one batch influence each other; random - two calls differ
+  rule - refuses some sizes or settings, `plan` says which;
+  batch - images of one batch influence each other; rng - random numbers: two calls differ
 `attnbench show NAME` says more; `--json` has idea, year and settings"""
 WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "quantities")
 
@@ -97,9 +97,9 @@ def _needs(d: Declaration) -> str:
     words = {
         "heads": d.heads_divide_dim and "heads" in takes,
         "grid": "grid" in takes,
-        "rules": d.refuses is not None or d.declines is not None,
+        "rule": d.refuses is not None or d.declines is not None,
         "batch": bool(d.batch_coupled),
-        "random": d.random,
+        "rng": d.random,
     }
     return ", ".join(word for word, holds in words.items() if holds)
 

@@ -23,7 +23,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 from attnbench.registry.declaration import Declaration
 
-MAIN = "__main__"  # the source of a declaration that stands in no module
+MAIN = "__main__"  # the module of what stands in no file
 FOLDER = "notebook-mechanisms"
 REMEDY = "write the mechanism into a file and name it with plugins=('FILE.py',)"
 _CONSTANTS = (int, float, complex, str, bytes, bool, type(None))

@@ -274,7 +274,7 @@ _allowed: frozenset[str] | None = None  # the plugins that this process may impo
 
 def _of_notebook(declaration: Declaration) -> bool:
     """Whether it was declared in a notebook, or in the file that was made of it."""
-    return declaration.source == notebook.MAIN or notebook.FOLDER in declaration.source
+    return notebook.is_by_hand(declaration) or notebook.FOLDER in declaration.source
 
 
 def notebook_files(texts: Iterable[str], cache: Path) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def test_a_leaking_window_fails(tmp_path):
 
 
 def test_a_wrong_scale_fails_against_the_original(tmp_path):
-    path = broken(tmp_path, "msa", ("attend(q, k, v, kernel", "attend(q, k, v, scale=C**-0.5, kernel"))
+    path = broken(tmp_path, "msa", ("attend(q, k, v, kernel", "attend(q, k, v, scale=x.shape[-1] ** -0.5, kernel"))
     found = failures(path, against="msa")
     assert list(found) == ["against"]
     assert "differs from msa" in found["against"]

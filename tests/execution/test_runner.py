@@ -186,7 +186,7 @@ def test_the_papers_procedure_is_one_block_without_an_interval(tmp_path):
     )
     row = load(folder).iloc[0]
     assert row.rounds == 1
-    assert "no_interval" in row["flags"]
+    assert "no_interval" in row["flag_names"]
     assert row.isna()["latency_low_s"]
 
 

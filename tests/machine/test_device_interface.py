@@ -23,6 +23,8 @@ NAMED = {
     "machine/environment.py": "the build and the backends of torch, as the run stores them",
     "report/claims.py": "the command that a reader is told",
     "commands/doctor.py": "the build of torch",
+    "published/timm/__init__.py": "a column of timm's tables",
+    "report/survival_sources.py": "the version of CUDA that timm's tables state",
     "measure/arm.py": "torch pins memory for CUDA alone",
     "runtimes/compile.py": "the kinds of device that it was tried on",
     "runtimes/eager.py": "the kinds of device that it was tried on",

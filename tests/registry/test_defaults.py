@@ -38,6 +38,6 @@ def test_kind_and_reach_are_read_without_torch():
 def test_a_layer_that_is_no_attention_says_so():
     others = {d.name: d.kind for d in registry.load(entry_points=False) if d.scope == "layer" and d.kind != "attention"}
     assert others == {
-        "gfnet": "fourier", "hornet": "gate", "lightvit_biattn": "gate", "poolformer": "pooling",
-        "ss2d": "state-space", "van": "gate",
+        "gfnet": "fourier", "hornet": "gate", "lightvit_biattn": "gate", "mambavision": "state-space",
+        "poolformer": "pooling", "ss2d": "state-space", "ssd": "state-space", "van": "gate",
     }  # fmt: skip

@@ -93,6 +93,13 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     return ((i, j) for i in nearest(y, H, k, dilation) for j in nearest(x, W, k, dilation))
 
 
+def kernels_at(size: Size) -> tuple[str, ...]:
+    """NATTEN's kernel has no bias, and no smaller square for a map that the square does not fit into."""
+    k, dilation = _settings(size)
+    native = not size.settings["rel_pos_bias"] and min(size.grid) >= k * dilation
+    return ("eager", "sdpa", "natten") if native else ("eager", "sdpa")
+
+
 @mechanism(
     name="neighborhood",
     title="neighborhood attention: the k x k nearest tokens",
@@ -102,11 +109,13 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     defaults={"kernel_size": 7, "dilation": 1, "rel_pos_bias": True},
     macs=macs,
     refuses=refuses,
-    kernels=("eager", "sdpa"),
+    kernels=("eager", "sdpa", "natten"),
+    kernels_at=kernels_at,
     reach=reach,
     growth="linear",
     notes={
         "memory": "keys and values are gathered, kernel_size^2 copies of each; a native kernel has none",
+        "natten": "with rel_pos_bias=false and a map of at least kernel_size x dilation: the package has no bias",
         "sdpa": "every token has keys of its own, so a fused block has one query and shares nothing",
     },
 )
@@ -125,6 +134,8 @@ class NeighborhoodAttention(ReadsKernel, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend from every token to its own square."""
+        if self.kernel == "natten":
+            return self._native(x)
         B, H, W, C = x.shape
         N, n = H * W, self.heads
         places, offsets = neighbors(H, W, self.kernel_size, self.dilation, x.device)  # each (h w) (k k)
@@ -133,3 +144,10 @@ class NeighborhoodAttention(ReadsKernel, nn.Module):
         bias = None if self.rpb is None else self.rpb.flatten(1)[:, offsets].view(1, n * N, 1, -1)
         y = attend(q.reshape(B, n * N, 1, C // n), k, v, bias, kernel=self.kernel)  # b (n h w) 1 d
         return self.proj(y.view(B, n, N, -1).transpose(1, 2).reshape(B, H, W, C))
+
+    def _native(self, x: Tensor) -> Tensor:
+        from natten.functional import na2d
+
+        q, k, v = self.qkv(x).view(*x.shape[:3], 3, self.heads, -1).unbind(3)  # each b h w n d
+        y: Tensor = na2d(q, k, v, kernel_size=self.kernel_size, dilation=self.dilation)
+        return self.proj(y.reshape(x.shape))

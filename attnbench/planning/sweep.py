@@ -19,12 +19,11 @@ from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 from attnbench.planning import protocol
 from attnbench.planning.cell import Cell, digest
-from attnbench.registry.declaration import Declaration, Scope, Setting, Size
+from attnbench.registry.declaration import KERNELS, Declaration, Scope, Setting, Size, absent_package
 from attnbench.registry.variant import Variant, parse_variant
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8")
 PASSES = ("forward", "train")
-KERNELS = ("eager", "sdpa", "flex")
 ALLOCATORS = ("pinned", "system", "tcmalloc", "jemalloc")
 MEASURES = ("params", "macs", "memory", "latency")
 PROBES = ("breakdown", "error", "energy")  # each a pass of its own beside them, only where it is asked for
@@ -370,7 +369,7 @@ def _reason(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
         return str(error)
     if cell.kernel not in offered:
         return f"{variant} runs with kernel {' or '.join(offered)}; got kernel={cell.kernel}"
-    return None
+    return absent_package(cell.kernel)
 
 
 def _runtime_reason(cell: Cell, inference: bool) -> str | None:

@@ -5,6 +5,7 @@ This is the only part of the harness that a mechanism's file imports. No torch h
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,8 @@ ReachWord = Literal["global", "data-dependent"]
 Resolution = tuple[int, int]
 
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
-KERNELS = ("eager", "sdpa", "flex")
+NATIVE: Mapping[str, str] = {"natten": "natten"}  # kernels of other packages -> the package
+KERNELS = ("eager", "sdpa", "flex", *NATIVE)
 REACHES: tuple[str, ...] = get_args(ReachWord)
 
 
@@ -216,6 +218,17 @@ class mechanism(Description):  # noqa: N801  # a decorator
         check(declaration)
         _declared.append(declaration)
         return build
+
+
+def absent_package(kernel: str) -> str | None:
+    """Why a kernel of another package cannot be used here, or None."""
+    package = NATIVE.get(kernel)
+    if package is None or importlib.util.find_spec(package) is not None:
+        return None
+    return (
+        f"kernel {kernel} needs the package {package}, which is not installed; got kernel={kernel}; "
+        f"pip install 'attnbench[{package}]', or leave the kernel out"
+    )
 
 
 def drain() -> list[Declaration]:

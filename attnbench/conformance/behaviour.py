@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnbench.conformance.influence import fused_calls
 from attnbench.conformance.subject import PROBE, CheckError, Note, Subject, attempt, difference, text, words_of
-from attnbench.registry.declaration import NATIVE, absent_package
+from attnbench.registry.native import NATIVE, absent_package
 from attnbench.runtimes.compile import forbid_fallback
 
 Dtypes = tuple[torch.dtype, ...]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 
 from attnbench.measure.arm import Arm
-from attnbench.registry.declaration import NATIVE
+from attnbench.registry.native import NATIVE
 
 _PREFIX = "aten::_scaled_dot_product_"
 _NATIVE = "aten::_native_multi_head_attention"  # the fast path of nn.MultiheadAttention

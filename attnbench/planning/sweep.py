@@ -19,7 +19,8 @@ from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 from attnbench.planning import protocol
 from attnbench.planning.cell import Cell, digest
-from attnbench.registry.declaration import KERNELS, Declaration, Scope, Setting, Size, absent_package
+from attnbench.registry.declaration import KERNELS, Declaration, Scope, Setting, Size
+from attnbench.registry.native import absent_package
 from attnbench.registry.variant import Variant, parse_variant
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8")

@@ -5,7 +5,6 @@ This is the only part of the harness that a mechanism's file imports. No torch h
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import Any, Literal, TypeVar, get_args
 
 from attnbench.registry.declared import check, parameters
+from attnbench.registry.native import NATIVE
 
 Setting = bool | int | float | str
 Layout = Literal["grid", "tokens", "image"]
@@ -26,7 +26,6 @@ ReachWord = Literal["global", "data-dependent"]
 Resolution = tuple[int, int]
 
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
-NATIVE: Mapping[str, str] = {"natten": "natten"}  # kernels of other packages -> the package
 KERNELS = ("eager", "sdpa", "flex", *NATIVE)
 REACHES: tuple[str, ...] = get_args(ReachWord)
 
@@ -220,17 +219,6 @@ class mechanism(Description):  # noqa: N801  # a decorator
         return build
 
 
-def absent_package(kernel: str) -> str | None:
-    """Why a kernel of another package cannot be used here, or None."""
-    package = NATIVE.get(kernel)
-    if package is None or importlib.util.find_spec(package) is not None:
-        return None
-    return (
-        f"kernel {kernel} needs the package {package}, which is not installed; got kernel={kernel}; "
-        f"pip install 'attnbench[{package}]', or leave the kernel out"
-    )
-
-
 def drain() -> list[Declaration]:
     """Return what has been declared since the last call (the registry collects declarations this way)."""
     taken = list(_declared)
@@ -245,5 +233,6 @@ def _where(build: Callable[..., Any], caller: FrameType) -> str:
         if path == caller.f_code.co_filename:
             return f"{path}:{inspect.getsourcelines(build)[1]}"
     except (OSError, TypeError):
-        pass
+        if getattr(build, "__module__", "") == "__main__":  # a notebook's, which may declare it again
+            return "__main__"
     return f"{caller.f_code.co_filename}:{caller.f_lineno}"

@@ -21,18 +21,9 @@ from typing import TYPE_CHECKING, Any
 from attnbench import inputs
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief, describe_error
-from attnbench.registry.declaration import (
-    BUILT_FROM,
-    KERNELS,
-    Declaration,
-    ReadsKernel,
-    Scope,
-    Setting,
-    Size,
-    absent_package,
-    drain,
-)
+from attnbench.registry.declaration import BUILT_FROM, KERNELS, Declaration, ReadsKernel, Scope, Setting, Size, drain
 from attnbench.registry.declared import check_setting, parameters
+from attnbench.registry.native import absent_package
 from attnbench.registry.plugin_file import PluginFile, parse_plugins
 from attnbench.registry.plugin_import import contained, ends_process, import_file, no_exit, place_of, put_back
 from attnbench.registry.variant import Variant, parse_variant
@@ -216,8 +207,7 @@ class Registry:
         offered = self.kernels(variant, size)
         if kernel not in offered:
             raise ValueError(f"{variant} runs with kernel {' or '.join(offered)}; got kernel={kernel}")
-        absent = absent_package(kernel)
-        if absent:
+        if absent := absent_package(kernel):
             raise ValueError(absent)
         takes = parameters(declaration.build)
         layer = declaration.build(**{name: value for name, value in size.arguments.items() if name in takes})

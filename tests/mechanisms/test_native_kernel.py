@@ -14,7 +14,7 @@ from attnbench.conformance import examine
 from attnbench.conformance.subject import Subject
 from attnbench.measure.kernels import describe
 from attnbench.planning.sweep import Sweep, plan
-from attnbench.registry import declaration
+from attnbench.registry import native
 from attnbench.registry.variant import parse_variant
 from mechanisms.neighborhood import nearest
 
@@ -48,7 +48,7 @@ def natten(monkeypatch):
 
 @pytest.fixture
 def without(monkeypatch):
-    monkeypatch.setattr(declaration.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(native.importlib.util, "find_spec", lambda name: None)
 
 
 def built(kernel, text=BARE, grid=(5, 7)):
@@ -61,9 +61,9 @@ def built(kernel, text=BARE, grid=(5, 7)):
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_the_packages_kernel_is_called_and_gives_what_eager_gives(natten, dilation):
     text, x = BARE.replace("]", f",dilation={dilation}]"), torch.randn(2, 6, 7, 12)
-    eager, native = (built(kernel, text, (6, 7))(x) for kernel in ("eager", "natten"))
+    eager, found = (built(kernel, text, (6, 7))(x) for kernel in ("eager", "natten"))
     assert [(3, dilation)] == CALLS
-    torch.testing.assert_close(native, eager)
+    torch.testing.assert_close(found, eager)
 
 
 def test_without_the_package_it_is_refused_and_nothing_else_runs(without):

@@ -151,6 +151,13 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     return ((i, j) for i in nearest(y, H, k, dilation) for j in nearest(x, W, k, dilation))
 
 
+def kernels_at(size: Size) -> tuple[str, ...]:
+    """NATTEN's kernel has no bias, and no smaller square for a map that the square does not fit into."""
+    k, dilation = _settings(size)
+    native = not size.settings["rel_pos_bias"] and min(size.grid) >= k * dilation
+    return ("eager", "sdpa", "natten") if native else ("eager", "sdpa")
+
+
 @mechanism(
     name="neighborhood",
     display="NA",
@@ -161,11 +168,13 @@ def reach(size: Size, y: int, x: int) -> Iterable[tuple[int, int]]:
     defaults={"kernel_size": 7, "dilation": 1, "rel_pos_bias": True},
     macs=macs,
     refuses=refuses,
-    kernels=("eager", "sdpa"),
+    kernels=("eager", "sdpa", "natten"),
+    kernels_at=kernels_at,
     reach=reach,
     growth="linear",
     notes={
         "memory": "keys and values are copied, some squares at a time; a native kernel has no copies",
+        "natten": "with rel_pos_bias=false and a map of at least kernel_size x dilation: the package has no bias",
         "sdpa": "inside of the map every token has keys of its own: a fused block has one query and shares nothing",
     },
 )
@@ -184,6 +193,8 @@ class NeighborhoodAttention(ReadsKernel, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend from every token to its own square."""
+        if self.kernel == "natten":
+            return self._native(x)
         B, H, W, C = x.shape
         N, n, d = H * W, self.heads, C // self.heads
         q, k, v = self.qkv(x).view(B, N, 3, n, d).permute(2, 0, 3, 1, 4).reshape(3, -1, d)  # each (b n h w) d
@@ -215,3 +226,10 @@ class NeighborhoodAttention(ReadsKernel, nn.Module):
                 for some in torch.split(table, max(COPIES * H * W // each, 1)):
                     queries, keys, offsets = torch.split(some, [m, each, m * each], dim=1)
                     yield queries, keys, offsets
+
+    def _native(self, x: Tensor) -> Tensor:
+        from natten.functional import na2d
+
+        q, k, v = self.qkv(x).view(*x.shape[:3], 3, self.heads, -1).unbind(3)  # each b h w n d
+        y: Tensor = na2d(q, k, v, kernel_size=self.kernel_size, dilation=self.dilation)
+        return self.proj(y.reshape(x.shape))

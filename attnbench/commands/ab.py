@@ -170,14 +170,15 @@ def check_versions(sweep: Sweep, states: dict[str, State]) -> list[tuple[str, st
                 raise AttnbenchError(f"both states must import; {state.title} does not: {problem}")
     planned, _ = runner.make_plan(sweep)
     by_name = {name: {_unnamed(c): c for c in planned.cells if c.variant.startswith(f"{name}:")} for name in states}
-    for point in by_name[BASE].keys() | by_name[HEAD].keys():
-        old, new = by_name[BASE].get(point), by_name[HEAD].get(point)
-        if old is None or new is None:
+    points = list(dict.fromkeys([*by_name[BASE], *by_name[HEAD]]))
+    for point in points:
+        if point not in by_name[BASE] or point not in by_name[HEAD]:
             raise AttnbenchError(
                 f"both versions must have the same variants; got {point.variant} of one alone: it spells the default "
                 "settings of the other; leave it out"
             )
-        _demand_same_settings(old, new)
+    for point in points:
+        _demand_same_settings(by_name[BASE][point], by_name[HEAD][point])
     return [(f"{BASE}:{v}", f"{HEAD}:{v}") for v in dict.fromkeys(point.variant for point in by_name[BASE])]
 
 

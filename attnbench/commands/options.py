@@ -18,7 +18,8 @@ from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 from attnbench.planning import protocol
 from attnbench.planning.sizes import resolutions, size_bytes
-from attnbench.planning.sweep import ALLOCATORS, KERNELS, MEASURES, MOST_THREADS, PASSES, PRECISIONS, PROBES, Sweep
+from attnbench.planning.sweep import ALLOCATORS, MEASURES, MOST_THREADS, PASSES, PRECISIONS, PROBES, Sweep
+from attnbench.registry.declaration import KERNELS
 from attnbench.registry.plugin_file import parse_plugins
 from attnbench.registry.variant import parse_value, split_list
 

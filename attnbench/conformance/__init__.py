@@ -18,6 +18,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "determinism": behaviour.determinism,
     "batch": behaviour.batch,
     "kernels": behaviour.kernels,
+    "native": behaviour.native,
     "precision": behaviour.precision,
     "autocast": behaviour.autocast,
     "gradients": structure.gradients,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from attnbench.conformance.influence import fused_calls
 from attnbench.conformance.subject import PROBE, CheckError, Note, Subject, attempt, difference, text, words_of
+from attnbench.registry.native import NATIVE, absent_package
 from attnbench.runtimes.compile import forbid_fallback
 
 Dtypes = tuple[torch.dtype, ...]
@@ -119,7 +120,7 @@ def batch(s: Subject) -> str:
 def kernels(s: Subject) -> str:
     """Every declared kernel computes what eager does; `flex` is a check of its own, because it compiles."""
     offered = s.registry.kernels(s.variant, s.size(PROBE))
-    others = [kernel for kernel in offered if kernel not in ("eager", "flex")]
+    others = [kernel for kernel in offered if kernel not in ("eager", "flex", *NATIVE)]
     if "sdpa" in others and not _fused(s, "sdpa"):
         raise CheckError(
             "kernel sdpa is declared, and no call of scaled_dot_product_attention ran with it",
@@ -166,16 +167,34 @@ def flex(s: Subject) -> str:
     if "flex" not in s.declaration.kernels or s.declaration.random:
         return Note("not declared")
     forbid_fallback()
-    (grid,) = s.some(PROBE)[:1]
-    eager, x, layer = s.layer(grid), s.images(grid), s.layer(grid, torch.float32, kernel="flex")
+    return _where_it_runs(s, "flex")
+
+
+def native(s: Subject) -> str:
+    """Where a kernel of another package is declared, installed and runs here, it computes what eager does."""
+    declared = [kernel for kernel in s.declaration.kernels if kernel in NATIVE]
+    if not declared or s.declaration.random:
+        return Note("not declared")
+    return _where_it_runs(s, declared[0])
+
+
+def _where_it_runs(s: Subject, kernel: str) -> str:
+    absent = absent_package(kernel)
+    if absent:
+        return Note(absent)
+    grids = [grid for grid in s.grids if kernel in s.registry.kernels(s.variant, s.size(grid))]
+    if not grids:
+        return Note(f"{s.variant} does not offer {kernel} on any of the grids; check a variant that does")
+    grid = PROBE if PROBE in grids else grids[-1]
+    eager, x, layer = s.layer(grid), s.images(grid), s.layer(grid, torch.float32, kernel=kernel)
     try:
         with torch.no_grad():
             y = layer(x.float())
-    except Exception as error:  # flex_attention refuses some machines and sizes
-        return Note(f"flex does not run here on {text(grid)}: {words_of(error)}")
+    except Exception as error:  # a kernel refuses some machines and sizes
+        return Note(f"{kernel} does not run here on {text(grid)}: {words_of(error)}")
     gap, bound = difference(y, eager(x)), s.tolerance(eager, x, torch.float32)
     if gap > bound:
-        raise CheckError(f"flex differs from eager by {gap:.1e}; rounding explains {bound:.1e}", "remove flex")
+        raise CheckError(f"{kernel} differs from eager by {gap:.1e}; rounding explains {bound:.1e}", f"remove {kernel}")
     return f"agrees with eager to {gap:.0e}"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 
 from attnbench.measure.arm import Arm
+from attnbench.registry.native import NATIVE
 
 _PREFIX = "aten::_scaled_dot_product_"
 _NATIVE = "aten::_native_multi_head_attention"  # the fast path of nn.MultiheadAttention
@@ -29,12 +30,14 @@ def attention_operators(names: Iterable[str]) -> Counter[str]:
 def describe(kernel: str, operators: Counter[str]) -> str:
     """The words of `kernel_ran`: `eager`, `sdpa:flash_for_cpu x1`, `sdpa:flash_for_cpu x1, math x1`.
 
-    Without any attention operator an `sdpa` cell ran `eager`. `flex` is a compiled graph of its own and keeps its name.
+    Without any attention operator an `sdpa` cell ran `eager`. `flex` is a compiled graph of its own and keeps its name,
+    as a kernel of another package does.
     """
     counts = ", ".join(f"{name} x{times}" for name, times in sorted(operators.items()))
+    named = kernel if kernel in ("flex", *NATIVE) else ""
     if not counts:
-        return "flex" if kernel == "flex" else "eager"
-    return f"sdpa:{counts}" if kernel != "flex" else f"flex, sdpa:{counts}"
+        return named or "eager"
+    return f"{named}, sdpa:{counts}" if named else f"sdpa:{counts}"
 
 
 def kernel_that_ran(arm: Arm) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 from attnbench import runtimes
 from attnbench.planning.cell import Cell
 from attnbench.registry.declaration import Declaration, Scope, Size
+from attnbench.registry.native import absent_package
 from attnbench.registry.variant import Variant
 
 
@@ -62,7 +63,7 @@ def of_cell(registry: Mechanisms, variant: Variant, cell: Cell) -> str | None:
         return str(error)
     if cell.kernel not in offered:
         return f"{variant} runs with kernel {' or '.join(offered)}; got kernel={cell.kernel}"
-    return None
+    return absent_package(cell.kernel)
 
 
 def of_runtime(cell: Cell, inference: bool) -> str | None:

@@ -20,12 +20,11 @@ from attnbench.planning import declines, protocol
 from attnbench.planning.axis_values import as_tuple, protocol_numbers
 from attnbench.planning.cell import Cell, digest
 from attnbench.planning.declines import Mechanisms
-from attnbench.registry.declaration import Setting
+from attnbench.registry.declaration import KERNELS, Setting
 from attnbench.registry.variant import Variant, parse_variant
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8")
 PASSES = ("forward", "train")
-KERNELS = ("eager", "sdpa", "flex")
 ALLOCATORS = ("pinned", "system", "tcmalloc", "jemalloc")
 MEASURES = ("params", "macs", "memory", "latency")
 PROBES = ("breakdown", "error", "energy")  # each a pass of its own beside them, only where it is asked for

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Literal, TypeVar, get_args
 
 from attnbench.registry.declared import check, parameters
+from attnbench.registry.native import NATIVE
 
 Setting = bool | int | float | str
 Layout = Literal["grid", "tokens", "image"]
@@ -25,7 +26,7 @@ ReachWord = Literal["global", "data-dependent"]
 Resolution = tuple[int, int]
 
 BUILT_FROM = ("dim", "heads", "grid", "stride", "resolution")
-KERNELS = ("eager", "sdpa", "flex")
+KERNELS = ("eager", "sdpa", "flex", *NATIVE)
 REACHES: tuple[str, ...] = get_args(ReachWord)
 
 
@@ -234,5 +235,6 @@ def _where(build: Callable[..., Any], caller: FrameType) -> str:
         if path == caller.f_code.co_filename:
             return f"{path}:{inspect.getsourcelines(build)[1]}"
     except (OSError, TypeError):
-        pass
+        if getattr(build, "__module__", "") == "__main__":  # a notebook's, which may declare it again
+            return "__main__"
     return f"{caller.f_code.co_filename}:{caller.f_lineno}"

@@ -26,6 +26,7 @@ from attnbench.inputs import brief, describe_error
 from attnbench.registry import notebook
 from attnbench.registry.declaration import BUILT_FROM, KERNELS, Declaration, ReadsKernel, Scope, Setting, Size, drain
 from attnbench.registry.declared import check_setting, parameters
+from attnbench.registry.native import absent_package
 from attnbench.registry.plugin_file import PluginFile, parse_plugins
 from attnbench.registry.plugin_import import contained, ends_process, import_file, no_exit, place_of, put_back
 from attnbench.registry.variant import Variant, parse_variant
@@ -209,6 +210,8 @@ class Registry:
         offered = self.kernels(variant, size)
         if kernel not in offered:
             raise ValueError(f"{variant} runs with kernel {' or '.join(offered)}; got kernel={kernel}")
+        if absent := absent_package(kernel):
+            raise ValueError(absent)
         takes = parameters(declaration.build)
         layer = declaration.build(**{name: value for name, value in size.arguments.items() if name in takes})
         _use_kernel(layer, kernel, declaration)
@@ -380,7 +383,7 @@ def build(
         grid: (H, W) in tokens.
         stride: image pixels per token; chooses the authors' default settings.
         resolution: (height, width) in pixels, for a backbone.
-        kernel: "eager", "sdpa" or "flex".
+        kernel: "eager", "sdpa", "flex", or a package's: "natten".
         **settings: the mechanism's own settings.
 
     Raises:

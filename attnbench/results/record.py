@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import Cell
-from attnbench.planning.sweep import ALLOCATORS, KERNELS, PASSES, PRECISIONS
+from attnbench.planning.sweep import ALLOCATORS, PASSES, PRECISIONS
+from attnbench.registry.declaration import KERNELS
 from attnbench.results.lines import decode
 
 SCHEMA = 2

@@ -17,7 +17,7 @@ LEGEND = """\
 reach: of a token in one layer; memory: how one call's grows with the tokens
 needs: heads - must divide dim; grid - is built for one token map;
   rule - refuses some sizes or settings, `plan` says which;
-  batch - images of one batch influence each other; rng - random numbers: two calls differ
+  batch - images of one batch influence each other; rng - two calls differ
 `attnbench show NAME` says more; `--json` has idea, year and settings"""
 WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "quantities")
 

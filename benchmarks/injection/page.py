@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -76,11 +77,14 @@ def page(entries: Sequence[Entry]) -> str:
         faults = sum(t["injected"] for n, t in one["tallies"].items() if n != IN_PROCESS)
         campaigns += f"| {one['date']} | {one['commit']} | {one['machine']} | {one['torch']} | `{one['words']}` "
         campaigns += f"| {faults} | {one['runs']} | {one['sessions']} |\n"
-    details = [detail for one in entries for detail in one["details"]]
+    details = Counter(" ".join(detail.split()) for one in entries for detail in one["details"])
+    seen = [f"{number} x {text}" for text, number in details.items()]
+    seen += [remark for one in entries for remark in one.get("remarks", ())]  # written by hand: causes, corrections
     return PAGE.format(
         real=sum(t.injected for n, t in tallies.items() if n != IN_PROCESS),
         alone=tallies.get(IN_PROCESS, Tally()).injected, table=table(tallies), campaigns=campaigns,
-        problems="".join(f"\n\n- {d}" for d in details) or "nothing.", runs=sum(one["runs"] for one in entries),
+        problems="\n\n" + "\n".join(f"- {line}" for line in seen) if seen else "nothing.",
+        runs=sum(one["runs"] for one in entries),
         sessions=sum(one["sessions"] for one in entries), grace=GRACE_S, starts=STARTS,
     )  # fmt: skip
 

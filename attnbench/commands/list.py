@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnbench import inert
+from attnbench.registry.native import NATIVE
 
 if TYPE_CHECKING:
     from attnbench.registry.declaration import Declaration
@@ -18,7 +19,7 @@ reach: of a token in one layer; memory: how one call's grows with the tokens
 needs: heads - must divide dim; grid - is built for one token map;
   rule - refuses some sizes or settings, `plan` says which;
   batch - images of one batch influence each other; rng - two calls differ
-`attnbench show NAME` says more; `--json` has idea, year and settings"""
+`attnbench show NAME` says more, native kernels too; `--json` has idea, year, settings"""
 WHAT = ("mechanisms", "backbones", "tasks", "protocols", "devices", "suites", "quantities")
 
 
@@ -56,7 +57,9 @@ def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
 def _cell(column: str, value: Any) -> str:
     """A value as text; lists of single words without commas, for want of room."""
     text = "" if value is None else str(value)
-    return text.replace(", ", " ") if column in ("kernels", "needs") else text
+    if column not in ("kernels", "needs"):
+        return text
+    return " ".join(word for word in text.split(", ") if word not in NATIVE)
 
 
 def _declared(what: str, plugins: tuple[str, ...]) -> list[dict[str, Any]]:

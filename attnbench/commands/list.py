@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HIDDEN = {"idea", "year", "settings"}  # of mechanisms, for want of room: `--json` and `show NAME` have them
 LEGEND = """\
 reach: of a token in one layer; memory: how one call's grows with the tokens
-needs: heads - must divide dim; grid - is built for one token map;
+needs: grid - is built for one token map (heads must divide dim in most);
   rule - refuses some sizes or settings, `plan` says which;
   batch - images of one batch influence each other; rng - two calls differ
 `attnbench show NAME` says more, native kernels too; `--json` has idea, year, settings"""
@@ -59,7 +59,7 @@ def _cell(column: str, value: Any) -> str:
     text = "" if value is None else str(value)
     if column not in ("kernels", "needs"):
         return text
-    return " ".join(word for word in text.split(", ") if word not in NATIVE)
+    return " ".join(word for word in text.split(", ") if word not in NATIVE and word != "heads")
 
 
 def _declared(what: str, plugins: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
     python benchmarks/hostile.py [--res 224] [--protocol quick] [--isolate] [--out FOLDER]
 
 A first run measures msa and sra alone. Then one run for each plugin measures them beside it: it sets the threads,
-switches oneDNN off, zeroes its input, patches the clock, exits with 0, or writes to every open descriptor, from its
-50th call on; the last one patches torch.nn.Linear, which the guard does not see. A line a plugin says whether sra's
+switches oneDNN off, zeroes its input, patches the clock, exits with 0, or writes to every open descriptor, from the
+twelfth call of a process on; the last one patches torch.nn.Linear, which the guard does not see. A line a plugin says whether sra's
 ratio with it lies inside the interval without it, whether both arms are ok, and what the plugin's own record says.
 With --isolate the plugins have processes of their own (`--isolate plugins`). The exit code is 1 where an arm was
 spoilt. Run it on a quiet machine: of six true ratios one in four runs has one outside a 95 % interval by chance.
@@ -22,7 +22,7 @@ from attnbench.planning.sizes import resolutions
 from attnbench.results.record import Record
 from attnbench.results.store import open_run
 
-CALL = 50  # at which a plugin begins
+CALL = 12  # of a process, at which a plugin begins: after its trial and its first turn, and before its last
 PLUGINS = {
     "sets_threads": "torch.set_num_threads(torch.get_num_threads() + 1)",
     "switches_onednn": "torch.backends.mkldnn.enabled = False",

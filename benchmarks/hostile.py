@@ -4,8 +4,8 @@
 
 A first run measures msa and sra alone. Then one run for each plugin measures them beside it: it sets the threads,
 switches oneDNN off, zeroes its input, patches the clock, exits with 0, or writes to every open descriptor, from the
-twelfth call of a process on; the last one patches torch.nn.Linear, which the guard does not see. A line a plugin says whether sra's
-ratio with it lies inside the interval without it, whether both arms are ok, and what the plugin's own record says.
+twelfth call of a process on; the last one patches torch.nn.Linear, which the guard does not see. A line a plugin says
+whether sra's ratio with it lies inside the interval without it, whether both arms are ok, and what its own record says.
 With --isolate the plugins have processes of their own (`--isolate plugins`). The exit code is 1 where an arm was
 spoilt. Run it on a quiet machine: of six true ratios one in four runs has one outside a 95 % interval by chance.
 """

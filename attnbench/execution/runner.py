@@ -15,7 +15,6 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attnbench import __version__, registry, runtimes
 from attnbench.analysis import summarize
@@ -37,9 +36,6 @@ from attnbench.results.events import Ceilings, Dropped, Event, Exported, Failure
 from attnbench.results.record import Record
 from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume, read_events
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
 

@@ -22,7 +22,7 @@ from attnbench.results.store import read_events
 
 SWEEPS: Mapping[str, Sequence[str]] = {
     "layers": ("-m", "msa,sra,window,hilo", "--batch", "8"),
-    "models": ("--backbone", "litv2_s,pvt_v2_b0,mobilevit_xs", "--reference", "litv2_s", "--res", "224", "--batch", "1"),
+    "models": ("--backbone", "litv2_s,litv1_s,lightvit_t", "--reference", "litv2_s", "--res", "224", "--batch", "1"),
 }
 
 

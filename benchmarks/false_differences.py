@@ -64,7 +64,8 @@ def _all_pairs(given: argparse.Namespace, state: str) -> None:
         tables.append(_identical(given, seed))
         rate, pairs = share_of_pairs(tables), len(tables) * given.identical * (given.identical - 1) // 2
         print(
-            f"{given.protocol}, {given.runtime}, {state}, {given.identical} identical arms, runs {len(tables)}: false differences in "
+            f"{given.protocol}, {given.runtime}, {state}, {given.identical} identical arms, "
+            f"runs {len(tables)}: false differences in "
             f"{rate.estimate:.1%} of {pairs} pairs, 95 % interval {rate.low:.1%} to {rate.high:.1%}; "
             f"this run {share_of_pairs(tables[-1:]).estimate:.1%}",
             flush=True,

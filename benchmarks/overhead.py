@@ -1,4 +1,4 @@
-"""The share of a run's wall time outside the layers' calls, and where it goes: processes, building, checks, bookkeeping.
+"""The share of a run's wall time outside the layers' calls, and where it goes.
 
     python benchmarks/overhead.py [--scope layers|models|all] [--protocol standard] [--keep FOLDER]
 

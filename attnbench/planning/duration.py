@@ -31,7 +31,7 @@ TURN_S = 0.005  # of a turn besides its calls: inputs, checks, canary
 DEFAULT_MSA_LAYERS = 1.5  # assumed cost of a mechanism without a formula, in MSA layers of the same size
 PASSES_OVER_INPUT = 12.0  # of a layer without multiply-accumulates, such as pooling
 BYTES_PER_S = 1e10  # assumed rate of such passes
-EFFICIENCY = 0.55  # share of `layer_rate` that layers reach
+EFFICIENCY = 0.5  # share of `layer_rate` that layers reach
 CPU_MACS_PER_S, GPU_MACS_PER_S = 1e11, 2e13  # assumed where a device's rate is not known
 _PATIENT_ARMS = 5.0  # arms of which half of the looks after the first are needed; more arms need more of them
 

@@ -141,11 +141,11 @@ class Remaining:
         """Rounds of this group if it stops at this look, or before it by its budget."""
         arms = sum(map(len, group.split(self.finished)))
         rounds = self.protocol.for_arms(arms).looks[look]
-        return min(rounds, duration.affordable_rounds(self.protocol, max(arms, 1), self._round_s(group)))
+        return min(rounds, duration.affordable_rounds(self.protocol, max(arms, 1), self._real_round_s(group)))
 
     def _rounds_left(self, group: Group) -> int:
         arms = sum(map(len, group.split(self.finished)))
-        wanted = duration.expected_rounds(self.protocol, max(arms, 1), self._round_s(group), group.rounds)
+        wanted = duration.expected_rounds(self.protocol, max(arms, 1), self._real_round_s(group), group.rounds)
         return max(0, wanted - group.rounds)
 
     def _timing_s(self, group: Group, rounds: int) -> float:
@@ -155,8 +155,15 @@ class Remaining:
             return 0.0
         processes = math.ceil(rounds / self.protocol.for_arms(len(shared)).rounds_each)
         expected = rounds * self._round_s(group) + processes * self._process_s(group)
+        return expected * self._pace(group)
+
+    def _pace(self, group: Group) -> float:
+        """How many times as long as expected rounds take: this group's so far, or all groups', or 1."""
         paces = [scale for other in self.groups.values() if (scale := other.spent.scale)]
-        return expected * (group.spent.scale or (median(paces) if paces else 1.0))
+        return group.spent.scale or (median(paces) if paces else 1.0)
+
+    def _real_round_s(self, group: Group) -> float:
+        return self._round_s(group) * self._pace(group)
 
     def _round_s(self, group: Group) -> float:
         shared, alone = ([self._call(cell.id) for cell in cells] for cells in group.split(self.finished))

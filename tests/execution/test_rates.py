@@ -44,7 +44,11 @@ def test_a_probe_gives_the_rate_and_the_threads_back(cell):
 
 
 def test_the_words_name_each_device_once_with_its_figure_and_source():
-    found = {"a": rates.Rate(1e11, rates.MEASURED), "b": rates.Rate(3e11, rates.PROBED), "c": rates.Rate(2e13, "assumed")}
+    found = {
+        "a": rates.Rate(1e11, rates.MEASURED),
+        "b": rates.Rate(3e11, rates.PROBED),
+        "c": rates.Rate(2e13, "assumed"),
+    }
     assert rates.describe(found, {"a": "cpu", "b": "cpu", "c": "cuda"}) == (
         "100 to 300 GMACs/s on cpu, measured since this machine was started or from a short probe; "
         "2e+04 GMACs/s on cuda, assumed"

@@ -38,9 +38,10 @@ def test_slow_trials_make_the_other_trials_slower_and_not_the_rounds(cells, rema
     assert slow.left_s == pytest.approx(usual + 2 * 2 * duration.trial_s(cells[1], 0.1))
 
 
-def test_what_a_round_really_takes_replaces_what_was_expected_of_it(cells, remaining):
+def test_what_a_round_really_takes_replaces_what_was_expected_of_it(cells):
+    remaining = Remaining({c.id: 0.01 for c in cells}, QUICK, cells)
     for cell in cells:
-        remaining.learn(cell.id, 0.1 / duration.STEADY)
+        remaining.learn(cell.id, 0.01 / duration.STEADY)
     before = remaining.left_s
     looks, each = QUICK.for_arms(3).looks[0], QUICK.for_arms(3).rounds_each
     per_process = before / (looks // each)

@@ -67,8 +67,9 @@ def _probed(name: str, threads: int) -> Rate:
     try:
         device.set_threads(threads)
         with torch.inference_mode():
-            rates = (measure(device, torch.float32, _PROBE_S) for measure in (product_rate, conv_rate))
-            return Rate(layer_rate(*rates), PROBED)
+            product = product_rate(device, torch.float32, _PROBE_S)
+            convolution = conv_rate(device, torch.float32, _PROBE_S)
+        return Rate(layer_rate(product, convolution), PROBED)
     finally:
         torch.set_num_threads(before)
 

@@ -77,10 +77,11 @@ class Remaining:
 
     def learn(self, cell: str, call: float | None, seconds: float = 0.0) -> None:
         """Record a cell's trial: seconds of one call, None if it failed; `seconds`: since the last report."""
-        self.started = True
         if seconds and cell in self.cells:
-            expected = duration.trial_s(self.cells[cell], self._call(cell) if call is None else duration.STEADY * call)
-            self.trials.add(seconds, expected)
+            steady = self._call(cell) if call is None else duration.STEADY * call
+            start_s = 0.0 if self.started else duration.START_S
+            self.trials.add(seconds, start_s + duration.trial_s(self.cells[cell], steady))
+        self.started = True
         self.tried.add(cell)
         if call is None:
             self.finished.add(cell)

@@ -31,11 +31,12 @@ def test_trials_correct_the_calls_of_the_cells_that_are_left(cells, remaining):
 
 
 def test_slow_trials_make_the_other_trials_slower_and_not_the_rounds(cells, remaining):
-    remaining.learn(cells[0].id, 0.1 / duration.STEADY, duration.trial_s(cells[0], 0.1))
-    usual = remaining.left_s
     slow = Remaining(remaining.estimates, QUICK, cells)
-    slow.learn(cells[0].id, 0.1 / duration.STEADY, 3 * duration.trial_s(cells[0], 0.1))
-    assert slow.left_s == pytest.approx(usual + 2 * 2 * duration.trial_s(cells[1], 0.1))
+    usual_s = duration.trial_s(cells[0], 0.1)
+    for run, times in ((remaining, 1), (slow, 3)):
+        run.learn(cells[0].id, 0.1 / duration.STEADY)
+        run.learn(cells[1].id, 0.1 / duration.STEADY, times * usual_s)
+    assert slow.left_s == pytest.approx(remaining.left_s + 2 * usual_s)
 
 
 def test_what_a_round_really_takes_replaces_what_was_expected_of_it(cells):

@@ -43,7 +43,7 @@ def describe(rates: Mapping[str, Rate], devices: Mapping[str, str]) -> str:
     texts = []
     for device in dict.fromkeys(devices[cell] for cell in rates):
         here = [rate for cell, rate in rates.items() if devices[cell] == device]
-        speeds = sorted({f"{rate.macs_per_s / 1e9:.3g}" for rate in here}, key=float)
+        speeds = [f"{value:,.10g}" for value in sorted({round(rate.macs_per_s / 1e9, 1) for rate in here})]
         span = speeds[0] if len(speeds) == 1 else f"{speeds[0]} to {speeds[-1]}"
         texts.append(f"{span} GMACs/s on {device}, {' or '.join(dict.fromkeys(rate.source for rate in here))}")
     return "; ".join(texts)

@@ -51,5 +51,5 @@ def test_the_words_name_each_device_once_with_its_figure_and_source():
     }
     assert rates.describe(found, {"a": "cpu", "b": "cpu", "c": "cuda"}) == (
         "100 to 300 GMACs/s on cpu, measured since this machine was started or from a short probe; "
-        "2e+04 GMACs/s on cuda, assumed"
+        "20,000 GMACs/s on cuda, assumed"
     )

@@ -1,10 +1,11 @@
 """How often identical layers are called different, and how often doubled work is missed: several runs of `selftest`.
 
     python benchmarks/false_differences.py [--runs 5] [--trials 20] [--busy CORES] [--protocol quick]
-    python benchmarks/false_differences.py --identical 41 [--runs 4] [--busy CORES]
+    python benchmarks/false_differences.py --identical 41 [--runs 4] [--busy CORES] [--runtime onnxruntime]
 
 With --busy, so many extra processes keep a core busy each during the trials. With --identical, so many identical arms
-a run and nothing else: all their pairs are compared, which says as much as three times as many disjoint pairs.
+a run and nothing else: all their pairs are compared, which says as much as three times as many disjoint pairs. Its
+--runtime executes them all.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="runs, each with a seed of its own")
     parser.add_argument("--protocol", default="quick")
     parser.add_argument("--busy", type=int, default=0, metavar="CORES", help="cores that are kept busy meanwhile")
+    parser.add_argument("--runtime", default="eager", help="of the arms of --identical")
     given = parser.parse_args()
+    if given.runtime != "eager" and not given.identical:
+        parser.error("--runtime goes with --identical")
     busy = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(given.busy)]
     for process in busy:
         process.start()
@@ -57,14 +61,19 @@ def _say(text: str) -> None:
 def _all_pairs(given: argparse.Namespace, state: str) -> None:
     tables = []
     for seed in range(given.runs):
-        tables.append(compare_identical(given.identical, protocol=given.protocol, seed=seed, progress=_say))
+        tables.append(_identical(given, seed))
         rate, pairs = share_of_pairs(tables), len(tables) * given.identical * (given.identical - 1) // 2
         print(
-            f"{given.protocol}, {state}, {given.identical} identical arms, runs {len(tables)}: false differences in "
+            f"{given.protocol}, {given.runtime}, {state}, {given.identical} identical arms, "
+            f"runs {len(tables)}: false differences in "
             f"{rate.estimate:.1%} of {pairs} pairs, 95 % interval {rate.low:.1%} to {rate.high:.1%}; "
             f"this run {share_of_pairs(tables[-1:]).estimate:.1%}",
             flush=True,
         )
+
+
+def _identical(given: argparse.Namespace, seed: int) -> list[list[bool]]:
+    return compare_identical(given.identical, protocol=given.protocol, seed=seed, runtime=given.runtime, progress=_say)
 
 
 def _disjoint_pairs(given: argparse.Namespace, state: str) -> None:

@@ -18,8 +18,8 @@ from statistics import fmean, median
 
 from attnbench import Sweep, run
 from attnbench.analysis.contrasts import contrasts
-from attnbench.execution.comparison import TURNS_ALONE
 from attnbench.planning import protocol
+from attnbench.planning.protocol import TURNS_ALONE
 from attnbench.planning.sizes import resolutions
 from attnbench.results.store import open_run
 from attnbench.selftest.simulated import SCENARIOS, runs

@@ -38,6 +38,7 @@ NO_TORCH = [
     "analysis.compare", "analysis.machines", "analysis.statistics", "analysis.stopping", "analysis.summarize", "cli",
     "commands.options", "errors", "execution.fork_server", "execution.progress", "execution.runner",
     "inputs", "machine.disturbances", "machine.environment", "machine.fingerprint", "planning.duration",
+    "planning.remaining",
     "planning.cell", "planning.protocol", "planning.sweep", "published.suites", "registry.declaration",
     "registry.variant", "report.claims", "report.recommend", "report.terminal", "report.write", "results.flags",
     "results.record", "results.run_facts", "results.store", "studies.images", "studies.spectrum",

@@ -11,7 +11,9 @@ import click
 from attnbench.commands import options
 
 if TYPE_CHECKING:
-    from attnbench.planning.duration import Remaining
+    from attnbench.execution.rates import Rate
+    from attnbench.planning.cell import Cell
+    from attnbench.planning.remaining import Remaining
     from attnbench.planning.sweep import Plan, Sweep
     from attnbench.registry import Registry
 
@@ -31,18 +33,21 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
 
     from attnbench.execution import runner
     from attnbench.execution.progress import duration
+    from attnbench.execution.rates import describe
     from attnbench.report import terminal
 
     planned, known = runner.make_plan(sweep)
-    remaining = time_left(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
+    rates = known_rates(planned, may_probe=planned.sweep.device)
+    remaining = time_left(planned, known, rates)
     total, (least, most) = remaining.total_s, remaining.range_s
+    at = describe(rates, {cell.id: cell.device for cell in planned.cells})
     if as_json:
         cells = [
             {**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id), "isolated": c.id in planned.isolated}
             for c in planned.cells
         ]
         text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1),
-                "estimated_range_s": [round(least, 1), round(most, 1)]}  # fmt: skip
+                "estimated_range_s": [round(least, 1), round(most, 1)], "estimated_at": at}  # fmt: skip
         click.echo(json.dumps({**text, "problems": known.problems}))
         return 0
     console, errors = terminal.open_console(), Console(stderr=True)
@@ -52,7 +57,10 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
     for table in terminal.plan_tables(planned, every_cell=every_cell):
         console.print(table)
     span = "" if least == most else f"{duration(least)} to {duration(most)}, as precision needs rounds; "
-    console.print(f"about {duration(total)} ({span}estimated from the mechanisms' formulas; the run updates it)")
+    console.print(
+        f"about {duration(total)} ({span}estimated from the mechanisms' formulas{f' at {at}' if at else ''}; "
+        "the run updates it)"
+    )
     return 0
 
 
@@ -92,40 +100,34 @@ def headline(planned: Plan) -> str:
     return "; ".join(words) + "".join(f"\n{note}" for note in planned.notes)
 
 
-def time_left(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> Remaining:
-    """The remaining seconds of a run of this plan, before anything is measured; `ceilings`: as of `estimate_calls`."""
+def known_rates(planned: Plan, *, may_probe: Iterable[str] = ("cpu",)) -> dict[str, Rate]:
+    """What the time of the cells that are not declined is estimated by; `may_probe`: as of `rates_of`."""
+    from attnbench.execution.rates import rates_of
+
+    return rates_of([c for c in planned.cells if c.id not in planned.declined], may_probe=may_probe)
+
+
+def time_left(planned: Plan, known: Registry, rates: Mapping[str, Rate] | None = None) -> Remaining:
+    """The remaining seconds of a run of this plan, before anything is measured; `rates`: by default `known_rates`."""
     from attnbench.planning import protocol
-    from attnbench.planning.duration import Remaining
+    from attnbench.planning.remaining import Remaining
 
     numbers = protocol.get(planned.sweep.protocol, planned.sweep.overrides)
-    calls_s = estimate_calls(planned, known, ceilings)
+    calls_s = estimate_calls(planned.cells, known, known_rates(planned) if rates is None else rates)
     return Remaining(calls_s, numbers, planned.cells, planned.sweep.measure, planned.isolated)
 
 
-def estimate_calls(planned: Plan, known: Registry, ceilings: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Estimate the seconds of one call, by the id of each cell that is not declined.
-
-    `ceilings`: multiply-accumulates per second, by device; a default is used for a device that is not in it.
-    """
-    from attnbench.planning.duration import CPU_MACS_PER_S, GPU_MACS_PER_S, call_s
+def estimate_calls(cells: Iterable[Cell], known: Registry, rates: Mapping[str, Rate]) -> dict[str, float]:
+    """Estimate the seconds of one call, by the id of each cell that has a rate."""
+    from attnbench.planning.duration import call_s
 
     seconds: dict[str, float] = {}
-    for cell in planned.cells:
-        if cell.id in planned.declined:
+    for cell in cells:
+        if cell.id not in rates:
             continue
-        peak = (ceilings or {}).get(cell.device, CPU_MACS_PER_S if cell.device == "cpu" else GPU_MACS_PER_S)
         try:
             macs = known.macs(cell.mechanism, cell.size)
         except ValueError:  # a plugin's formula; the estimate does without it
             macs = None
-        seconds[cell.id] = call_s(macs, cell, peak)
+        seconds[cell.id] = call_s(macs, cell, rates[cell.id].macs_per_s)
     return seconds
-
-
-def _ceiling(name: str) -> float:
-    """Multiply-accumulates per second of a large matrix product in fp32, measured now."""
-    from attnbench.machine.devices import open_device
-    from attnbench.measure.ceilings import product_rate
-
-    device = open_device(name)
-    return product_rate(device, device.set_precision("fp32"), 0.1)

@@ -9,11 +9,9 @@ from statistics import median
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
 from attnbench.planning.cell import Cell
-from attnbench.planning.protocol import Protocol
+from attnbench.planning.protocol import LEAST_PROCESSES, TURNS_ALONE, Protocol
 
-LEAST_PROCESSES = 4  # fewer give no useful interval: the process is the unit of inference
 FRUITLESS = 3  # timing processes in a row that gave nothing and lost nobody, until the group is given up
-TURNS_ALONE = 2  # turns a round of an arm in a process of its own, whose start costs more than they do
 _COMPILE = 3.0  # times the trial's compilation that building may take
 _SLOW = 10.0  # times the expected round that a round may take
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from attnbench import inert
 from attnbench.planning.cell import Cell
-from attnbench.planning.duration import Remaining
+from attnbench.planning.remaining import Remaining
 from attnbench.planning.sweep import Plan
 from attnbench.results.record import Record
 
@@ -92,13 +92,14 @@ class Bar(Watcher):
         self.what, self.cells, self.trouble = "", 0, 0
         self.recorded_cells: set[str] = set()
         self.timed: set[str] = set()  # they have the rounds that they need at least; records follow with their group
-        self.started = time.monotonic()
+        self.started = self._last = time.monotonic()
         self.every_s = 1.0 if in_notebook() else 15.0  # a line now and then in a log; in a notebook one that changes
         self._told = 0.0
 
     def begin(self, plan: Plan, records: Sequence[Record]) -> None:
         """Start the line."""
         self.cells = len(plan.cells)
+        self._last = time.monotonic()
         self.recorded_cells.update(r.cell.id for r in records)
         self.remaining.finish([r.cell.id for r in records])
         if self.console.is_terminal and not self.console.is_dumb_terminal:
@@ -111,12 +112,13 @@ class Bar(Watcher):
         self._draw()
 
     def tried(self, cell: Cell, call_s: float | None) -> None:
-        """Learn how long a call takes."""
-        self.remaining.learn(cell.id, call_s)
+        """Learn how long a call takes, and a trial."""
+        self.remaining.learn(cell.id, call_s, self._since_last())
 
     def round(self, arms: Sequence[Cell], rounds: int, seconds: float) -> None:
         """Count the time of a round, and the cells that have had the rounds of the first look."""
-        self.remaining.round([c.id for c in arms], seconds)
+        self.remaining.round(arms, rounds, seconds)
+        self._last = time.monotonic()
         if rounds >= self.remaining.protocol.looks[0]:
             self.timed.update(c.id for c in arms)
         self.what = f"round {rounds} of {len(arms)} arms at {arms[0].conditions()}"
@@ -142,6 +144,11 @@ class Bar(Watcher):
         if self.live:
             self.live.stop()
             self.live = None
+
+    def _since_last(self) -> float:
+        """Seconds since the last trial or round was reported, or since the run began."""
+        before, self._last = self._last, time.monotonic()
+        return self._last - before
 
     def _draw(self) -> None:
         if self.live:

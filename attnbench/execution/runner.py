@@ -35,9 +35,9 @@ from attnbench.planning.sweep import PROBES, Plan, Sweep, plan
 from attnbench.results.events import Ceilings, Dropped, Event, Exported, Failure, Round, SessionEnd, Trial
 from attnbench.results.record import Record
 from attnbench.results.run_facts import RunFacts
-from attnbench.results.store import Writer, create_or_resume, read_events
+from attnbench.results.store import Writer, create_or_resume
 
-__all__ = ["Interrupted", "default_folder", "execute", "forward_share", "make_plan", "run"]
+__all__ = ["Interrupted", "default_folder", "execute", "make_plan", "run"]
 
 INTERLEAVED = 8  # groups that take turns by process; more would leave a long run without a record for hours
 
@@ -363,9 +363,3 @@ class _Runner:
     def _on_interrupt(self) -> None:
         self.workers.request_stop()
         self.watcher.say("finishing this turn; Ctrl-C again stops at once")
-
-
-def forward_share(folder: Path) -> tuple[float, float]:
-    """Seconds of wall time and seconds inside forward calls, over all sessions of a run (`make overhead`)."""
-    sessions = [e for e in read_events(folder) if isinstance(e, SessionEnd)]
-    return sum(s.seconds for s in sessions), sum(s.forward_s for s in sessions)

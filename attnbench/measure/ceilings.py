@@ -53,7 +53,7 @@ def measure_ceilings(device: Device, dtype: torch.dtype, seconds: float = 0.4) -
         return Rates(
             macs_per_s=product_rate(device, dtype, each, room),
             bytes_per_s=_bytes_per_s(device, room, each),
-            conv_macs_per_s=_conv_rate(device, dtype, each),
+            conv_macs_per_s=conv_rate(device, dtype, each),
             linear_macs_per_s=_packed_linear_rate(device, dtype, each),
             libraries=_libraries(device, dtype),
         )
@@ -72,7 +72,8 @@ def product_rate(device: Device, dtype: torch.dtype, seconds: float, room: int =
     return side**3 / min(best, _best_s(device, product, _calls(best, seconds)))
 
 
-def _conv_rate(device: Device, dtype: torch.dtype, seconds: float) -> float:
+def conv_rate(device: Device, dtype: torch.dtype, seconds: float) -> float:
+    """Time a 1x1 convolution of a channels_last map; MACs/s."""
     layer = nn.Conv2d(_CHANNELS, _CHANNELS, 1, bias=False).to(device.torch_device(), dtype)
     layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
     x = torch.randn(4, _CHANNELS, 28, 28, device=device.torch_device()).to(dtype, memory_format=torch.channels_last)

@@ -1,27 +1,47 @@
-"""Estimate how long a plan takes: from the mechanisms' formulas, then from measured calls. No input or output."""
+"""Estimate what the parts of a run cost: calls by the mechanisms' formulas, and what stands around them.
+
+No input or output. The constants were fitted on stored runs, with which `benchmarks/estimate.py` compares the estimate;
+a run corrects calls and the rest by what it measures (`attnbench.planning.remaining`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from statistics import median
+from collections.abc import Iterable
 
 from attnbench.planning.cell import Cell
-from attnbench.planning.protocol import Protocol
+from attnbench.planning.protocol import LEAST_PROCESSES, TURNS_ALONE, Protocol
+from attnbench.runtimes import COMPILED, EAGER
 
-FIXED_S = 0.55  # seconds of a trial and its count besides the calls: processes, checks, memory
-CALLS_OF_A_TRIAL = 8.0
-PASS_S = {"breakdown": 2.0, "error": 1.5, "energy": 2.5}  # seconds of a pass beside time, its calls not included
+START_S = 4.0  # until the processes of a run have imported torch, and ceilings
+TRIAL_S = 0.2  # of a trial besides its calls: process, checks, memory
+CALLS_OF_A_TRIAL = 12.0  # calls in turns that take as long as a trial's calls, the first of which are slow
+STEADY = 0.85  # time of a call in turns over that of a trial's
+COUNT_S = 0.1  # of a layer
+COUNT_MODEL_S = 2.0  # of a whole model
+EXPORT_S = 1.5  # of an exported layer that is not in the cache
+COMPILE_S = 5.0  # of a compiled cell's trial
+COMPILED_START_S = 0.4  # of a compiled cell in each timing process: its code is read from a cache
+PASS_S = {"breakdown": 2.0, "error": 1.5, "energy": 2.5}  # of a pass beside time, its calls not included
 PASS_CALLS = {"breakdown": 5.0, "error": 12.0, "energy": 2.0}  # fp32 calls on the batch that take as long as its calls
-PROCESS_S = 0.35  # seconds until a timing process has started and prepared its inputs
-BUILD_S = 0.02  # seconds to build one layer in it, its first call not included
-BUILD_MODEL_S = 0.7  # the same of a whole model
+PROCESS_S = 0.15  # until a timing process has started and prepared its inputs
+BUILD_S = 0.02  # to build one layer in it, its first call not included
+BUILD_MODEL_S = 0.15  # the same of a whole model
+TURN_S = 0.005  # of a turn besides its calls: inputs, checks, canary
 DEFAULT_MSA_LAYERS = 1.5  # assumed cost of a mechanism without a formula, in MSA layers of the same size
 PASSES_OVER_INPUT = 12.0  # of a layer without multiply-accumulates, such as pooling
 BYTES_PER_S = 1e10  # assumed rate of such passes
-EFFICIENCY = 0.5  # assumed share of the matrix-product ceiling that a layer reaches
-CPU_MACS_PER_S, GPU_MACS_PER_S = 1e11, 2e13  # assumed ceilings; `run` corrects them by its trials
+EFFICIENCY = 0.5  # share of `layer_rate` that layers reach
+CPU_MACS_PER_S, GPU_MACS_PER_S = 1e11, 2e13  # assumed where a device's rate is not known
+_PATIENT_ARMS = 5.0  # arms of which half of the looks after the first are needed; more arms need more of them
+
+
+def layer_rate(macs_per_s: float, conv_macs_per_s: float | None) -> float:
+    """The rate that layers are estimated by: the geometric mean of a matrix product's and of a 1x1 convolution's.
+
+    Layers use both forms, and on some CPUs one is more than twice as fast as the other.
+    """
+    return math.sqrt(macs_per_s * (conv_macs_per_s or macs_per_s))
 
 
 def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
@@ -30,7 +50,7 @@ def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
     Args:
         macs: multiply-accumulates per image, forward; None where no formula is known.
         cell: the cell; its batch and pass count.
-        macs_per_s: the matrix-product ceiling of its device.
+        macs_per_s: the `layer_rate` of its device.
     """
     tokens = max(1, cell.grid[0] * cell.grid[1]) if cell.scope == "layer" else (cell.res_h * cell.res_w) // 256
     dim = cell.dim or 384
@@ -41,112 +61,76 @@ def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
     return cell.batch * macs * (3.0 if cell.pass_ == "train" else 1.0) / (EFFICIENCY * macs_per_s)
 
 
-def cell_s(
-    call: float,
-    protocol: Protocol,
-    arms: int,
-    *,
-    model: bool = False,
-    apart: int = 0,
-    passes: Iterable[str] = (),
-    rounds: float | None = None,
-) -> float:
-    """Estimate the seconds of a cell: its trial, its passes, its turns, its share of what its group shares.
+def count_s(cell: Cell) -> float:
+    """Seconds to count a cell."""
+    return COUNT_S if cell.scope == "layer" else COUNT_MODEL_S
+
+
+def trial_s(cell: Cell, call: float) -> float:
+    """Seconds of a cell's export and trial, whose calls in turns take `call` seconds."""
+    prepared = COMPILE_S if cell.compiles else EXPORT_S if cell.runtime != EAGER else 0.0
+    return TRIAL_S + prepared + CALLS_OF_A_TRIAL * call
+
+
+def passes_s(call: float, passes: Iterable[str]) -> float:
+    """Seconds of a cell's passes beside time, those of `passes` that are such."""
+    return sum(PASS_S[name] + PASS_CALLS[name] * call for name in passes if name in PASS_S)
+
+
+def turn_s(call: float, protocol: Protocol) -> float:
+    """Seconds of a turn; its primers end with the call during which their time is over."""
+    primers = max(protocol.prime_s + call / 2, protocol.prime_calls * call) if protocol.prime_calls else 0.0
+    return primers + protocol.calls_in_turn(call) * call + TURN_S
+
+
+def build_s(cell: Cell, call: float) -> float:
+    """Seconds of an arm in each timing process, until it has been called once."""
+    compiled = COMPILED_START_S if cell.runtime in COMPILED else 0.0
+    return (BUILD_S if cell.scope == "layer" else BUILD_MODEL_S) + compiled + call
+
+
+def round_s(shared: Iterable[float], alone: Iterable[float], reference: float, protocol: Protocol) -> float:
+    """Seconds of a round of a comparison group, the start of processes not included.
 
     Args:
-        call: seconds of one call.
+        shared: seconds of one call of each arm that shares a process.
+        alone: of each isolated arm; with them a copy of the reference has turns alone too.
+        reference: of one call of the reference.
         protocol: as it was asked for; the size of the group adapts it.
-        arms: of the comparison group that share a process.
-        model: a whole model, whose building takes longer.
-        apart: isolated arms of the group, of which this is one; they share the cost of the reference's copy. 0: it is
-            none of them.
-        passes: beside time, by name.
-        rounds: how many, as a multiple of those of the first look; by default between those of the first look and of
-            the last, equally many times away from both.
+    """
+    shared, alone = list(shared), list(alone)
+    numbers = protocol.for_arms(len(shared))
+    more = numbers.reference_turns(len(shared)) - 1 if shared else 0
+    turns = sum(turn_s(call, numbers) for call in shared) + more * turn_s(reference, numbers)
+    if alone:
+        turns += TURNS_ALONE * sum(turn_s(call, numbers) for call in (*alone, reference))
+    return turns
+
+
+def expected_rounds(protocol: Protocol, arms: int, seconds: float, done: int = 0) -> int:
+    """Rounds that a group of so many arms is expected to need, of which it has `done`.
+
+    All arms must be precise enough at a look: few arms may be so at an early one, many at the last. The budget ends a
+    group of slow arms earlier, once it has `LEAST_PROCESSES` processes.
+
+    Args:
+        protocol: as it was asked for.
+        arms: of the group.
+        seconds: of one round.
+        done: rounds that were taken and were not enough.
     """
     numbers = protocol.for_arms(arms)
-    looks = numbers.looks
-    times = math.sqrt(looks[-1] / looks[0]) if rounds is None else rounds
-    turn = max(numbers.prime_s, numbers.prime_calls * call) + numbers.calls_in_turn(call) * call
-    more_turns = max(0, numbers.reference_turns(arms) - 1) / max(arms, 1)
-    starting = PROCESS_S / (1 if apart else max(arms, 1)) + (BUILD_MODEL_S if model else BUILD_S) + call
-    beside = sum(PASS_S[name] + PASS_CALLS[name] * call for name in passes if name in PASS_S)
-    a_look = looks[0] * turn * (2 if apart else 1 + more_turns) + numbers.processes * starting
-    return FIXED_S + CALLS_OF_A_TRIAL * call + beside + times * a_look * (1 + 1 / apart if apart else 1)
+    first, last = numbers.looks[0], numbers.looks[-1]
+    wanted = round(first * (last / first) ** (arms / (arms + _PATIENT_ARMS)))
+    if done >= first:
+        wanted = max(wanted, next((look for look in numbers.looks if look > done), done))
+    return min(wanted, affordable_rounds(protocol, arms, seconds))
 
 
-class Remaining:
-    """The remaining seconds of a run; estimates are scaled by the measured times of the calls so far."""
-
-    def __init__(
-        self,
-        estimates: Mapping[str, float],
-        protocol: Protocol,
-        cells: Iterable[Cell] = (),
-        passes: Iterable[str] = (),
-        isolated: Collection[str] = (),
-    ) -> None:
-        self.protocol, self.passes = protocol, tuple(passes)
-        groups = {cell.id: cell.group for cell in cells}
-        sizes = Counter(groups[cell] for cell in estimates if cell in groups and cell not in isolated)
-        apart = Counter(groups[cell] for cell in estimates if cell in groups and cell in isolated)
-        self.arms = {cell: sizes[group] for cell, group in groups.items()}
-        self.apart = {cell: apart[groups[cell]] for cell in isolated if cell in groups}
-        self.models = {cell.id for cell in cells if cell.scope != "layer"}
-        self.estimates = dict(estimates)
-        self.known: dict[str, float] = {}
-        self.spent: dict[str, float] = dict.fromkeys(estimates, 0.0)
-        self.finished: set[str] = set()
-
-    def learn(self, cell: str, call: float | None) -> None:
-        """Record the seconds of one call from a cell's trial; None: the trial failed and the cell is finished."""
-        if call is None:
-            self.finished.add(cell)
-        else:
-            self.known[cell] = call
-
-    def round(self, arms: Iterable[str], seconds: float) -> None:
-        """Record the seconds of a round of these arms."""
-        arms = list(arms)
-        for cell in arms:
-            self.spent[cell] += seconds / len(arms)
-
-    def finish(self, cells: Sequence[str]) -> None:
-        """Mark cells that have their records."""
-        self.finished.update(cells)
-
-    @property
-    def total_s(self) -> float:
-        """Estimated seconds of the whole plan."""
-        return sum(self._cell_s(cell) for cell in self.estimates)
-
-    @property
-    def range_s(self) -> tuple[float, float]:
-        """Estimated seconds if every group stops at its first look, and if every group needs all its rounds."""
-        most = self.protocol.looks[-1] / self.protocol.looks[0]
-        first, last = (sum(self._cell_s(cell, times) for cell in self.estimates) for times in (1.0, most))
-        return first, last
-
-    @property
-    def left_s(self) -> float:
-        """Estimated seconds that remain."""
-        return sum(
-            max(0.0, self._cell_s(cell) - self.spent[cell]) for cell in self.estimates if cell not in self.finished
-        )
-
-    def _call(self, cell: str) -> float:
-        if cell in self.known:
-            return self.known[cell]
-        scales = [self.known[c] / self.estimates[c] for c in self.known if self.estimates.get(c)]
-        return self.estimates[cell] * (median(scales) if scales else 1.0)
-
-    def _cell_s(self, cell: str, rounds: float | None = None) -> float:
-        return cell_s(
-            self._call(cell),
-            self.protocol,
-            self.arms.get(cell, 1),
-            model=cell in self.models,
-            apart=self.apart.get(cell, 0),
-            passes=self.passes,
-            rounds=rounds,
-        )
+def affordable_rounds(protocol: Protocol, arms: int, seconds: float) -> int:
+    """Rounds after which the budget of a group ends it: at least those of `LEAST_PROCESSES`, or of the first look."""
+    numbers = protocol.for_arms(arms)
+    least = min(numbers.looks[0], LEAST_PROCESSES * numbers.rounds_each)
+    if not math.isfinite(protocol.budget_s):
+        return numbers.looks[-1]
+    return max(least, min(numbers.looks[-1], math.ceil(protocol.budget_s * arms / max(seconds, 1e-9))))

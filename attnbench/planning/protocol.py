@@ -12,6 +12,8 @@ from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 
 TURNS_EACH = 16  # turns of arms that a timing process should give at least
+TURNS_ALONE = 2  # turns a round of an arm in a process of its own, whose start costs more than they do
+LEAST_PROCESSES = 4  # fewer give no useful interval: the process is the unit of inference
 SCHEDULES = ("interleaved", "sequential", "separate")
 ORDERS = ("random", "fixed")
 MOST_ROUNDS = 10_000

@@ -170,15 +170,18 @@ def false_differences(
 
 
 def compare_identical(
-    arms: int, *, protocol: str = "quick", seed: int = 0, device: str = "cpu", dim: int = 192,
+    arms: int, *, protocol: str = "quick", seed: int = 0, device: str = "cpu", dim: int = 192, runtime: str = "eager",
     progress: Callable[[str], None] = print,
 ) -> list[list[bool]]:  # fmt: skip
-    """Time so many identical arms in one run; which pairs of them were called different, [arms, arms]."""
+    """Time so many identical arms in one run of one runtime; which pairs were called different, [arms, arms].
+
+    Each arm has a name of its own, so a runtime that takes a file gets one an arm, and loads it anew.
+    """
     numbers = protocols.get(protocol)
     same = [f"probe[copy={i}]" for i in range(1, arms + 1)]
     sweep = Sweep(
         mechanism=("probe", *same), reference="probe", batch=(4,), measure=("latency",), device=(device,),
-        protocol=protocol, plugins=(PROBES,), dim=(dim,), heads=(3,), seed=seed,
+        protocol=protocol, plugins=(PROBES,), dim=(dim,), heads=(3,), runtime=(runtime,), seed=seed,
     )  # fmt: skip
     with _measured(sweep, _Progress(progress, numbers.looks[-1])) as (records, rounds):
         level = summarize.rule_of(numbers, len(records)).level_at_a_look

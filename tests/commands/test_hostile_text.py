@@ -20,8 +20,8 @@ import attnbench
 from attnbench import inert
 from attnbench.execution.progress import Bar
 from attnbench.planning.cell import Cell
-from attnbench.planning.duration import Remaining
 from attnbench.planning.protocol import PROTOCOLS
+from attnbench.planning.remaining import Remaining
 from attnbench.results.lines import parse
 
 HOSTILE = (

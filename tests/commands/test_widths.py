@@ -15,8 +15,8 @@ from attnbench.commands.completions import BY_OPTION
 from attnbench.commands.run import _next_steps
 from attnbench.execution.progress import Bar
 from attnbench.planning.cell import Cell
-from attnbench.planning.duration import Remaining
 from attnbench.planning.protocol import get
+from attnbench.planning.remaining import Remaining
 from attnbench.planning.sweep import Plan, Sweep
 from attnbench.registry.defaults import declared_names
 from attnbench.results.store import open_run

@@ -17,7 +17,7 @@ from attnbench.execution.progress import Silent
 from attnbench.execution.runner import Interrupted, make_plan
 from attnbench.execution.schedule import beside
 from attnbench.planning import protocol
-from attnbench.planning.duration import Remaining
+from attnbench.planning.remaining import Remaining
 from attnbench.results.events import ArmTurn, Round
 from attnbench.results.store import open_run, read_rounds
 

@@ -1,15 +1,19 @@
-"""The estimate of a plan's duration, and how it learns."""
+"""The estimate of a run's duration before it begins, on invented facts."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from attnbench import registry
-from attnbench.planning.duration import Remaining, call_s, cell_s
+from attnbench.planning import duration
+from attnbench.planning.duration import call_s, expected_rounds, layer_rate, round_s, turn_s
 from attnbench.planning.protocol import get
+from attnbench.planning.remaining import Remaining
 from attnbench.planning.sweep import Sweep, plan
 
-QUICK = get("quick")
+QUICK, STANDARD = get("quick"), get("standard")
 
 
 @pytest.fixture(scope="module")
@@ -17,37 +21,67 @@ def cells():
     return plan(Sweep(mechanism=("msa", "hilo", "sra"), batch=(8,)), registry.load(entry_points=False)).cells
 
 
-def test_a_call_costs_its_macs_at_the_assumed_share_of_the_ceiling(cells):
-    assert call_s(1e9, cells[0], 1e11) == pytest.approx(8e9 / 0.5e11)
+def remaining(cells, protocol=QUICK, **more):
+    return Remaining({c.id: 0.1 for c in cells}, protocol, cells, **more)
+
+
+def test_a_call_costs_its_macs_at_the_assumed_share_of_the_rate(cells):
+    assert call_s(1e9, cells[0], 1e11) == pytest.approx(8e9 / (duration.EFFICIENCY * 1e11))
     assert call_s(0, cells[0], 1e11) < call_s(None, cells[0], 1e11) / 10
 
 
-def test_a_large_group_shares_the_start_of_its_processes_and_the_reference(cells):
-    assert cell_s(0.1, QUICK, 2) > cell_s(0.1, QUICK, 20)
-    assert cell_s(0.1, QUICK, 20, model=True) > cell_s(0.1, QUICK, 20)
+def test_the_rate_of_layers_lies_between_that_of_a_product_and_of_a_convolution():
+    assert layer_rate(1e11, 4e11) == pytest.approx(2e11)
+    assert layer_rate(1e11, None) == pytest.approx(1e11)
 
 
-def test_trials_correct_the_estimates_of_the_cells_that_are_left(cells):
-    remaining = Remaining({c.id: 0.1 for c in cells}, QUICK, cells)
-    before = remaining.left_s
-    assert before == pytest.approx(remaining.total_s)
-    remaining.learn(cells[0].id, 0.2)
-    assert remaining.left_s > 1.5 * before
-    remaining.round([c.id for c in cells], 3.0)
-    remaining.finish([cells[0].id])
-    remaining.learn(cells[1].id, None)
-    assert 0 < remaining.left_s < remaining.total_s / 2
+def test_primers_last_their_time_and_half_a_call_more_or_so_many_calls():
+    assert turn_s(0.02, QUICK) == pytest.approx(0.06 + 3 * 0.02 + duration.TURN_S)
+    assert turn_s(0.2, QUICK) == pytest.approx(5 * 0.2 + duration.TURN_S)
+
+
+def test_the_reference_has_more_turns_and_isolated_arms_have_theirs_beside_a_copy_of_it():
+    plain = round_s([0.1] * 5, [], 0.1, QUICK)
+    assert plain == pytest.approx(6 * turn_s(0.1, QUICK))  # two of the reference
+    assert round_s([0.1] * 5, [0.1], 0.1, QUICK) == pytest.approx(plain + 4 * turn_s(0.1, QUICK))
+
+
+def test_few_arms_may_stop_at_an_early_look_and_many_need_the_last():
+    few, many = (expected_rounds(STANDARD, arms, 1.0) for arms in (8, 50))
+    assert STANDARD.looks[0] < few < many
+    assert many > 0.9 * STANDARD.looks[-1]
+    assert expected_rounds(STANDARD, 8, 1.0, done=24) == 32
+
+
+def test_the_budget_ends_a_group_of_slow_arms_after_four_processes():
+    assert expected_rounds(QUICK, 10, seconds=1.0) == 14
+    assert expected_rounds(QUICK, 10, seconds=8.0) == 10
+    assert expected_rounds(QUICK, 10, seconds=80.0) == 4 * QUICK.rounds_each
+
+
+def test_a_large_group_shares_the_start_of_its_processes(cells):
+    together = remaining(cells).total_s
+    assert together < sum(remaining([cell]).total_s for cell in cells)
 
 
 def test_a_plan_that_may_stop_early_lies_between_its_first_look_and_its_last(cells):
-    standard = Remaining({c.id: 0.1 for c in cells}, get("standard"), cells)
+    standard = remaining(cells, STANDARD)
     least, most = standard.range_s
-    assert 1.3 * least < standard.total_s < most / 1.3
-    quick = Remaining({c.id: 0.1 for c in cells}, QUICK, cells)
+    assert 1.2 * least < standard.total_s < most / 1.2
+    quick = remaining(cells)
     assert quick.range_s == (quick.total_s, quick.total_s)
 
 
-def test_passes_beside_time_are_counted(cells):
-    alone = Remaining({c.id: 0.1 for c in cells}, QUICK, cells)
-    more = Remaining({c.id: 0.1 for c in cells}, QUICK, cells, ("latency", "breakdown", "error"))
+def test_passes_beside_time_are_counted_and_counts_alone_are_cheap(cells):
+    alone = remaining(cells)
+    more = remaining(cells, measure=("latency", "breakdown", "error"))
     assert more.total_s > alone.total_s + 3 * len(cells)
+    counts = remaining(cells, measure=("params", "macs"))
+    assert counts.total_s == pytest.approx(duration.START_S + 3 * duration.COUNT_S)
+
+
+def test_an_exported_or_compiled_arm_takes_longer_to_try(cells):
+    eager = remaining(cells).total_s
+    for runtime, least in (("onnxruntime", duration.EXPORT_S), ("compile", duration.COMPILE_S)):
+        other = remaining([replace(cell, runtime=runtime) for cell in cells])
+        assert other.total_s >= eager + 3 * least

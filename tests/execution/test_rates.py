@@ -1,0 +1,55 @@
+"""Where the rate of an estimate comes from: kept ceilings, a probe, or an assumption. Nothing is timed here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from attnbench import registry
+from attnbench.execution import ceilings_cache, rates
+from attnbench.machine import environment
+from attnbench.planning.sweep import Sweep, plan
+from attnbench.results.events import Ceilings
+
+
+@pytest.fixture
+def cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTNBENCH_CACHE_DIR", str(tmp_path))
+    return plan(Sweep(mechanism=("msa",)), registry.load(entry_points=False)).cells[0]
+
+
+def test_ceilings_that_were_measured_since_the_start_come_before_a_probe_and_that_before_an_assumption(
+    cell, monkeypatch
+):
+    monkeypatch.setattr(rates, "_probed", lambda name, threads: rates.Rate(3e11, rates.PROBED))
+    key = (cell.device, cell.precision, cell.threads, cell.allocator)
+    monkeypatch.setattr("attnbench.machine.linux.text", lambda path: "a-boot")
+    assert rates.rates_of([cell])[cell.id] == rates.Rate(3e11, rates.PROBED)
+    assert rates.rates_of([cell], may_probe=())[cell.id].source == rates.ASSUMED
+    ceilings_cache.write(Ceilings(key=key, macs_per_s=1e11, conv_macs_per_s=4e11), environment.torch_version())
+    kept = rates.rates_of([cell])[cell.id]
+    assert (kept.macs_per_s, kept.source) == (pytest.approx(2e11), rates.MEASURED)
+
+
+def test_a_probe_gives_the_rate_and_the_threads_back(cell):
+    import torch
+
+    before = torch.get_num_threads()
+    probed = rates.rates_of([replace(cell, threads=before + 1)])
+    (rate,) = probed.values()
+    assert rate.source == rates.PROBED
+    assert rate.macs_per_s > 1e8
+    assert torch.get_num_threads() == before
+
+
+def test_the_words_name_each_device_once_with_its_figure_and_source():
+    found = {
+        "a": rates.Rate(1e11, rates.MEASURED),
+        "b": rates.Rate(3e11, rates.PROBED),
+        "c": rates.Rate(2e13, "assumed"),
+    }
+    assert rates.describe(found, {"a": "cpu", "b": "cpu", "c": "cuda"}) == (
+        "100 to 300 GMACs/s on cpu, measured since this machine was started or from a short probe; "
+        "20,000 GMACs/s on cuda, assumed"
+    )

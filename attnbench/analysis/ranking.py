@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import fmean, median
 
 import numpy as np
@@ -26,6 +27,7 @@ from attnbench.results.events import Round
 
 Floats = NDArray[np.float64]
 REPLICATES = 1000
+AT_ONCE = 100  # samples of a process whose estimates are made together: 30 MB for 25 rounds of 100 arms
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,25 @@ class Measurement:
         if self.biases is not None and len(self.logs) == 1:
             bias = self.biases[rng.integers(len(self.biases))] * rng.choice((-1.0, 1.0))
         return bias + self._redrawn(rng)
+
+    def samples(self, rng: np.random.Generator, count: int) -> Floats:
+        """So many samples of `resampled`, [count, arms], from the same random numbers."""
+        if self.block is not None or self.biases is not None or not self.shared:
+            return np.array([self.resampled(rng) for _ in range(count)])
+        places: list[list[tuple[int, int]]] = [[] for _ in self.logs]  # by process: the sample, and which of its parts
+        rows: list[list[NDArray[np.int64]]] = [[] for _ in self.logs]  # and the rounds that were drawn there
+        for sample in range(count):
+            for part, process in enumerate(rng.integers(len(self.logs), size=len(self.logs)).tolist()):
+                places[process].append((sample, part))
+                rows[process].append(rng.integers(len(self.logs[process]), size=len(self.logs[process])))
+        speeds = np.empty((count, len(self.logs), len(self.arms)))
+        for process, x in enumerate(self.logs):
+            for start in range(0, len(rows[process]), AT_ONCE):
+                some = slice(start, start + AT_ONCE)
+                drawn = x[np.array(rows[process][some])]
+                samples, parts = zip(*places[process][some], strict=True)
+                speeds[samples, parts] = _hodges_lehmann(drawn[..., :1] - drawn)
+        return np.asarray(speeds.mean(axis=1))
 
     def _redrawn(self, rng: np.random.Generator) -> Floats:
         if self.block is not None:
@@ -119,9 +140,15 @@ def log_speeds(processes: Sequence[Floats]) -> Floats:
 
 
 def _hodges_lehmann(x: Floats) -> Floats:
-    """The median of all means of two rows, each row with itself included, for every column."""
-    i, j = np.triu_indices(len(x))
-    return np.asarray(np.median((x[i] + x[j]) / 2, axis=0))
+    """The median of all means of two rows, each row with itself included, of every column: [..., rows, columns]."""
+    i, j = _pairs(x.shape[-2])
+    return np.asarray(np.median((x[..., i, :] + x[..., j, :]) / 2, axis=-2))
+
+
+@cache
+def _pairs(rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The places of every two rows, each with itself included."""
+    return np.triu_indices(rows)
 
 
 def process_biases(*measured: Measurement) -> Floats | None:

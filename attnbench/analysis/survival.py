@@ -121,19 +121,19 @@ def draw(measured: Measurement, seed: int = 0) -> Mapping[str, Floats]:
     """Bootstrap samples of the log speeds of a comparison group's arms; empty with fewer than two processes."""
     if len(measured.logs) < 2:
         return {}
-    rng = np.random.default_rng(seed)
-    samples = np.array([measured.resampled(rng) for _ in range(DRAWS)])
+    samples = measured.samples(np.random.default_rng(seed), DRAWS)
     return {arm: samples[:, place] for place, arm in enumerate(measured.arms)}
 
 
 def agreements(conditions: Sequence[Condition], level: float = 0.95) -> list[Agreement]:
     """Every two conditions that share `LEAST_ITEMS` items; two of timm's tables only where nothing else is given."""
     only_timm = all(c.source in (TIMM, COUNTED) for c in conditions)
+    orders = _Orders()
     found = []
     for one, other in combinations(conditions, 2):
         items = one.shared(other)
         if len(items) >= LEAST_ITEMS and (only_timm or {one.source, other.source} != {TIMM}):
-            tau, basis = agreement_of(one, other, items, level)
+            tau, basis = agreement_of(one, other, items, level, orders)
             if math.isfinite(tau.estimate):
                 counted = COUNTED in (one.source, other.source)
                 changes = () if counted else one.axes.differences(other.axes)
@@ -141,19 +141,40 @@ def agreements(conditions: Sequence[Condition], level: float = 0.95) -> list[Agr
     return found
 
 
-def agreement_of(one: Condition, other: Condition, items: Sequence[str], level: float) -> tuple[Interval, str]:
-    """Kendall's tau of two conditions over these items, and the basis of its interval."""
+class _Orders:
+    """Which of two items is faster in each bootstrap sample of a condition; of each condition the last items asked for.
+
+    A condition meets hundreds of others, mostly over the same items.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[tuple[str, ...], NDArray[np.int8]]] = {}
+
+    def of(self, condition: Condition, items: Sequence[str]) -> NDArray[np.int8]:
+        """The sign of the difference of every two items, [pairs, samples]."""
+        names, signs = self._kept.get(id(condition), ((), None))
+        if signs is None or names != tuple(items):
+            drawn = np.stack([condition.draws[item] for item in items])
+            i, j = np.triu_indices(len(items), 1)
+            signs = (drawn[i] > drawn[j]).view(np.int8) - (drawn[i] < drawn[j]).view(np.int8)
+            self._kept[id(condition)] = tuple(items), signs
+        return signs
+
+
+def agreement_of(
+    one: Condition, other: Condition, items: Sequence[str], level: float, orders: _Orders | None = None
+) -> tuple[Interval, str]:
+    """Kendall's tau of two conditions over these items, and the basis of its interval.
+
+    Ties of bootstrap samples have no probability; `orders`: what earlier pairs of the same conditions have worked out.
+    """
     x, y = ([c.speeds[item] for item in items] for c in (one, other))
     if all(item in c.draws for item in items for c in (one, other)):
-        drawn = _taus(*(np.stack([c.draws[item] for item in items], axis=1) for c in (one, other)))
+        orders = orders or _Orders()
+        agree = orders.of(one, items) * orders.of(other, items)
+        drawn = agree.sum(axis=0, dtype=np.int32) / len(agree)
         return widest(statistics.kendall_tau(x, y), drawn.tolist(), level), ROUNDS
     return item_interval(x, y, level), ITEMS
-
-
-def _taus(x: Floats, y: Floats) -> Floats:
-    """Kendall's tau of every sample: [samples, items] twice -> [samples]. Ties of samples have no probability."""
-    i, j = np.triu_indices(x.shape[1], 1)
-    return np.asarray((np.sign(x[:, i] - x[:, j]) * np.sign(y[:, i] - y[:, j])).mean(axis=1))
 
 
 def item_interval(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Interval:

@@ -175,6 +175,16 @@ class Evidence:
             found.setdefault(point.cell.mechanism, []).append(point)
         return found
 
+    @cached_property
+    def by_size(self) -> Mapping[tuple[str, str, int, int], Sequence[Point]]:
+        """The points by scope, mechanism, and the shorter and the longer side of their images, in order."""
+        found: dict[tuple[str, str, int, int], list[Point]] = {}
+        for point in self.points:
+            c = point.cell
+            short, long = sorted((c.res_h, c.res_w))
+            found.setdefault((c.scope, c.mechanism, short, long), []).append(point)
+        return found
+
 
 def gather(folders: Iterable[Path | str]) -> Evidence:
     """Open run folders, and the parts of collections, in the order of their names.

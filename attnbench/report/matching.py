@@ -6,7 +6,8 @@ any record of the partner; a speed or a memory only from one that ran as the pap
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import Cell
@@ -20,6 +21,7 @@ LAYER_SIZE = (768, 12, 16)  # dim, heads, stride of the papers' layer benchmark
 PRECISIONS = ("fp32", "tf32")  # PyTorch 1.8 multiplied in TF32 by default on an RTX 3090
 BATCH = 64  # of the papers' classifiers and layers
 Conditions = tuple[str, str, int, str, int, str, str]
+_parsed = lru_cache(maxsize=10_000)(parse_variant)  # records repeat few texts
 
 
 def partners(evidence: Evidence, partner: Partner, resolution: tuple[int, int]) -> list[Point]:
@@ -28,18 +30,13 @@ def partners(evidence: Evidence, partner: Partner, resolution: tuple[int, int]) 
     In the order of the partner's variants, then of the evidence; of every outcome, device and condition.
     """
     scope, variants = partner
+    short, long = sorted(resolution)
     return [
         point
         for variant in variants
-        for point in _of_variant(evidence, scope, variant)
-        if (point.cell.res_h, point.cell.res_w) in (resolution, resolution[::-1]) and has_layer_size(point.cell)
+        for point in evidence.by_size.get((scope, variant.partition("[")[0], short, long), ())
+        if has_layer_size(point.cell) and same_variant(point.cell, variant)
     ]
-
-
-def _of_variant(evidence: Evidence, scope: str, variant: str) -> Iterator[Point]:
-    for point in evidence.by_mechanism.get(variant.partition("[")[0], ()):
-        if point.cell.scope == scope and same_variant(point.cell, variant):
-            yield point
 
 
 def has_layer_size(cell: Cell) -> bool:
@@ -108,7 +105,7 @@ def same_variant(cell: Cell, wanted: str) -> bool:
     """
     if cell.variant == wanted:
         return True
-    want = parse_variant(wanted)
+    want = _parsed(wanted)
     if cell.mechanism != want.name:
         return False
     asked, known = dict(want.settings), declared_defaults(want.name, cell.stride)
@@ -117,7 +114,7 @@ def same_variant(cell: Cell, wanted: str) -> bool:
         if _word(filled.get(key, known.get(key))) != _word(value):
             return False
     try:
-        typed = dict(parse_variant(cell.variant).settings)
+        typed = dict(_parsed(cell.variant).settings)
     except AttnbenchError:
         return False  # a text that no command line can have given
     return all(

@@ -29,6 +29,7 @@ class Survival:
         conditions: with a label each, which names what varies among them.
         changes: what each axis alone does, the one that moves the ranking most first.
         top1: published top-1 in per cent by item, where the fronts of accuracy and speed are compared too.
+        left_out: measured conditions that are not compared, since there are too many.
     """
 
     labels: Mapping[int, str]
@@ -36,6 +37,7 @@ class Survival:
     agreements: tuple[Agreement, ...]
     changes: tuple[Change, ...]
     top1: Mapping[str, float]
+    left_out: int = 0
 
     def label(self, condition: Condition) -> str:
         """The label of one of the conditions."""
@@ -52,12 +54,12 @@ class Survival:
 
 def of_runs(evidence: Evidence) -> Survival:
     """The measured conditions of runs, and beside them the papers' and timm's speeds of the same items."""
-    own = survival_sources.measured(evidence)
-    return judge([*survival_sources.papers(own), *own, *survival_sources.timm_beside(own)])
+    own, left_out = survival_sources.measured(evidence)
+    return judge([*survival_sources.papers(own), *own, *survival_sources.timm_beside(own)], left_out=left_out)
 
 
-def judge(conditions: Sequence[Condition], top1: Mapping[str, float] | None = None) -> Survival:
-    """Compare every two of these conditions."""
+def judge(conditions: Sequence[Condition], top1: Mapping[str, float] | None = None, left_out: int = 0) -> Survival:
+    """Compare every two of these conditions; `left_out`: how many more there are."""
     found = survival.agreements(conditions)
     return Survival(
         labels={id(c): text for c, text in zip(conditions, labels(conditions), strict=True)},
@@ -65,6 +67,7 @@ def judge(conditions: Sequence[Condition], top1: Mapping[str, float] | None = No
         agreements=tuple(found),
         changes=tuple(survival.single_changes(found)),
         top1=top1 or {},
+        left_out=left_out,
     )
 
 
@@ -217,6 +220,11 @@ def words(found: Survival) -> list[str]:
             "mechanisms under a second condition, e.g. attnbench run -m msa,hilo,window --runtime eager,onnxruntime"
         ]
     lines = [f"{len(found.agreements)} pairs of {len(found.conditions)} conditions."]
+    if found.left_out:
+        lines.append(
+            f"Of {survival_sources.RANKED + found.left_out} measured conditions the {survival_sources.RANKED} with "
+            "most items are compared; name fewer runs to compare others."
+        )
     first = next((c for c in found.changes if c.axis != survival.TIME), None)
     if first:
         most = first.largest

@@ -19,32 +19,38 @@ from attnbench.report.grouping import SPEED
 RUNTIME_NAMES: Mapping[str, str] = {
     runtimes.COMPILE: "compiled", "aoti": "AOTInductor", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO",
 }  # fmt: skip
+RANKED = 60  # measured conditions whose rankings are compared: 1,770 pairs
 PAPER_YEAR = "published 2022"
 LAYER_CPU = "Core i9-10900X"  # of the layer benchmark; its column says only CPU
 FEWEST_GMACS = "GMACs, the fewest first"
 
 
-def measured(evidence: Evidence) -> list[Condition]:
-    """One condition a comparison group and way of execution that has `LEAST_ITEMS` speeds, in the evidence's order."""
-    groups: dict[tuple[str, str], list[Point]] = {}
+def measured(evidence: Evidence) -> tuple[list[Condition], int]:
+    """One condition a comparison group and way of execution that has `LEAST_ITEMS` speeds, in the evidence's order.
+
+    Returns:
+        The conditions, at most `RANKED`: those with most items, and of as many the first; and how many are left out.
+    """
+    groups: dict[tuple[str, str], dict[str, list[Point]]] = {}
     for p in evidence.ok:
         if p.get(SPEED):
-            groups.setdefault((p.run_id, p.cell.group), []).append(p)
-    return [condition for points in groups.values() for condition in _of_group(evidence, points)]
+            groups.setdefault((p.run_id, p.cell.group), {}).setdefault(p.cell.execution, []).append(p)
+    ways = [(key, way) for key, by_way in groups.items() for way in by_way if len(by_way[way]) >= LEAST_ITEMS]
+    kept = set(sorted(ways, key=lambda way: -len(groups[way[0]][way[1]]))[:RANKED])
+    conditions: list[Condition] = []
+    for key, by_way in groups.items():
+        if some := [points for way, points in by_way.items() if (key, way) in kept]:
+            conditions += _of_group(evidence, [p for points in by_way.values() for p in points], some)
+    return conditions, len(ways) - len(kept)
 
 
-def _of_group(evidence: Evidence, points: Sequence[Point]) -> Iterator[Condition]:
-    """The ways of execution of one group; their samples are drawn together, from the same rounds."""
+def _of_group(evidence: Evidence, points: Sequence[Point], ways: Sequence[Sequence[Point]]) -> Iterator[Condition]:
+    """Some ways of execution of one group of points; their samples are drawn together, from the same rounds."""
     arms = {p.cell.id: p.cell.id for p in points}
     found = ranking.measurement(evidence.rounds_of(points[0]), arms)
     samples = draw(found)
     centre = dict(zip(found.arms, found.speeds().tolist(), strict=True)) if samples else {}
-    ways: dict[str, list[Point]] = {}
-    for p in points:
-        ways.setdefault(p.cell.execution, []).append(p)
-    for some in ways.values():
-        if len(some) < LEAST_ITEMS:
-            continue
+    for some in ways:
         name = "ratio_to_reference" if all(p.get("ratio_to_reference") for p in some) else SPEED
         speeds = {p.cell.variant: math.log(e.value) for p in some if (e := p.get(name))}
         draws: dict[str, Floats] = {

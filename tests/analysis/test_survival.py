@@ -9,7 +9,7 @@ import pytest
 
 from attnbench.analysis import survival
 from attnbench.analysis.front import front_probability, on_front
-from attnbench.analysis.ranking import Measurement
+from attnbench.analysis.ranking import AT_ONCE, Measurement
 from attnbench.analysis.statistics import kendall_tau
 from attnbench.analysis.survival import ITEMS, PAPER, ROUNDS, TIME, Axes, Condition
 
@@ -57,6 +57,14 @@ def test_rounds_give_a_narrow_interval_to_clear_orders_and_a_wide_one_to_noisy_o
     clear, blurred = between(0.01), between(0.4)
     assert (clear.low, clear.high) == (1.0, 1.0)
     assert blurred.high - blurred.low > 0.3
+
+
+def test_samples_made_together_are_those_made_one_by_one_also_of_processes_with_unequal_rounds():
+    rng = np.random.default_rng(3)
+    measured = Measurement(ARMS, tuple(rng.normal(0, 0.1, (rounds, 8)) for rounds in (4, 7, 4)))
+    one, other = np.random.default_rng(0), np.random.default_rng(0)
+    together = measured.samples(one, 2 * AT_ONCE)
+    assert np.array_equal(together, [measured.resampled(other) for _ in range(2 * AT_ONCE)])
 
 
 def test_a_published_ranking_is_compared_over_its_items():

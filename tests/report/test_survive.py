@@ -68,6 +68,17 @@ def test_runs_stand_beside_the_papers_tables(tmp_path):
         group.main(["survive", "--timm", str(folders[0])], standalone_mode=False)
 
 
+def test_of_too_many_measured_conditions_those_with_most_items_are_compared_and_the_answer_says_so(
+    tmp_path, monkeypatch
+):
+    folders = [layers(tmp_path / f"b{batch}", batch=batch) for batch in (1, 8, 64)]
+    monkeypatch.setattr(survival.survival_sources, "RANKED", 2)
+    found = survival.of_runs(gather(folders))
+    measured = [c for c in found.conditions if c.source == "measured"]
+    assert [c.axes.batch for c in measured] == ["batch 1", "batch 8"]
+    assert "Of 3 measured conditions the 2 with most items are compared" in survival.words(found)[1]
+
+
 def test_the_command_answers_in_json_and_writes_tables_and_the_figure(tmp_path, capsys):
     folders = [str(layers(tmp_path / f"b{batch}", batch=batch)) for batch in (1, 64)]
     out = tmp_path / "out"

@@ -33,9 +33,9 @@ function latex() {
     ["MACs (G)", (c) => (c.macs === null ? null : c.macs / 1e9), Math.min], ["parameters (M)", (c) => (c.params === null ? null : c.params / 1e6), Math.min],
   ].filter(([, read]) => shown.some((c) => read(c) !== null));
   const written = columns.map(([, read, best]) => {
-    const values = shown.map(read), found = values.filter((v) => v !== null);
+    const values = shown.map(read), found = values.filter(Number.isFinite);
     const bold = (v) => (best && v === best(...found) ? "\\bfseries " : "");
-    return values.map((v) => (v === null ? "{--}" : `${bold(v)}${number(v, best ? 3 : 2)}`));
+    return values.map((v) => (!Number.isFinite(v) ? "{--}" : `${bold(v)}${number(v, best ? 3 : 2)}`));
   });
   return [
     "% needs \\usepackage{booktabs} and \\usepackage{siunitx}, version 3", "\\begin{table*}", "\\centering\\small", `\\caption{${tex(`${conditionWords(condition)}.`)}}`,

@@ -59,6 +59,7 @@ def examined(tmp_path, name, forward, declared, only, *, bases="Layer"):
     ],
 )
 def test_a_word_that_nobody_knows_is_refused_with_the_nearest(words, said):
+    registry.load(entry_points=False)  # collects what the imports of other tests have declared
     with pytest.raises(AttnbenchError, match=re.escape(said)):
         mechanism(name="odd", **words)(nn.Identity)
     assert drain() == []

@@ -11,7 +11,7 @@ DEVICE ?= cuda
 # A process per core; the tests that are left are shared out again when one has none.
 PARALLEL := -n logical --dist worksteal
 
-.PHONY: install bench test test-oldest report charts lint types check docs docs-check overhead speed fuzz faults selftest \
+.PHONY: install bench test test-oldest report charts lint types check docs docs-check exports overhead speed fuzz faults selftest \
   gpu-proof gpu-reference clean
 
 install: .venv/.installed
@@ -61,6 +61,11 @@ docs: install
 
 docs-check: install
 	$(BIN)/python docs/generate.py --check
+
+# What ONNX Runtime and OpenVINO make of every layer, for the mechanisms' pages (docs/exports.json); some minutes.
+exports: install
+	$(BIN)/python docs/exports.py
+	$(BIN)/python docs/generate.py
 
 # The share of a standard run's time that is not spent in the layers' calls.
 overhead: install

@@ -5,7 +5,7 @@
 
 | written | from |
 |---|---|
-| docs/mechanisms/, the table of mechanisms in README.md | the registry |
+| docs/mechanisms/, the table of mechanisms in README.md | the registry, docs/exports.json |
 | docs/records.md | COLUMNS, QUANTITIES, OUTCOMES and FLAGS in attnbench/results |
 | the layers in docs/architecture.md | LAYERS in tests/test_architecture.py, the folders' docstrings |
 | constraints-oldest.txt | the lower bounds in pyproject.toml |
@@ -26,6 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import exports
 
 from attnbench import registry
 from attnbench.conformance.influence import influence
@@ -124,8 +128,8 @@ def _runs(row: list[bool]) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-def page(known: Registry, name: str) -> tuple[str, str]:
-    """The page and the diagram of one mechanism."""
+def page(known: Registry, name: str, exported: exports.Answers) -> tuple[str, str]:
+    """The page and the diagram of one mechanism; `exported`: of `exports.read`."""
     d = known[name]
     doc = sections(sys.modules[d.build.__module__].__doc__ or "")
     svg, grid, place, seen = diagram(known, name)
@@ -155,7 +159,7 @@ def page(known: Registry, name: str) -> tuple[str, str]:
         numbers = f"{found.params:,} | {least}{found.macs:,}" if found else "declined |"
         lines.append(f"| {side} x {side} | {numbers} |")
     lines += ["", *_settings(d)]
-    lines += [f"Kernels: {', '.join(d.kernels)}.", ""]
+    lines += [f"Kernels: {', '.join(d.kernels)}.", "", *exports.section(exported, name)]
     for title, heading in (("What it agrees with", "Agrees"), ("What differs", "Differs")):
         if doc.get(heading):
             lines += [f"## {title}", "", _sentence(prose(doc[heading])), ""]
@@ -315,24 +319,26 @@ def between(text: str, mark: str, content: str) -> str | None:
 def wanted(known: Registry, root: Path) -> tuple[dict[Path, str], list[str]]:
     """What every generated file should hold, by path from the root, and which files lack their markers."""
     files: dict[Path, str] = {}
-    for name in known.names("layer"):
-        files[Path(f"docs/mechanisms/{name}.md")], files[Path(f"docs/mechanisms/{name}.svg")] = page(known, name)
+    exported = exports.read()
+    problems = exports.lacking(exported, known.names("layer"))
+    for name in (name for name in known.names("layer") if name in exported["layers"]):
+        text, svg = page(known, name, exported)
+        files[Path(f"docs/mechanisms/{name}.md")], files[Path(f"docs/mechanisms/{name}.svg")] = text, svg
     files[Path("docs/records.md")] = records_page()
     files[Path("attnbench/registry/defaults.json")] = defaults.text(known)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     files[Path("constraints-oldest.txt")] = oldest(project)
     source = (ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8")
-    problems = []
     for place, mark, content in (
         ("README.md", "mechanisms", readme_table(known)),
         ("docs/architecture.md", "layers", layers(source, ROOT / "attnbench")),
     ):
         file = root / place
-        text = between(file.read_text(encoding="utf-8") if file.exists() else "", mark, content)
-        if text is None:
+        filled = between(file.read_text(encoding="utf-8") if file.exists() else "", mark, content)
+        if filled is None:
             problems.append(f"{place} lacks the markers <!-- {mark}:begin --> and <!-- {mark}:end -->")
         else:
-            files[Path(place)] = text
+            files[Path(place)] = filled
     return files, problems
 
 
@@ -356,7 +362,7 @@ def main(root: Path = ROOT) -> int:
             print(f"wrote {path}")
     folder = root / "docs" / "mechanisms"
     for file in sorted([*folder.glob("*.md"), *folder.glob("*.svg")]):
-        if file.relative_to(root) not in files:
+        if file.stem not in known.names("layer"):
             problems.append(f"{file.relative_to(root)} belongs to no registered mechanism; delete it")
     for problem in problems:
         print(problem, file=sys.stderr)

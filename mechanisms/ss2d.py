@@ -19,16 +19,14 @@ Cost    multiply-accumulates per image: N (2 C D + 9 D + 4 D (2 R + 2 S)); the s
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size, mechanism
+from mechanisms.step_size import step_bias
 
 PATHS = 4
-SHORTEST, LONGEST = 0.001, 0.1  # steps dt at the start of training
 
 
 def refuses(dim: int, ssm_ratio: float, d_state: int) -> str | None:
@@ -94,8 +92,7 @@ class SS2D(nn.Module):
         self.conv2d = nn.Conv2d(D, D, 3, padding=1, groups=D, bias=False)
         self.x_proj_weight = nn.Parameter(torch.empty(PATHS, R + 2 * d_state, D).uniform_(-(D**-0.5), D**-0.5))
         self.dt_projs_weight = nn.Parameter(torch.empty(PATHS, D, R).uniform_(-(R**-0.5), R**-0.5))
-        step = torch.empty(PATHS, D).uniform_(math.log(SHORTEST), math.log(LONGEST)).exp()
-        self.dt_projs_bias = nn.Parameter(step + (-(-step).expm1()).log())  # softplus gives the step back
+        self.dt_projs_bias = nn.Parameter(step_bias(PATHS, D))
         self.A_logs = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(PATHS * D, 1))
         self.Ds = nn.Parameter(torch.ones(PATHS * D))
         self.out_norm = nn.LayerNorm(D)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from attnbench import registry
+from attnbench.conformance import RUNTIMES
+from attnbench.conformance.exports import RuntimeResult
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "docs" / "generate.py"
@@ -27,6 +29,11 @@ def generate(monkeypatch):
     few = registry.Registry({name: known[name] for name in ("msa", "window")})
     monkeypatch.setattr(module.registry, "load", lambda **_: few)
     return module
+
+
+@pytest.fixture
+def layer_names():
+    return registry.load(entry_points=False).names("layer")
 
 
 @pytest.fixture
@@ -137,3 +144,43 @@ def test_the_committed_page_is_the_one_that_the_code_declares(generate, place):
     files, problems = generate.wanted(generate.registry.Registry({}), ROOT)
     assert problems == []
     assert (ROOT / place).read_text() == files[Path(place)]
+
+
+def test_every_layer_has_the_answers_of_both_runtimes_and_no_other_has(layer_names, generate):
+    stored = generate.exports.read()
+    assert list(stored["layers"]) == sorted(layer_names)
+    assert set(stored["versions"]) == set(generate.exports.PACKAGES)
+    for name, answers in stored["layers"].items():
+        assert tuple(answers) == RUNTIMES, name
+        for answer in answers.values():
+            wanted = ("error_at_most",) if answer["outcome"] == "ok" else ("stage", "reason")
+            assert tuple(answer) == ("outcome", *wanted), name
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (RuntimeResult(error=2.9e-7), "exports and runs; error against eager at most 1e-06."),
+        (RuntimeResult(error=4e-7), "exports and runs; error against eager at most 1e-05."),
+        (RuntimeResult(error=9e-5), "exports and runs; error against eager at most 1e-04."),
+        (RuntimeResult(), "exports and runs; its output is random, so it was not compared with eager's."),
+        (
+            RuntimeResult(outcome="declined", stage="export", reason="aten.x cannot be exported"),
+            "declined at export: aten.x cannot be exported.\n  Remedy: compute the same with other operators",
+        ),
+    ],
+)
+def test_a_page_says_what_a_runtime_made_of_the_layer_and_the_remedy(generate, found, line):
+    stored = {
+        "versions": dict.fromkeys(generate.exports.PACKAGES, "1.2"),
+        "layers": {"msa": {"openvino": generate.exports.entry(found)}},
+    }
+    assert f"- OpenVINO 1.2: {line}" in "\n".join(generate.exports.section(stored, "msa"))
+
+
+def test_a_layer_without_answers_is_a_problem_with_the_command_that_asks(call, generate, monkeypatch, capsys):
+    stored = generate.exports.read()
+    del stored["layers"]["msa"]
+    monkeypatch.setattr(generate.exports, "read", lambda: stored)
+    assert call() == 1
+    assert "docs/exports.json must have every layer; it lacks msa; run `" in capsys.readouterr().err

@@ -105,6 +105,7 @@ class Layout:
         file: its CSV file, without the ending.
         row: the heading of the labels.
         label: a row's name; `{column}` stands for the row's value.
+        counted_in: the file of the table that counts what this one describes, where nothing of this one is measured.
     """
 
     file: str
@@ -115,6 +116,7 @@ class Layout:
     metrics: tuple[Metric, ...]
     mark: Mark | None = None
     notes: tuple[str, ...] = ()
+    counted_in: str = ""
 
     def label_of(self, row: Row) -> str:
         """The name of a row."""

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import FrameType
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from attnbench.registry.declared import check, parameters
+from attnbench.registry.declared import check, check_keywords, parameters
 from attnbench.registry.native import NATIVE
 
 Setting = bool | int | float | str
@@ -210,6 +210,15 @@ class mechanism(Description):  # noqa: N801  # a decorator
         ... class Mine(nn.Module):
         ...     def __init__(self, dim, heads, *, window_size): ...
     """
+
+    if not TYPE_CHECKING:  # type checkers read the keywords from Description
+
+        def __new__(cls, *given: object, **words: object) -> mechanism:
+            """Check the keywords before Python does."""
+            caller = sys._getframe(1)
+            source = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+            check_keywords(given, words, [f.name for f in fields(Description)], source)
+            return super().__new__(cls)
 
     def __call__(self, build: _T) -> _T:
         """Record the declaration and return the class as it is."""

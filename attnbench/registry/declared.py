@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from attnbench import inputs
@@ -49,6 +49,31 @@ def check_setting(name: str, value: object) -> None:
         raise AttnbenchError(
             f"{name} must be a word of at most {inputs.LONGEST_VARIANT} printable characters; got {brief(value)}"
         )
+
+
+def check_keywords(given: Sequence[object], words: Iterable[str], known: Sequence[str], source: str) -> None:
+    """Refuse a call of `@mechanism` that Python would end with a TypeError.
+
+    Args:
+        given: positional arguments, of which it takes none.
+        words: keywords of the call.
+        known: keywords that it takes.
+        source: file and line of the call.
+
+    Raises:
+        AttnbenchError: the rule, the value, the nearest keyword, and where it was written.
+    """
+    words, where = list(words), f"in {inputs.printable(source)}"
+    if given:
+        raise AttnbenchError(f"@mechanism(name=...) takes keywords alone; got {brief(given[0])}; name it {where}")
+    for word in words:
+        if word not in known:
+            raise AttnbenchError(
+                f"a keyword of @mechanism must be one of {', '.join(known)}; got {brief(word)}"
+                f"{_nearest(word, known)}; rename or remove it {where}"
+            )
+    if "name" not in words:
+        raise AttnbenchError(f"@mechanism needs name; got {', '.join(words) or 'no keyword'}; add name=... {where}")
 
 
 def check(declaration: Declaration) -> None:

@@ -127,6 +127,12 @@ def tables(evidence: Evidence) -> list[Table]:
     return [table(evidence, layout) for layout in LAYOUTS]
 
 
+def partnered(evidence: Evidence) -> list[Table]:
+    """The tables that have a partner in these runs, whole, and those that describe what such a table counts."""
+    by_file = {layout.file: table(evidence, layout) for layout in LAYOUTS}
+    return [by_file[layout.file] for layout in LAYOUTS if any(by_file[layout.counted_in or layout.file].marks)]
+
+
 def _lines(evidence: Evidence) -> list[dict[str, str]]:
     """Whose numbers stand in the first, second, ... line of a published row: one CPU and one GPU each."""
     kinds = {kind: evidence.machines_with(kind) for kind in ("cpu", "gpu")}

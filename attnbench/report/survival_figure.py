@@ -74,6 +74,7 @@ def bump_chart(
                 chart.point(axes, x, Estimate(r[item].estimate, r[item].low, r[item].high), item)
     axes.set_xticks(range(len(labels)), [textwrap.fill(text, 16) for text in labels], fontsize=7.5)
     axes.set_ylim(len(items) + 0.7, 0.3)
+    axes.set_yticks(_rank_ticks(len(items)))
     axes.set_ylabel(f"rank by speed of {len(items)}")
     axes.grid(visible=False)
     for x, (one, other) in enumerate(pairwise(conditions)):
@@ -84,6 +85,11 @@ def bump_chart(
     chart.caption = _caption(conditions, items, every)
     chart.end_labels(axes, [(i, float(len(ranked) - 1), ranked[-1][i].estimate) for i in named])
     return chart
+
+
+def _rank_ticks(count: int) -> range:
+    """The ranks that are named on the axis: the best and at most some ten, evenly apart."""
+    return range(1, count + 1, -(-count // 11))
 
 
 def _caption(conditions: Sequence[Condition], items: Sequence[str], every: Sequence[Condition]) -> str:

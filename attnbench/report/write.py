@@ -43,12 +43,17 @@ MANY = 2000  # rows: a longer table is saved as csv alone, and not put into the 
 
 @dataclass(frozen=True)
 class Report:
-    """Every table and figure, which are saved, and the tabs of the page, which show some of them."""
+    """Every table and figure, which are saved, and the tabs of the page, which show some of them.
+
+    A table without rows, and a published table or figure without a partner in these runs, are not among them.
+    `has_partner`: whether any published table has one.
+    """
 
     tables: tuple[Table, ...]
     charts: tuple[Chart, ...]
     tabs: tuple[Tab, ...]
     chooser: Chooser
+    has_partner: bool
 
 
 EVERY_FORM = ("md", "csv", "tex")
@@ -87,7 +92,8 @@ def _write(evidence: Evidence, out: Path) -> list[Path]:
     for chart in report.charts:
         written += chart.save(out / "figures")
     written.append(_gallery(report.charts, out / "figures" / "README.md"))
-    written += _save_table(papers.long_table(evidence), out / "tables", ("csv",))
+    if report.has_partner:
+        written += _save_table(papers.long_table(evidence), out / "tables", ("csv",))
     index = out / "index.html"
     index.write_text(_page(evidence, report), encoding="utf-8")
     return [index, *written]
@@ -118,14 +124,14 @@ def _report(evidence: Evidence) -> Report:
     survives = survival.of_runs(evidence)
     roofs = roofline.charts(drawn_from)  # few runs measure the intensity
     speeds = [kernel_table, *([roofline.table(evidence)] if roofs else [])]
-    printed, drawn = papers.tables(evidence), _published_charts(evidence)
+    printed, drawn = papers.partnered(evidence), [c for c in _published_charts(evidence) if c.has_data]
     verdicts, differ, wrong = claims.table(judged), differences.tables(evidence), errata.table()
     beside = [flops, *(t for table in printed if (t := papers.with_partner(table)).rows)]
     tabs = (
         _tab("resolution", "Over resolution", [growth]),
         _tab("kernels", "Kernels and runtimes", speeds, roofs),
         *_survival_tab(survives),
-        _tab("papers", "The papers", beside, [c for c in drawn if c.has_data], (papers.agreement(evidence),)),
+        _tab("papers", "The papers", beside, drawn, (papers.agreement(evidence),)),
         _tab("claims", "Claims", [verdicts], words=(claims.tally(judged),)),
         _tab("differences", "Differences and errata", [*differ, wrong]),
         _tab("cells", "Every cell"),
@@ -135,23 +141,24 @@ def _report(evidence: Evidence) -> Report:
     measured_charts = [*figures.over_resolution(drawn_from), *scaling.scaling_charts(drawn_from)]
     measured_charts += [*tradeoff.flops_charts(drawn_from), *tradeoff.pareto_charts(drawn_from), *roofs, *kernel_charts]
     measured_charts += survives.charts
+    about_papers = [verdicts, *differ, wrong] if printed else [verdicts]
+    tables = (
+        *cells,
+        outcomes,
+        growth,
+        flops,
+        tradeoff.pareto_table(evidence),
+        *speeds,
+        *(survival.tables(survives) if survives.agreements else ()),
+        *printed,
+        *about_papers,
+    )
     return Report(
-        tables=(
-            *cells,
-            outcomes,
-            growth,
-            flops,
-            tradeoff.pareto_table(evidence),
-            *speeds,
-            *(survival.tables(survives) if survives.agreements else ()),
-            *printed,
-            verdicts,
-            *differ,
-            wrong,
-        ),
+        tables=tuple(table for table in tables if table.rows),
         charts=(*measured_charts, *drawn),
         tabs=tabs,
         chooser=chooser.chooser(evidence, resolved),
+        has_partner=bool(printed),
     )
 
 

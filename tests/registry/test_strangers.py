@@ -59,9 +59,27 @@ def examined(tmp_path, name, forward, declared, only, *, bases="Layer"):
     ],
 )
 def test_a_word_that_nobody_knows_is_refused_with_the_nearest(words, said):
+    registry.load(entry_points=False)  # collects what the imports of other tests have declared
     with pytest.raises(AttnbenchError, match=re.escape(said)):
         mechanism(name="odd", **words)(nn.Identity)
     assert drain() == []
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("name='odd', defauls={}", "keyword of @mechanism must be one of name, display"),
+        ("name='odd', defauls={}", "got 'defauls'; did you mean 'defaults'?; rename or remove it in"),
+        ("title='odd'", "@mechanism needs name; got title; add name=... in"),
+        ("'odd'", "@mechanism(name=...) takes keywords alone; got 'odd'"),
+    ],
+)
+def test_a_misspelt_keyword_of_a_plugin_is_refused_at_its_import_with_the_nearest(tmp_path, call, said):
+    file = tmp_path / "misspelt.py"
+    file.write_text(HEAD.replace("{forward}", "x") + f"mechanism({call})(Layer)\n")
+    with pytest.raises(AttnbenchError, match=re.escape(said)) as caught:
+        check.command.main([f"{file}:Layer", "--no-compile"], standalone_mode=False)
+    assert f"misspelt.py:{len(file.read_text().splitlines())}" in str(caught.value)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("num_heads", "heads"), ("embed_dim", "dim"), ("nhead", "heads")])

@@ -38,6 +38,10 @@ LAYERS = {
     "hornet": (436_512_384, 2_232_192, 1.25),
     "hilo": (298_296_320, 2_198_528, 1.75),
 }
+SPECTRUM = {  # of a run folder's spectrum.json
+    "frequency": [0.0, 0.25, 0.5], "amplitude": {"Hi-Fi": [1.0, 2.0, 3.0], "Lo-Fi": [3.0, 2.0, 1.0]},
+    "maps": {"Hi-Fi": [[0.0, 1.0], [1.0, 0.0]], "Lo-Fi": [[1.0, 0.0], [0.0, 1.0]]},
+}  # fmt: skip
 
 
 def cell(variant: str = "msa", **changes: Any) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import synthetic as made
 from driven import choose, is_on_screen, log, ranking, text, until, view, visit
+from latex_compiler import assert_compiles
 
 from attnbench.report import write
 from attnbench.results.run_facts import RunFacts
@@ -268,7 +270,8 @@ def test_what_is_shown_is_taken_away_as_csv_latex_svg_command_and_link(shown: An
     csv, latex, svg = taken_away(shown)
     assert csv.splitlines()[1].startswith("hilo,attention,global,layer,Invented CPU,cpu,224x224,64,fp32,forward")
     assert latex.count(r"\\") == 1 + len(ATTENTION)
-    assert r"\textbf{" in latex
+    assert r"\bfseries " in latex
+    assert re.search(r"\\begin\{tabular\}\{l(S\[table-format=\d+\.\d+\]){4,6}\}", latex)
     assert r"\toprule" in latex
     assert svg.count("<svg") == 3
     assert "var(" not in svg
@@ -279,6 +282,10 @@ def test_what_is_shown_is_taken_away_as_csv_latex_svg_command_and_link(shown: An
     shown.execute_script("document.querySelector('[data-action=link]').click()")
     until(shown, "return document.getElementById('copied').textContent.includes('file://')")
     assert log(shown) == []
+
+
+def test_the_table_that_is_taken_away_fits_a_two_column_paper(shown: Any, tmp_path: Path) -> None:
+    assert_compiles(taken_away(shown)[1], tmp_path)
 
 
 def test_a_hostile_name_is_text_in_what_is_taken_away(shown: Any) -> None:

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import synthetic as made
+from latex_compiler import assert_compiles
+from pdf_text import flat, texts
 from pypdf import PdfReader
 
+from attnbench.analysis.survival import PAPER, Axes, Condition
 from attnbench.commands.report import FIGURES as OFFERED
 from attnbench.errors import AttnbenchError
 from attnbench.report import paper
 from attnbench.report.chart import MOST_NAMES
 from attnbench.report.names import display
+from attnbench.report.style import charts
+from attnbench.report.survival_figure import bump_chart
 
 THREE = ("hilo", "msa", "window")
 LARGEST_PT, SMALLEST_PT = 9.0, 6.5
-
-
-def texts(pdf: Path) -> list[tuple[str, float]]:
-    """The texts of a figure with their sizes in points."""
-    found: list[tuple[str, float]] = []
-
-    def visit(text: str, _matrix: Any, _at: Any, _font: Any, size: float) -> None:
-        if text.strip():
-            found.append((text.strip(), size))
-
-    (page,) = PdfReader(pdf).pages
-    page.extract_text(visitor_text=visit)
-    return found
-
-
-def flat(text: str) -> str:
-    return re.sub(r"\s", "", text)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +55,42 @@ def test_a_figure_has_its_width_legible_text_and_every_name(three: Path, name: s
     assert "Invented CPU" not in words, "the caption stands beside the figure"
 
 
+def test_figures_4_and_5_are_legible_in_a_column_and_name_what_they_show(tmp_path: Path) -> None:
+    models = [made.measured(made.model(f"litv2_s[alpha={a}]")) for a in (0.0, 0.5, 0.9)]
+    folder = made.run(tmp_path / "run", models)
+    (folder / "spectrum.json").write_text(json.dumps(made.SPECTRUM))
+    paper.write([folder], tmp_path / "out", paper.Choice(figures=("fig4", "fig5"), width=3.3))
+    for name, words in (
+        ("fig4-alpha", ("MACs (G)", "top-1 as published (%)", "throughput (img/s)", "alpha")),
+        ("fig5-spectrum", ("Hi-Fi", "Lo-Fi", "frequency (cycles per token)", "log amplitude")),
+    ):
+        pdf = tmp_path / "out" / f"{name}.pdf"
+        (page,) = PdfReader(pdf).pages
+        assert float(page.mediabox.width) == pytest.approx(3.3 * 72, abs=0.5)
+        sizes = {size for _, size in texts(pdf)}
+        assert SMALLEST_PT <= min(sizes) <= max(sizes) <= LARGEST_PT, name
+        held = flat("".join(text for text, _ in texts(pdf)))
+        assert [word for word in words if flat(word) not in held] == [], name
+
+
+def test_the_survival_figure_of_few_has_whole_ranks_the_best_on_top_and_every_name(tmp_path: Path) -> None:
+    speeds = ({"msa": 0.0, "hilo": 2.0, "window": 1.0}, {"msa": 2.0, "hilo": 0.0, "window": 1.0})
+    conditions = [
+        Condition(scope="layer", source=PAPER, origin=name, axes=Axes(device=name), speeds=given)
+        for name, given in zip(("one", "other"), speeds, strict=True)
+    ]
+    with charts():
+        chart = bump_chart(conditions, THREE, ("one", "other"), conditions)
+        chart.save(tmp_path, ("pdf",))
+    (axes,) = chart.axes
+    assert axes.get_yticks().tolist() == [1, 2, 3]
+    assert axes.yaxis.get_inverted()
+    found = texts(tmp_path / "survival.pdf")
+    assert min(size for _, size in found) >= SMALLEST_PT
+    held = flat("".join(text for text, _ in found))
+    assert [n for n in map(display, THREE) if flat(n) not in held] == []
+
+
 @pytest.mark.parametrize("style", ["paper", "talk"])
 def test_every_figure_of_all_mechanisms_is_legible_and_names_all_of_them(run: Path, tmp_path: Path, style: str) -> None:
     names = ("front", "fig2", "fig3", "fig6", "bars")
@@ -89,19 +111,7 @@ def test_the_table_fits_a_two_column_paper_and_has_the_best_in_bold(three: Path,
     assert r" \pm " in row
     assert r"\tiny" not in table
     assert not re.search(r"flags|outcome|ties|reason", table)
-    siunitx = subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True) if shutil.which("kpsewhich") else None
-    if not shutil.which("pdflatex") or siunitx is None or siunitx.returncode:
-        pytest.skip("pdflatex or siunitx is not installed: the table was not compiled")
-    text = rf"\input{{{three / 'layer-512x512-batch1.tex'}}}"
-    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs}\usepackage{siunitx}"
-    (tmp_path / "paper.tex").write_text(
-        rf"\documentclass[twocolumn]{{article}}{packages}\begin{{document}}{text}\end{{document}}"
-    )
-    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=100)
-    log = done.stdout.decode(errors="replace")
-    assert done.returncode == 0, log[-1500:]
-    assert "Overfull" not in log
+    assert_compiles(table, tmp_path)
 
 
 def test_a_name_or_a_size_that_the_runs_lack_is_refused_with_what_they_hold(run: Path, tmp_path: Path) -> None:

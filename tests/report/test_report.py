@@ -51,18 +51,31 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kernels = [
         made.measured(made.cell(n, kernel="sdpa", precision=p), 2.0) for n in ("msa", "hilo") for p in ("fp32", "bf16")
     ]
+    (models / "spectrum.json").write_text(json.dumps(made.SPECTRUM))
     write([cpu, gpu, models, made.run(base / "kernels", kernels)], base / "out")
     return base / "out"
 
 
 def test_every_published_file_has_its_table_with_a_row_for_each_of_its_rows(report: Path) -> None:
     assert {layout.file for layout in LAYOUTS} >= {n for n in published.names() if n != "macs"}
-    for layout in LAYOUTS:
-        name = layout.file.replace("_", "-")
-        shown = [r["row"].removeprefix("'") for r in rows(report, name)]
+    tables = papers.tables(gather([report.parent / "cpu"]))
+    for layout, table in zip(LAYOUTS, tables, strict=True):
         wanted = [layout.label_of(r) for r in published.read(layout.file)]
-        assert list(dict.fromkeys(shown)) == list(dict.fromkeys(wanted)), layout.file
-        assert all((report / "tables" / f"{name}.{e}").stat().st_size for e in ("md", "tex"))
+        assert list(dict.fromkeys(row[0] for row in table.rows)) == list(dict.fromkeys(wanted)), layout.file
+
+
+def test_of_the_papers_a_report_writes_what_has_a_partner_in_these_runs(tmp_path: Path, quick: None) -> None:
+    write([made.layers(tmp_path / "run", sizes=(224,), names=("msa", "hilo", "window"))], tmp_path / "out")
+    layouts = {layout.file.replace("_", "-") for layout in LAYOUTS}
+    tables = {p.stem for p in (tmp_path / "out" / "tables").iterdir()}
+    assert tables & layouts == {"layer-benchmark", "layer-benchmark-settings"}
+    assert len(rows(tmp_path / "out", "layer-benchmark")) == 14, "a table is whole"
+    assert {"claims", "errata", "published-all"} <= tables
+    figures = {p.stem for p in (tmp_path / "out" / "figures").iterdir()}
+    assert {name for name in figures if name.startswith("fig")} == {"fig2-complexity", "fig3-resolution", "fig6-layers"}
+    write([made.run(tmp_path / "other", [made.measured(made.cell("mlla", res_h=96, res_w=96))])], tmp_path / "none")
+    tables = {p.stem for p in (tmp_path / "none" / "tables").iterdir()}
+    assert tables & {*layouts, "errata", "differences", "differences-summary", "published-all"} == set()
 
 
 def test_every_published_figure_has_a_partner_or_a_reason(report: Path) -> None:
@@ -289,11 +302,7 @@ def test_every_published_partner_is_a_variant_that_the_registry_knows() -> None:
 
 def test_a_stored_spectrum_is_drawn_and_a_damaged_one_ends_in_a_sentence(tmp_path: Path, quick: None) -> None:
     folder = made.run(tmp_path / "run", [made.measured(made.cell())])
-    data = {
-        "frequency": [0.0, 0.25, 0.5], "amplitude": {"Hi-Fi": [1.0, 2.0, 3.0], "Lo-Fi": [3.0, 2.0, 1.0]},
-        "maps": {"Hi-Fi": [[0.0, 1.0], [1.0, 0.0]], "Lo-Fi": [[1.0, 0.0], [0.0, 1.0]]},
-    }  # fmt: skip
-    (folder / "spectrum.json").write_text(json.dumps(data))
+    (folder / "spectrum.json").write_text(json.dumps(made.SPECTRUM))
     write([folder], tmp_path / "out")
     assert "Hi-Fi" in (tmp_path / "out" / "figures" / "fig5-spectrum.svg").read_text()
     for change in (
@@ -302,7 +311,7 @@ def test_a_stored_spectrum_is_drawn_and_a_damaged_one_ends_in_a_sentence(tmp_pat
         {"amplitude": {name: [1.0, 2.0, 3.0] for name in "abcdefghi"}}, {"maps": {"Hi-Fi": [[0.0], [1.0, 2.0]]}},
         {"maps": {"Hi-Fi": []}}, {"maps": {"Hi-Fi": [[]]}}, {"maps": [1]}, {"caption": 7},
     ):  # fmt: skip
-        (folder / "spectrum.json").write_text(json.dumps({**data, **change}))
+        (folder / "spectrum.json").write_text(json.dumps({**made.SPECTRUM, **change}))
         with pytest.raises(AttnbenchError, match=r"spectrum\.json is damaged"):
             list(spectrum_figure.charts(gather([folder])))
     (folder / "spectrum.json").write_text("[" * 100_000)

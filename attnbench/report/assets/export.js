@@ -20,19 +20,28 @@ function csv() {
 }
 const TEX = { "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", $: "\\$", "&": "\\&", "#": "\\#", _: "\\_", "%": "\\%", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "×": "$\\times$", "±": "$\\pm$" };
 const tex = (text) => [...text].map((c) => TEX[c] ?? c).join("");
+// A column of siunitx: as many digits before and after the point as any of its cells has.
+function siunitx(cells) {
+  const plain = cells.filter((cell) => !cell.startsWith("{")).map((cell) => cell.replace("\\bfseries ", ""));
+  const most = (part) => Math.max(0, ...plain.map((cell) => (cell.split(".")[part] ?? "").length));
+  return plain.length ? `S[table-format=${most(0)}.${most(1)}]` : "c";
+}
 function latex() {
-  const best = (read, least) => { const found = shown.map(read).filter((v) => v !== null); return found.length ? Math[least ? "min" : "max"](...found) : null; };
   const columns = [
-    ["latency (ms)", (c) => c.time && c.time.value, true], [`speed over ${shown.reference || "the reference"}`, (c) => c.ratio && c.ratio.value, false],
-    ["± (%)", (c) => percent(c.ratio && !c.reference ? c.ratio : c.speed), null], ["memory (MiB)", (c) => c.memory, true],
-    ["MACs (G)", (c) => (c.macs === null ? null : c.macs / 1e9), true], ["parameters (M)", (c) => (c.params === null ? null : c.params / 1e6), true],
+    ["latency (ms)", (c) => c.time && c.time.value, Math.min], [`speed over ${shown.reference || "the reference"}`, (c) => c.ratio && c.ratio.value, Math.max],
+    ["± (%)", (c) => percent(c.ratio && !c.reference ? c.ratio : c.speed), null], ["memory (MiB)", (c) => c.memory, Math.min],
+    ["MACs (G)", (c) => (c.macs === null ? null : c.macs / 1e9), Math.min], ["parameters (M)", (c) => (c.params === null ? null : c.params / 1e6), Math.min],
   ].filter(([, read]) => shown.some((c) => read(c) !== null));
-  const bests = columns.map(([, read, least]) => (least === null ? null : best(read, least)));
-  const row = (c) => [tex(c.variant), ...columns.map(([, read], i) => { const v = read(c), text = v === null ? "--" : number(v, i === 2 ? 2 : 3); return v !== null && v === bests[i] ? `\\textbf{${text}}` : text; })].join(" & ");
+  const written = columns.map(([, read, best]) => {
+    const values = shown.map(read), found = values.filter(Number.isFinite);
+    const bold = (v) => (best && v === best(...found) ? "\\bfseries " : "");
+    return values.map((v) => (!Number.isFinite(v) ? "{--}" : `${bold(v)}${number(v, best ? 3 : 2)}`));
+  });
   return [
-    "% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering", `\\caption{${tex(`${conditionWords(condition)}.`)}}`,
-    `\\begin{tabular}{l${"r".repeat(columns.length)}}`, "\\toprule", `${["variant", ...columns.map(([title]) => tex(title))].join(" & ")} \\\\`, "\\midrule",
-    ...shown.map((c) => `${row(c)} \\\\`), "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
+    "% needs \\usepackage{booktabs} and \\usepackage{siunitx}, version 3", "\\begin{table*}", "\\centering\\small", `\\caption{${tex(`${conditionWords(condition)}.`)}}`,
+    "\\sisetup{text-series-to-math=true, reset-text-series=false}",
+    `\\begin{tabular}{l${written.map(siunitx).join("")}}`, "\\toprule", `${["variant", ...columns.map(([title]) => `{${tex(title)}}`)].join(" & ")} \\\\`, "\\midrule",
+    ...shown.map((c, row) => `${[tex(c.variant), ...written.map((cells) => cells[row])].join(" & ")} \\\\`), "\\bottomrule", "\\end{tabular}", "\\end{table*}", "",
   ].join("\n");
 }
 const xml = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");

@@ -11,7 +11,7 @@ DEVICE ?= cuda
 # A process per core; the tests that are left are shared out again when one has none.
 PARALLEL := -n logical --dist worksteal
 
-.PHONY: install bench test test-oldest report charts lint types check docs docs-check overhead speed fuzz faults selftest \
+.PHONY: install bench test test-oldest report charts lint types check docs docs-check site overhead speed fuzz faults selftest \
   gpu-proof gpu-reference clean
 
 install: .venv/.installed
@@ -54,13 +54,17 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-check: lint types docs-check test
+check: lint types docs-check site test
 
 docs: install
 	$(BIN)/python docs/generate.py
 
 docs-check: install
 	$(BIN)/python docs/generate.py --check
+
+# The documentation as a site in site/; a warning, a broken link among them, is an error.
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The share of a standard run's time that is not spent in the layers' calls.
 overhead: install
@@ -91,4 +95,4 @@ gpu-reference: install
 	$(BIN)/python benchmarks/gpu_proof.py --device $(DEVICE) --reference --hours 24 $(PROOF)
 
 clean:
-	rm -rf .venv .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest build dist site .pytest_cache .mypy_cache .ruff_cache

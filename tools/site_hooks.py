@@ -88,7 +88,7 @@ def site_path(source: Path) -> str:
 
 
 def _target(source: Path, link: str) -> Path | None:
-    """The file or folder of the repository that a link of `source` names; None for addresses and what does not exist."""
+    """The file or folder of the repository that a link of `source` names; None for an address and for nothing."""
     base = source if source.is_dir() else source.parent
     target = Path(posixpath.normpath((base / link).as_posix()))
     target = INSTEAD.get(target, target)

@@ -23,7 +23,7 @@ INSTEAD = (  # a pattern of the page's command, and what replaces it
     (r"^attnbench (selftest|ab)\b.*", r"attnbench \1 --help"),  # they measure; test_docs.py knows their options
     (r"\bmine --scope backbone --res 640", f"{MODELS} --scope backbone --res 640"),
     (r"\bmine\b(?!\.py)", STORED),
-    (r"--only my_attention,", "--only window,"),
+    (r"(--only |--arms msa,)my_attention,", r"\1window,"),  # the stored run has no my_attention
 )
 
 

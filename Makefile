@@ -11,8 +11,8 @@ DEVICE ?= cuda
 # A process per core; the tests that are left are shared out again when one has none.
 PARALLEL := -n logical --dist worksteal
 
-.PHONY: install bench test test-oldest report charts lint types check docs docs-check exports overhead speed fuzz faults selftest \
-  gpu-proof gpu-reference clean
+.PHONY: install bench test test-oldest report charts lint types check docs docs-check exports site overhead speed fuzz \
+  faults selftest gpu-proof gpu-reference clean
 
 install: .venv/.installed
 
@@ -54,7 +54,7 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-check: lint types docs-check test
+check: lint types docs-check site test
 
 docs: install
 	$(BIN)/python docs/generate.py
@@ -66,6 +66,10 @@ docs-check: install
 exports: install
 	$(BIN)/python docs/exports.py
 	$(BIN)/python docs/generate.py
+
+# The documentation as a site in site/; a warning, a broken link among them, is an error.
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The share of a standard run's time that is not spent in the layers' calls.
 overhead: install
@@ -96,4 +100,4 @@ gpu-reference: install
 	$(BIN)/python benchmarks/gpu_proof.py --device $(DEVICE) --reference --hours 24 $(PROOF)
 
 clean:
-	rm -rf .venv .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest build dist site .pytest_cache .mypy_cache .ruff_cache

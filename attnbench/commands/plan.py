@@ -78,6 +78,7 @@ def headline(planned: Plan) -> str:
             f"stride {each(c.stride for c in layers)}",
         ]
     words += [
+        *([f"zip {each(s.zip)}"] if s.zip else []),
         f"device {each(c.device for c in cells)}",
         f"precision {each(c.precision for c in cells)}",
         f"pass {each(c.pass_ for c in cells)}",

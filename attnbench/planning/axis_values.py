@@ -13,7 +13,7 @@ WHOLE = ("batch", "dim", "heads", "stride", "threads")
 PATHS = ("plugins",)
 _FIELD = {"budget": "budget_s", "timeout": "timeout_s"}  # of a protocol
 TEXTS = ("mechanism", "backbone", "task", "device", "precision", "pass_", "kernel", "runtime", "allocator", "measure",
-         "isolate")  # fmt: skip
+         "isolate", "zip")  # fmt: skip
 
 
 def as_tuple(name: str, value: Any) -> Any:

@@ -17,7 +17,7 @@ from attnbench.commands.completions import BY_OPTION
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 from attnbench.planning import protocol
-from attnbench.planning.sizes import resolutions, size_bytes
+from attnbench.planning.sizes import resolutions, seconds, size_bytes
 from attnbench.planning.sweep import ALLOCATORS, MEASURES, MOST_THREADS, PASSES, PRECISIONS, PROBES, Sweep
 from attnbench.planning.zipped import of_stage
 from attnbench.registry.declaration import KERNELS
@@ -110,6 +110,7 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
     "budget": lambda t: inputs.positive("budget", t, most=protocol.LONGEST_S),
     "timeout": lambda t: inputs.positive("timeout", t, most=protocol.LONGEST_S),
     "memory_limit": size_bytes,
+    "within": lambda t: seconds(t, most=protocol.LONGEST_S),
 }
 _SWITCHES = ("strict", "cold")
 _OF_EXECUTOR = ("executor", "slurm")  # keys of a sweep file that say where it is measured
@@ -153,6 +154,7 @@ _OPTIONS = (
     click.option("--calls", metavar="N", help="Timed calls per turn, instead of the protocol's."),
     click.option("--target", metavar="SHARE", help="Relative half-width at which timing stops, e.g. 0.02."),
     click.option("--budget", metavar="SECONDS", help="Seconds of timing per arm and group."),
+    click.option("--within", metavar="TIME", help="Wall time of the whole run, 30min; rounds go to who may lead."),
     click.option("--timeout", metavar="SECONDS", help="Seconds that one arm's trial may take."),
     click.option("--strict", is_flag=True, default=None, help="Take a turn again that something disturbed."),
     click.option("--cold", is_flag=True, default=None, help="Flush the caches before each timed call."),

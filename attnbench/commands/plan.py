@@ -35,7 +35,8 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
 
     planned, known = runner.make_plan(sweep)
     remaining = time_left(planned, known, {d: _ceiling(d) for d in planned.sweep.device})
-    total, (least, most) = remaining.total_s, remaining.range_s
+    within_s = remaining.protocol.within_s
+    total, (least, most) = min(remaining.total_s, within_s), remaining.range_s
     if as_json:
         cells = [
             {**c.as_dict(), "id": c.id, "declined": planned.declined.get(c.id), "isolated": c.id in planned.isolated}
@@ -43,6 +44,7 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
         ]
         text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1),
                 "estimated_range_s": [round(least, 1), round(most, 1)]}  # fmt: skip
+        text |= {"within_s": within_s} if remaining.protocol.screens else {}
         click.echo(json.dumps({**text, "problems": known.problems}))
         return 0
     console, errors = terminal.open_console(), Console(stderr=True)
@@ -51,9 +53,22 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
     console.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
     for table in terminal.plan_tables(planned, every_cell=every_cell):
         console.print(table)
+    if remaining.protocol.screens:
+        console.print(budget_sentence(least, within_s), soft_wrap=True)
+        return 0
     span = "" if least == most else f"{duration(least)} to {duration(most)}, as precision needs rounds; "
     console.print(f"about {duration(total)} ({span}estimated from the mechanisms' formulas; the run updates it)")
     return 0
+
+
+def budget_sentence(first_s: float, within_s: float) -> str:
+    """What a budget of `within_s` seconds permits, where trials and two processes of every arm take `first_s`."""
+    from attnbench.execution.progress import duration
+
+    every = f"trials and two processes of every arm take about {duration(first_s)} (estimated)"
+    if first_s > within_s:
+        return f"{every}, more than the {duration(within_s)} of --within: some cells will have fewer rounds, or none"
+    return f"{every}; up to {duration(within_s - first_s)} more of --within go to the arms that may lead"
 
 
 def headline(planned: Plan) -> str:

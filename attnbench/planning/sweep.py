@@ -30,7 +30,7 @@ MEASURES = ("params", "macs", "memory", "latency")
 PROBES = ("breakdown", "error", "energy")  # each a pass of its own beside them, only where it is asked for
 MOST_CELLS = 10_000  # of one plan: a cell takes a second or more to measure
 MOST_THREADS = 4096
-NUMBERS = ("rounds", "processes", "calls", "target", "budget", "timeout", "memory_limit", "strict", "cold")
+NUMBERS = ("rounds", "processes", "calls", "target", "budget", "timeout", "memory_limit", "strict", "cold", "within")
 _ONE_VALUE = ("reference", "protocol", "weights", "seed")
 _AXES = ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "runtime", "graphs", "allocator")
 _DEVICE = re.compile(r"[a-z]{1,16}(:[0-9]{1,3})?")
@@ -95,6 +95,7 @@ class Sweep:
     memory_limit: InitVar[int | str | None] = None
     strict: InitVar[bool | None] = None
     cold: InitVar[bool | None] = None
+    within: InitVar[float | str | None] = None
     stage: InitVar[str | None] = None
 
     def __post_init__(self, *numbers_and_stage: Any) -> None:

@@ -102,8 +102,8 @@ class Sweep:
         *numbers, stage = numbers_and_stage
         if stage is not None:
             bound = {axis: as_tuple(axis, getattr(self, axis)) for axis in (*zipped.STAGE_AXES, "zip")}
-            given = {axis: values for axis, values in bound.items() if values != getattr(Sweep, axis)}
-            for name, values in zipped.of_stage(stage, given).items():
+            changed = {axis: values for axis, values in bound.items() if values != getattr(Sweep, axis)}
+            for name, values in zipped.of_stage(stage, changed).items():
                 object.__setattr__(self, name, values)
         given = protocol_numbers(dict(zip(NUMBERS, numbers, strict=True)))
         object.__setattr__(self, "overrides", (*as_tuple("overrides", self.overrides), *given))

@@ -25,7 +25,7 @@ from attnbench.analysis.contrasts import contrasts
 from attnbench.analysis.stopping import Rule
 from attnbench.planning import protocol
 from attnbench.results.events import Round
-from attnbench.selftest.simulated import SCENARIOS, Scenario, runs
+from attnbench.selftest.simulated import SCENARIOS, SPREAD, Scenario, runs, screened_runs
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 BEGIN, END = "<!-- coverage:begin -->", "<!-- coverage:end -->"
@@ -64,6 +64,21 @@ def present(scenario: Scenario, name: str, arms: int, trials: int, target: float
         for interval in intervals:
             tally.add(math.log(interval.low), math.log(interval.high))
     return tally
+
+
+def within(scenario: Scenario, trials: int) -> dict[str, Tally]:
+    """Coverage under --within: of the arms that were left out because they are clearly behind, and of the others."""
+    numbers = protocol.get("quick", [("within_s", 60.0)]).for_arms(len(SPREAD))
+    level = Rule(looks=numbers.looks, target=math.inf, budget_s=math.inf, level=numbers.level).level_at_a_look
+    tallies = {"left out": Tally(), "others": Tally()}
+    for rounds, resting in screened_runs(
+        scenario, trials, speeds=SPREAD, rounds=numbers.rounds_each, looks=numbers.looks, level=level
+    ):
+        for arm, found in contrasts(rounds, [str(n) for n in range(len(SPREAD))], "0").items():
+            interval, truth = found.interval(level), SPREAD[int(arm)]
+            tally = tallies["left out" if arm in resting else "others"]
+            tally.add(math.log(interval.low) - truth, math.log(interval.high) - truth)
+    return tallies
 
 
 def former(scenario: Scenario, name: str, trials: int) -> Tally:
@@ -128,12 +143,27 @@ def table(trials: int) -> str:
     return "\n".join(lines)
 
 
+def within_table(trials: int) -> str:
+    """Markdown: a row a scenario; coverage of the arms that were left out, and of the others."""
+    lines = ["| disturbance | left out | others |", "|---|---|---|"]
+    for words, scenario in SCENARIOS.items():
+        found = within(scenario, trials)
+        shares = [f"{100 * t.hits / t.total:.1f} of {t.total}" if t.total else "none" for t in found.values()]
+        lines.append(f"| {words} | {shares[0]} | {shares[1]} |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the table; with --write, put it into docs/methods.md."""
     options = argparse.ArgumentParser()
     options.add_argument("--trials", type=int, default=300, help="about as many ratios a cell, or more")
     options.add_argument("--write", action="store_true", help="write the table into docs/methods.md")
+    options.add_argument("--screened", action="store_true", help="the coverage under --within, instead")
     given = options.parse_args()
+    if given.screened:
+        within_table(given.trials)
+        return
     made = table(given.trials)
     if given.write:
         before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)

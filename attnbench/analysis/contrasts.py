@@ -24,7 +24,7 @@ Sources:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
@@ -119,7 +119,8 @@ class _Logs:
     def __init__(self, rounds: Sequence[Round]) -> None:
         self.processes = [r.process for r in rounds]
         self._rounds = rounds
-        self._effects = [_effect(r) for r in rounds]
+        always = _in_every_round(rounds)
+        self._effects = [_effect(r, always) for r in rounds]
         self._arms: dict[str, dict[int, Floats]] = {}
         self._summaries: dict[tuple[str, tuple[int, ...]], _Summary] = {}
 
@@ -192,9 +193,20 @@ def _log_times(turns: Sequence[ArmTurn]) -> Floats:
     return np.array([math.log(turn.seconds) for turn in turns])
 
 
-def _effect(r: Round) -> float:
-    """The median over a round's arms of their log times; the turns of isolated arms have no part in it."""
-    times = [mean_log(r.shared(cell)) for cell in dict.fromkeys(turn.cell for turn in r.turns)]
+def _in_every_round(rounds: Sequence[Round]) -> set[str]:
+    """The arms that had a turn in every round of the shared process."""
+    each = [{turn.cell for turn in r.turns} for r in rounds if r.turns]
+    return set.intersection(*each) if each else set()
+
+
+def _effect(r: Round, always: Collection[str]) -> float:
+    """The median over a round's arms of their log times; the turns of isolated arms have no part in it.
+
+    Only over the arms `always` in the rounds, where there are any: when slow arms leave, the median of those that stay
+    would jump, and arm and reference differ in how many of their turns lie before the jump.
+    """
+    arms = dict.fromkeys(turn.cell for turn in r.turns if not always or turn.cell in always)
+    times = [mean_log(r.shared(cell)) for cell in arms]
     return float(np.median([t for t in times if t is not None])) if times else 0.0
 
 
@@ -261,8 +273,16 @@ def _refined(found: dict[str, Contrast], pseudo: dict[str, Floats]) -> dict[str,
     alike = [arm for arm, c in found.items() if c.units > 1]
     if not alike:
         return found
-    most = max(found[arm].units for arm in alike)
-    alike = [arm for arm in alike if found[arm].units == most]
+    refined = dict(found)
+    for units in {found[arm].units for arm in alike}:
+        refined |= _refined_alike({arm: found[arm] for arm in alike if found[arm].units == units}, pseudo)
+    return refined
+
+
+def _refined_alike(found: dict[str, Contrast], pseudo: dict[str, Floats]) -> dict[str, Contrast]:
+    """The same of arms with equally many units."""
+    alike = list(found)
+    most = found[alike[0]].units
     rho = _correlation([pseudo[arm] for arm in alike])
     variances = np.array([found[arm].process_sd ** 2 for arm in alike])
     df = most - 1.0

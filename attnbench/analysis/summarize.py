@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, median
+from types import MappingProxyType
 
 from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
 from attnbench.analysis.stopping import Rule
@@ -84,13 +85,19 @@ def half_widths(data: GroupData, cells: Sequence[Cell], reference: Cell | None, 
 
 
 def summarize(
-    data: GroupData, cells: Sequence[Cell], protocol: Protocol, *, reference: Cell | None, stopped: str, run_id: str
-) -> list[Record]:
-    """One record for each cell of a group whose timing has ended."""
+    data: GroupData, cells: Sequence[Cell], protocol: Protocol, *, reference: Cell | None, stopped: str, run_id: str,
+    resting: Mapping[str, str] = MappingProxyType({}),
+) -> list[Record]:  # fmt: skip
+    """One record for each cell of a group whose timing has ended; `resting`: why an arm's ended earlier, by cell id."""
     level = rule_of(protocol, len(cells)).level_at_a_look
     alive = [c for c in cells if c.id not in data.dropped]
     against = arm_contrasts(data, alive, reference) if reference else {}
-    records = [_record(data, cell, protocol, level, reference, against.get(cell.id), stopped, run_id) for cell in cells]
+    records = []
+    for cell in cells:
+        why = resting.get(cell.id, stopped)
+        record = _record(data, cell, protocol, level, reference, against.get(cell.id), why, run_id)
+        screened = cell.id in resting and record.outcome == "ok"
+        records.append(replace(record, flags=(*record.flags, "screened")) if screened else record)
     return with_launch_shares(records)
 
 

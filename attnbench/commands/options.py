@@ -17,8 +17,9 @@ from attnbench.commands.completions import BY_OPTION
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
 from attnbench.planning import protocol
-from attnbench.planning.sizes import resolutions, size_bytes
+from attnbench.planning.sizes import resolutions, seconds, size_bytes
 from attnbench.planning.sweep import ALLOCATORS, MEASURES, MOST_THREADS, PASSES, PRECISIONS, PROBES, Sweep
+from attnbench.planning.zipped import of_stage
 from attnbench.registry.declaration import KERNELS
 from attnbench.registry.plugin_file import parse_plugins
 from attnbench.registry.variant import parse_value, split_list
@@ -81,6 +82,8 @@ _READ: dict[str, Callable[[str], Any]] = {
     "dim": lambda t: whole_numbers("dim", t),
     "heads": lambda t: whole_numbers("heads", t),
     "stride": lambda t: whole_numbers("stride", t),
+    "stage": str.strip,
+    "zip": words,
     "device": _devices,
     "precision": words,
     "pass": words,
@@ -107,11 +110,12 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
     "budget": lambda t: inputs.positive("budget", t, most=protocol.LONGEST_S),
     "timeout": lambda t: inputs.positive("timeout", t, most=protocol.LONGEST_S),
     "memory_limit": size_bytes,
+    "within": lambda t: seconds(t, most=protocol.LONGEST_S),
 }
 _SWITCHES = ("strict", "cold")
 _OF_EXECUTOR = ("executor", "slurm")  # keys of a sweep file that say where it is measured
 _DEEP_KEY = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{2 * inputs.DEEPEST}}}""")
-_ONE_VALUE = (*_NUMBERS, "reference", "protocol", "weights", "seed")
+_ONE_VALUE = (*_NUMBERS, "stage", "reference", "protocol", "weights", "seed")
 
 
 def _listed(name: str, *more: str, **words: Any) -> Callable[[Any], Any]:
@@ -129,6 +133,8 @@ _OPTIONS = (
     click.option("--dim", metavar="LIST", help="Channels of a layer. [768]"),
     click.option("--heads", metavar="LIST", help="Attention heads of a layer. [12]"),
     click.option("--stride", metavar="LIST", help="Pixels per token; selects the authors' settings. [16]"),
+    click.option("--stage", metavar="NAME", help="Stride, dim and heads of LITv2's four stages: small or base."),
+    click.option("--zip", metavar="LIST", help="Axes of equal length that advance together: stride,dim,heads."),
     _listed("--device", metavar="LIST", help="cpu, cuda, cuda:1, or all for every device present. [cpu]"),
     click.option("--precision", metavar="LIST", help=f"{', '.join(PRECISIONS)}. [fp32; paper on a GPU: tf32]"),
     click.option("--pass", "pass_", metavar="LIST", help=f"{', '.join(PASSES)} (forward and backward). [forward]"),
@@ -148,6 +154,7 @@ _OPTIONS = (
     click.option("--calls", metavar="N", help="Timed calls per turn, instead of the protocol's."),
     click.option("--target", metavar="SHARE", help="Relative half-width at which timing stops, e.g. 0.02."),
     click.option("--budget", metavar="SECONDS", help="Seconds of timing per arm and group."),
+    click.option("--within", metavar="TIME", help="Wall time of the whole run, 30min; rounds go to who may lead."),
     click.option("--timeout", metavar="SECONDS", help="Seconds that one arm's trial may take."),
     click.option("--strict", is_flag=True, default=None, help="Take a turn again that something disturbed."),
     click.option("--cold", is_flag=True, default=None, help="Flush the caches before each timed call."),
@@ -282,6 +289,8 @@ def _sweep(both: Mapping[str, Any]) -> Sweep:
         if both.get(key) is not None:
             axes[key] = read(both[key]) if isinstance(both[key], str) else both[key]
     axes |= {key: True for key in _SWITCHES if both.get(key)}
+    if "stage" in axes:
+        axes |= of_stage(axes.pop("stage"), axes)
     sweep = Sweep(**axes)
     protocol.get(sweep.protocol, sweep.overrides)
     return sweep

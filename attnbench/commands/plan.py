@@ -39,7 +39,8 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
     planned, known = runner.make_plan(sweep)
     rates = known_rates(planned, may_probe=planned.sweep.device)
     remaining = time_left(planned, known, rates)
-    total, (least, most) = remaining.total_s, remaining.range_s
+    within_s = remaining.protocol.within_s
+    total, (least, most) = min(remaining.total_s, within_s), remaining.range_s
     at = describe(rates, {cell.id: cell.device for cell in planned.cells})
     if as_json:
         cells = [
@@ -48,6 +49,7 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
         ]
         text = {"hash": planned.hash, "cells": cells, "notes": list(planned.notes), "estimated_s": round(total, 1),
                 "estimated_range_s": [round(least, 1), round(most, 1)], "estimated_at": at}  # fmt: skip
+        text |= {"within_s": within_s} if remaining.protocol.screens else {}
         click.echo(json.dumps({**text, "problems": known.problems}))
         return 0
     console, errors = terminal.open_console(), Console(stderr=True)
@@ -56,12 +58,25 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
     console.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
     for table in terminal.plan_tables(planned, every_cell=every_cell):
         console.print(table)
+    if remaining.protocol.screens:
+        console.print(budget_sentence(least, within_s), soft_wrap=True)
+        return 0
     span = "" if least == most else f"{duration(least)} to {duration(most)}, as precision needs rounds; "
     console.print(
         f"about {duration(total)} ({span}estimated from the mechanisms' formulas{f' at {at}' if at else ''}; "
         "the run updates it)"
     )
     return 0
+
+
+def budget_sentence(first_s: float, within_s: float) -> str:
+    """What a budget of `within_s` seconds permits, where trials and two processes of every arm take `first_s`."""
+    from attnbench.execution.progress import duration
+
+    every = f"trials and two processes of every arm take about {duration(first_s)} (estimated)"
+    if first_s > within_s:
+        return f"{every}, more than the {duration(within_s)} of --within: some cells will have fewer rounds, or none"
+    return f"{every}; up to {duration(within_s - first_s)} more of --within go to the arms that may lead"
 
 
 def headline(planned: Plan) -> str:
@@ -86,6 +101,7 @@ def headline(planned: Plan) -> str:
             f"stride {each(c.stride for c in layers)}",
         ]
     words += [
+        *([f"zip {each(s.zip)}"] if s.zip else []),
         f"device {each(c.device for c in cells)}",
         f"precision {each(c.precision for c in cells)}",
         f"pass {each(c.pass_ for c in cells)}",

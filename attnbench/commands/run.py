@@ -48,6 +48,10 @@ def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: 
 
         return show_plan(sweep, as_json=as_json)
     if request is not None:
+        if any(name == "within_s" for name, _ in sweep.overrides):
+            raise AttnbenchError(
+                "--within is the time of one run, and every job of Slurm is a run; leave one of them out"
+            )
         if fresh:
             raise AttnbenchError("--fresh renames a run of this machine; with --executor slurm choose another --out")
         again = _this_command()

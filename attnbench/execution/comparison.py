@@ -7,7 +7,9 @@ from collections.abc import Collection, Sequence
 from statistics import median
 
 from attnbench.analysis import summarize
+from attnbench.analysis.screening import LEADERS, standing
 from attnbench.analysis.summarize import GroupData
+from attnbench.execution.deadline import Deadline
 from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import LEAST_PROCESSES, TURNS_ALONE, Protocol
 
@@ -17,12 +19,22 @@ _SLOW = 10.0  # times the expected round that a round may take
 
 
 class Comparison:
-    """The arms of one group and the rounds that they have; `isolated`: ids of the arms that share no process."""
+    """The arms of one group and the rounds that they have; `isolated`: ids of the arms that share no process.
+
+    Attributes:
+        resting: under a budget for the run, why an arm gets no more rounds, by cell id.
+        deadline: of the run.
+        start_s: seconds until the latest process had given its first round; less is too short for another one.
+    """
 
     def __init__(
         self, group: str, cells: Sequence[Cell], data: GroupData, protocol: Protocol, reference: str,
-        isolated: Collection[str] = (),
+        isolated: Collection[str] = (), deadline: Deadline | None = None,
     ) -> None:  # fmt: skip
+        self.resting: dict[str, str] = {}
+        self.deadline = deadline or Deadline()
+        self.start_s = 0.0
+        self._separated, self._looked = "", 0
         self.group, self.data = group, data
         self.cells = tuple(cells)
         self.isolated = frozenset(isolated)
@@ -33,8 +45,8 @@ class Comparison:
 
     @property
     def arms(self) -> list[Cell]:
-        """The arms that have not been dropped."""
-        return [c for c in self.cells if c.id not in self.data.dropped]
+        """The arms that have not been dropped and get more rounds."""
+        return [c for c in self.cells if c.id not in self.data.dropped and c.id not in self.resting]
 
     @property
     def shared(self) -> list[Cell]:
@@ -75,9 +87,16 @@ class Comparison:
 
     def stopped(self) -> str:
         """Why the group has rounds enough, in words; empty while it has not."""
-        arms, done = self.arms, len(self.data.rounds)
+        done = len(self.data.rounds)
+        if self.protocol.screens:
+            self._screen(done)
+        arms = self.arms
         if not arms:
             return "no arm was left"
+        if self._separated:
+            return self._separated
+        if self.deadline.left_s <= self.start_s:
+            return f"{self.deadline.why} after {done} rounds"
         if not done or not self.rule.may_stop(done, self.spent_s):
             return ""
         level = self.rule.level_at_a_look
@@ -85,6 +104,21 @@ class Comparison:
         decision = self.rule.decide(done, widths, self.spent_s)
         enough = self.processes >= LEAST_PROCESSES or done >= self.rule.looks[0]
         return decision.why if decision.stop and enough else ""
+
+    def _screen(self, done: int) -> None:
+        """Judge who is behind and whether the leaders are separated, at every look that the rounds have reached."""
+        for look in self.rule.looks:
+            if not self._looked < look <= done:
+                continue
+            self._looked = look
+            timed = [c.id for c in self.cells if c.id not in self.data.dropped]
+            if len(timed) < 2:
+                continue
+            now = standing(self.data.rounds[:look], timed, self.rule.level_at_a_look)
+            for arm in now.behind - {self.reference.id if self.reference else ""}:
+                why = f"{LEADERS} arms or more were clearly faster after {look} rounds; left out of further rounds"
+                self.resting.setdefault(arm, why)
+            self._separated = f"the {LEADERS} fastest are separated after {look} rounds" if now.separated else ""
 
     def next_rounds(self) -> int:
         """Rounds that the next process should give."""

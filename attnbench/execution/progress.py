@@ -6,6 +6,7 @@ Everything goes to stderr. Nothing is drawn by a thread of its own: a redraw bes
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -59,6 +60,9 @@ class Watcher:
     def begin(self, plan: Plan, records: Sequence[Record]) -> None:
         """The run starts; `records` are those of earlier sessions."""
 
+    def limit(self, seconds: float) -> None:
+        """The run may go on for so many seconds, by its budget."""
+
     def stage(self, what: str, cell: Cell | None = None) -> None:
         """A stage begins, described for people; of one cell, or of the run."""
 
@@ -93,6 +97,7 @@ class Bar(Watcher):
         self.recorded_cells: set[str] = set()
         self.timed: set[str] = set()  # they have the rounds that they need at least; records follow with their group
         self.started = self._last = time.monotonic()
+        self.limit_s = math.inf  # of this session
         self.every_s = 1.0 if in_notebook() else 15.0  # a line now and then in a log; in a notebook one that changes
         self._told = 0.0
 
@@ -105,6 +110,10 @@ class Bar(Watcher):
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(self._line(), console=self.console, auto_refresh=False, transient=True)
             self.live.start()
+
+    def limit(self, seconds: float) -> None:
+        """Show no more time left than the budget has."""
+        self.limit_s = time.monotonic() - self.started + seconds
 
     def stage(self, what: str, cell: Cell | None = None) -> None:
         """Show what is being done."""
@@ -166,7 +175,7 @@ class Bar(Watcher):
             self.console.file.write("\n")
 
     def _line(self) -> Text:
-        left = self.remaining.left_s
+        left = max(0.0, min(self.remaining.left_s, self.limit_s - (time.monotonic() - self.started)))
         total = max(left + (time.monotonic() - self.started), 1e-9)
         share = min(1.0, (time.monotonic() - self.started) / total)
         width = 24

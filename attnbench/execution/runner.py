@@ -23,6 +23,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.execution import ceilings_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
 from attnbench.execution.counting import Counting
+from attnbench.execution.deadline import Deadline
 from attnbench.execution.fork_server import ForkServer, allocator_environment
 from attnbench.execution.interrupts import Interrupted, Interrupts
 from attnbench.execution.progress import Silent, Watcher
@@ -136,14 +137,18 @@ class _Runner:
         self.export_values: dict[str, Mapping[str, float | int]] = {}
         self.counting = Counting(planned.sweep, numbers, planned.origins if planned.isolated else None)
         self.forward_s = 0.0
+        self.deadline = Deadline()
 
     def go(self) -> None:
         """Measure what is left of the plan."""
         started = time.monotonic()
+        self.deadline = Deadline(self.protocol.within_s, self.writer.events)
         with self.interrupts:
             try:
                 with self.workers, self.counting:
                     self.watcher.begin(self.plan, self.writer.records)
+                    if self.deadline.limits:
+                        self.watcher.limit(self.deadline.left_s)
                     self._record_what_is_decided()
                     for groups in self._batches():
                         self._measure(groups)
@@ -163,20 +168,24 @@ class _Runner:
                 self._add_untimed(data, cell, data.dropped[cell.id].outcome, data.dropped[cell.id].reason)
 
     def _batches(self) -> Iterator[list[tuple[str, list[Cell]]]]:
-        """The groups that still lack records, a few at a time."""
+        """The groups that still lack records, a few at a time; all at once where they share a budget."""
         open_groups = [
             (group, cells)
             for group, cells in self.plan.groups().items()
             if any(cell.id not in self.writer.done for cell in cells)
         ]
-        for start in range(0, len(open_groups), INTERLEAVED):
-            yield open_groups[start : start + INTERLEAVED]
+        together = max(1, len(open_groups)) if self.deadline.limits else INTERLEAVED
+        for start in range(0, len(open_groups), together):
+            yield open_groups[start : start + together]
 
     def _measure(self, groups: Sequence[tuple[str, list[Cell]]]) -> None:
         """Count and try every cell of these groups, then time the survivors, group by group in turn."""
         comparisons = []
         for group, cells in groups:
             tried = [c for c in cells if c.id not in self.plan.declined]
+            if self.deadline.passed:
+                self._decline_untried(tried, self.known.groups[group])
+                tried = [c for c in tried if c.id in self.known.groups[group].trials]
             self._begin_to_count(tried)
             if self.measure - {"params", "macs"}:
                 self._export(tried, self.known.groups[group])
@@ -217,7 +226,7 @@ class _Runner:
         """The layers of runtimes that take a file; in every session anew, for the cache may have lost one."""
         for cell in cells:
             runtime = runtimes.get(cell.runtime)
-            if not runtime.artifact or cell.id in data.dropped or cell.id in self.writer.done:
+            if not runtime.artifact or cell.id in data.dropped or cell.id in self.writer.done or self.deadline.passed:
                 continue
             shared = replace(cell, runtime=runtimes.EAGER, threads=1, allocator="")  # runtimes share a file
             key = (runtime.artifact, runtime.export, shared)
@@ -231,6 +240,12 @@ class _Runner:
                 self._lose(cell, made, data)
             self.interrupts.raise_if_requested()
 
+    def _decline_untried(self, cells: Sequence[Cell], data: GroupData) -> None:
+        """Cells that the budget of the run leaves no time to try."""
+        for cell in cells:
+            if cell.id not in data.trials and cell.id not in data.dropped:
+                self._add_untimed(data, cell, "declined", f"{self.deadline.why} before its trial; allow more time")
+
     def _lose(self, cell: Cell, failure: Failure, data: GroupData) -> None:
         """A cell that did not survive its export or trial."""
         self.watcher.tried(cell, None)
@@ -241,6 +256,9 @@ class _Runner:
     def _try(self, cells: Sequence[Cell], data: GroupData) -> None:
         for cell in cells:
             if cell.id in data.trials or cell.id in data.dropped or cell.id in self.writer.done:
+                continue
+            if self.deadline.passed:
+                self._decline_untried([cell], data)
                 continue
             self.watcher.stage(f"trying {cell.variant}", cell)
             result = self.workers.trial(cell)
@@ -259,6 +277,8 @@ class _Runner:
         for cell in cells:
             if cell.id not in data.trials or cell.id in data.dropped or cell.id in self.writer.done:
                 continue
+            if self.deadline.passed:
+                return
             for what in PROBES:
                 if what in self.measure and (cell.id, what) not in data.probes:
                     self.watcher.stage(f"{what} of {cell.variant}", cell)
@@ -275,11 +295,12 @@ class _Runner:
         if "macs" in self.measure:
             data.ceilings = self._ceilings(alive[0])
         apart = self.plan.isolated if self.protocol.schedule != "separate" else ()
-        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference, apart)
+        return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference, apart, self.deadline)
 
     def _time(self, comparison: Comparison) -> None:
         """Some rounds of a group in one fresh process."""
         arms, data, since, useful = comparison.arms, comparison.data, time.monotonic(), False
+        started = since
         self.watcher.stage(f"building {len(arms)} arms at {arms[0].conditions()}", arms[0])
         rounds: Callable[..., Iterator[Round | Dropped]] = self.workers.rounds
         if self.protocol.schedule == "separate":
@@ -297,17 +318,18 @@ class _Runner:
             reference_turns=comparison.reference_turns,
             patience_s=comparison.patience_s(),
         ):
-            useful = True
             if isinstance(event, Round):
+                comparison.start_s = comparison.start_s if useful else time.monotonic() - started
                 data.rounds.append(event)
                 self._log(event)
                 self.forward_s += event.forward_s
                 self.watcher.round(arms, len(data.rounds), time.monotonic() - since)
                 since = time.monotonic()
-                if comparison.out_of_time():
+                if comparison.out_of_time() or self.deadline.passed:
                     self.workers.stop_after_turn()
             else:
                 self._drop(event, data)
+            useful = True
         comparison.fruitless = 0 if useful else comparison.fruitless + 1
         self.interrupts.raise_if_requested()
         if comparison.fruitless >= FRUITLESS:
@@ -338,10 +360,17 @@ class _Runner:
                 self._add_untimed(data, cell, "failed", count.notes if count else "nothing was measured")
 
     def _record_timed(self, comparison: Comparison, why: str) -> None:
+        data = comparison.data
+        if self.deadline.passed and not data.rounds:
+            for cell in comparison.arms:
+                self._add_untimed(
+                    data, cell, "declined", f"{self.deadline.why} before its first round; allow more time"
+                )
         left = [c for c in comparison.cells if c.id not in self.writer.done]
         for record in summarize.summarize(
-            comparison.data, left, self.protocol, reference=comparison.reference, stopped=why, run_id=self.writer.id
-        ):
+            data, left, self.protocol, reference=comparison.reference, stopped=why, run_id=self.writer.id,
+            resting=comparison.resting,
+        ):  # fmt: skip
             self._add(record)
 
     def _add_untimed(self, data: GroupData, cell: Cell, outcome: str = "ok", reason: str = "") -> None:

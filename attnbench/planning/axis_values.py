@@ -6,14 +6,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from attnbench.planning.sizes import resolutions, size_bytes
+from attnbench.planning.protocol import LONGEST_S
+from attnbench.planning.sizes import resolutions, seconds, size_bytes
 from attnbench.registry.variant import split_list
 
 WHOLE = ("batch", "dim", "heads", "stride", "threads")
 PATHS = ("plugins",)
-_FIELD = {"budget": "budget_s", "timeout": "timeout_s"}  # of a protocol
+_FIELD = {"budget": "budget_s", "timeout": "timeout_s", "within": "within_s"}  # of a protocol
 TEXTS = ("mechanism", "backbone", "task", "device", "precision", "pass_", "kernel", "runtime", "allocator", "measure",
-         "isolate")  # fmt: skip
+         "isolate", "zip")  # fmt: skip
 
 
 def as_tuple(name: str, value: Any) -> Any:
@@ -46,13 +47,15 @@ def protocol_numbers(given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """The command line's words for the numbers of a protocol, as overrides; None and a switch that is off are left out.
 
     Raises:
-        AttnbenchError: text that is no size.
+        AttnbenchError: text that is no size or duration.
     """
     numbers = {k: v for k, v in given.items() if v is not None and v is not False}
     if "rounds" in numbers:
         numbers = {"looks": (numbers.pop("rounds"),), **numbers}
     if isinstance(numbers.get("memory_limit"), str):
         numbers["memory_limit"] = size_bytes(numbers["memory_limit"])
+    if "within" in numbers:
+        numbers["within"] = seconds(numbers["within"], most=LONGEST_S)
     return tuple((_FIELD.get(name, name), value) for name, value in numbers.items())
 
 

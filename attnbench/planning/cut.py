@@ -13,6 +13,7 @@ from typing import Any
 
 from attnbench.planning.cell import digest
 from attnbench.planning.sweep import ISOLATE, Sweep
+from attnbench.planning.zipped import unzipped
 from attnbench.registry.variant import parse_variant
 
 _OF_A_GROUP = ("device", "precision", "pass_", "res", "threads", "allocator", "batch")  # of layers and models alike
@@ -24,11 +25,13 @@ def cut(sweep: Sweep) -> list[Sweep]:
 
     An axis without values stays without, so that the machine that measures the part fills it in.
     """
-    return [
+    parts = (
         part
-        for values in itertools.product(*(_values(sweep, axis) for axis in _OF_A_GROUP))
-        for part in _shapes(_with(sweep, _OF_A_GROUP, values))
-    ]
+        for step in _steps(sweep)
+        for values in itertools.product(*(_values(step, axis) for axis in _OF_A_GROUP))
+        for part in _shapes(_with(step, _OF_A_GROUP, values))
+    )
+    return list({digest(part.as_dict()): part for part in parts}.values())  # several steps have the same whole models
 
 
 def name(part: Sweep) -> str:
@@ -36,6 +39,19 @@ def name(part: Sweep) -> str:
     (height, width), device = part.res[0], part.device[0].replace(":", "")
     words = [f"{height}x{width}", *(f"b{batch}" for batch in part.batch), device, *part.precision, *part.pass_]
     return "-".join([*words, digest(part.as_dict())[:8]])
+
+
+def _steps(sweep: Sweep) -> Iterator[Sweep]:
+    """The sweep step by step along its zipped axes; whole models, which have no shape of a layer, apart from layers."""
+    models = bool(sweep.backbone or sweep.task)
+    if not sweep.zip or not models:
+        yield from unzipped(sweep)
+        return
+    first: dict[str, Any] = {axis: getattr(sweep, axis)[:1] for axis in _OF_A_LAYER}
+    for step in unzipped(sweep):
+        if sweep.mechanism:
+            yield _of(step, models=False)
+        yield replace(_of(step, models=True), **first)
 
 
 def _values(sweep: Sweep, axis: str) -> list[tuple[Any, ...]]:

@@ -18,6 +18,8 @@ SCHEDULES = ("interleaved", "sequential", "separate")
 ORDERS = ("random", "fixed")
 MOST_ROUNDS = 10_000
 LONGEST_S = 1e7  # of a budget or a timeout: about four months
+SCREENING_PROCESSES = (2, 4, 8, 16, 32)  # after so many a run within a budget looks who leads
+SCREENING_TARGET = 0.01  # half-width at which its leaders count as tied, unless the request names another
 MOST_BYTES = (1 << 63) - 1
 
 
@@ -35,6 +37,7 @@ class Protocol:
         prime_s: seconds of untimed calls before a turn; never fewer calls than `prime_calls`.
         target: timing stops when the relative half-width of the ratio's interval is at most this.
         budget_s: seconds of timing per arm and group.
+        within_s: seconds of wall time for the whole run, which `screening` then divides; infinite: no such budget.
         level: confidence level of every interval.
         inference: time in eval mode without autograd; the papers' procedure uses train mode with autograd.
         batch: the default batch, if the procedure prescribes one; 0: none.
@@ -59,6 +62,7 @@ class Protocol:
     prime_calls: int = 2
     target: float = 0.02
     budget_s: float = 60.0
+    within_s: float = math.inf
     level: float = 0.95
     inference: bool = True
     batch: int = 0
@@ -80,6 +84,24 @@ class Protocol:
     def rounds_each(self) -> int:
         """Rounds that one process times."""
         return max(1, self.looks[0] // self.processes)
+
+    @property
+    def screens(self) -> bool:
+        """Whether the run has a budget as a whole, and its rounds go to the arms that may lead."""
+        return math.isfinite(self.within_s)
+
+    def screening(self) -> Protocol:
+        """The protocol for a run within `within_s`: looks from the second process on, no budget of a single group.
+
+        Raises:
+            AttnbenchError: the protocol times one block of calls, so that there are no rounds to give.
+        """
+        if self.looks[-1] == 1:
+            raise AttnbenchError(
+                f"within divides rounds among arms; protocol {self.name} times an arm in one block; choose another"
+            )
+        looks = tuple(self.rounds_each * processes for processes in SCREENING_PROCESSES)
+        return replace(self, looks=looks, processes=SCREENING_PROCESSES[0], budget_s=math.inf)
 
     def for_arms(self, arms: int) -> Protocol:
         """The protocol of a group of so many arms: at least `TURNS_EACH` turns a process, by twice as many rounds."""
@@ -172,7 +194,15 @@ def get(name: str, overrides: Iterable[tuple[str, Any]] = ()) -> Protocol:
         given["looks"] = (given.pop("rounds"),)
     if {"looks", "processes"} & set(given):
         given.setdefault("few_arms", False)
-    return replace(PROTOCOLS[name], **given)
+    if "within_s" in given:
+        given.setdefault("target", SCREENING_TARGET)
+    made = replace(PROTOCOLS[name], **given)
+    if not made.screens:
+        return made
+    chosen = sorted({"looks", "processes", "budget_s"} & set(given))
+    if chosen:
+        raise AttnbenchError(f"within decides on rounds, processes and budgets itself; got {', '.join(chosen)} too")
+    return made.screening()
 
 
 def _checked(key: str, value: Any) -> Any:
@@ -200,8 +230,8 @@ _WHOLE = {
     "prime_calls": (0, inputs.MOST), "memory_limit": (0, MOST_BYTES),
 }  # fmt: skip
 _NUMBERS = {
-    "target": math.inf, "budget_s": math.inf, "timeout_s": LONGEST_S, "level": 1.0, "turn_s": LONGEST_S,
-    "prime_s": LONGEST_S,
+    "target": math.inf, "budget_s": math.inf, "within_s": LONGEST_S, "timeout_s": LONGEST_S, "level": 1.0,
+    "turn_s": LONGEST_S, "prime_s": LONGEST_S,
 }  # fmt: skip
 _MAY_BE_ZERO = ("turn_s", "prime_s")
 _SWITCHES = ("inference", "cold", "strict", "few_arms")

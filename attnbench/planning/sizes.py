@@ -1,4 +1,4 @@
-"""Sizes of memory and of images as they are typed. No torch."""
+"""Sizes of memory and of images, and durations, as they are typed. No torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from attnbench.inputs import brief, parse_number
 from attnbench.registry.variant import split_list
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def size_bytes(text: str) -> int:
@@ -24,6 +25,23 @@ def size_bytes(text: str) -> int:
             "e.g. 4GiB"
         )
     return int(value)
+
+
+def seconds(text: object, *, most: float) -> float:
+    """Read `90s`, `30min`, `1.5h`, or a number of seconds, as seconds.
+
+    Raises:
+        AttnbenchError: another form, not above 0, or more than `most` seconds.
+    """
+    typed = text.strip() if isinstance(text, str) else str(text)
+    unit = max((u for u in TIMES if typed.endswith(u)), key=len, default="")
+    value = 0.0 if isinstance(text, bool) else (parse_number(typed.removesuffix(unit).strip()) or 0.0)
+    if not 0 < value * TIMES.get(unit, 1.0) <= most:
+        raise AttnbenchError(
+            f"a duration is a number with {', '.join(TIMES)}, or a number of seconds, above 0 and at most {most:g} s; "
+            f"got {brief(text)}; e.g. 30min"
+        )
+    return value * TIMES.get(unit, 1.0)
 
 
 def resolutions(text: str) -> tuple[tuple[int, int], ...]:

@@ -16,7 +16,7 @@ from typing import Any
 from attnbench import inputs, runtimes
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief
-from attnbench.planning import declines, protocol
+from attnbench.planning import declines, protocol, zipped
 from attnbench.planning.axis_values import as_tuple, protocol_numbers
 from attnbench.planning.cell import Cell, digest
 from attnbench.planning.declines import Mechanisms
@@ -30,7 +30,7 @@ MEASURES = ("params", "macs", "memory", "latency")
 PROBES = ("breakdown", "error", "energy")  # each a pass of its own beside them, only where it is asked for
 MOST_CELLS = 10_000  # of one plan: a cell takes a second or more to measure
 MOST_THREADS = 4096
-NUMBERS = ("rounds", "processes", "calls", "target", "budget", "timeout", "memory_limit", "strict", "cold")
+NUMBERS = ("rounds", "processes", "calls", "target", "budget", "timeout", "memory_limit", "strict", "cold", "within")
 _ONE_VALUE = ("reference", "protocol", "weights", "seed")
 _AXES = ("res", "dim", "heads", "stride", "device", "precision", "pass_", "kernel", "runtime", "graphs", "allocator")
 _DEVICE = re.compile(r"[a-z]{1,16}(:[0-9]{1,3})?")
@@ -52,6 +52,8 @@ class Sweep:
         precision: any of `PRECISIONS`; empty: fp32, or what the protocol prescribes on the device.
         threads: CPU threads; empty: one for each physical core that this process may use.
         allocator: of the host's memory; of a GPU's cells only the first value is measured.
+        zip: axes of equal length that advance together, instead of a product: any of `zipped.ZIPPABLE`.
+        stage: a name of `zipped.STAGES`, which sets stride, dim, heads and zip.
         reference: the arm that ratios refer to, timed in every round; "none" for no such arm.
         measure: any of `MEASURES` and `PROBES`.
         isolate: arms that are timed in processes of their own: names, variants, or words of `ISOLATE`.
@@ -75,6 +77,7 @@ class Sweep:
     threads: tuple[int, ...] = ()
     allocator: tuple[str, ...] = ("pinned",)
     settings: tuple[tuple[str, tuple[Setting, ...]], ...] = ()
+    zip: tuple[str, ...] = ()
     reference: str = "msa"
     measure: tuple[str, ...] = MEASURES
     isolate: tuple[str, ...] = ()
@@ -92,8 +95,16 @@ class Sweep:
     memory_limit: InitVar[int | str | None] = None
     strict: InitVar[bool | None] = None
     cold: InitVar[bool | None] = None
+    within: InitVar[float | str | None] = None
+    stage: InitVar[str | None] = None
 
-    def __post_init__(self, *numbers: Any) -> None:
+    def __post_init__(self, *numbers_and_stage: Any) -> None:
+        *numbers, stage = numbers_and_stage
+        if stage is not None:
+            bound = {axis: as_tuple(axis, getattr(self, axis)) for axis in (*zipped.STAGE_AXES, "zip")}
+            changed = {axis: values for axis, values in bound.items() if values != getattr(Sweep, axis)}
+            for name, values in zipped.of_stage(stage, changed).items():
+                object.__setattr__(self, name, values)
         given = protocol_numbers(dict(zip(NUMBERS, numbers, strict=True)))
         object.__setattr__(self, "overrides", (*as_tuple("overrides", self.overrides), *given))
         for f in fields(self):
@@ -141,8 +152,11 @@ class Sweep:
         self._check_shapes()
 
     def _check_shapes(self) -> None:
-        axes = (*_AXES, "batch", "threads", "mechanism", "backbone", "task")
-        _check_count(math.prod(len(getattr(self, name)) or 1 for name in axes))
+        zipped.check(self.zip, {name: len(getattr(self, name)) for name in zipped.ZIPPABLE})
+        _check_count(_points(self, len(self.mechanism) or len(self.backbone) or len(self.task) or 1))
+        if self.zip:
+            zipped.unzipped(self)  # which checks each
+            return
         if self.mechanism or not (self.backbone or self.task):
             for dim, heads in itertools.product(self.dim, self.heads):
                 if dim % heads:
@@ -218,8 +232,7 @@ def plan(
     notes: list[str] = []
     inference = protocol.get(sweep.protocol, sweep.overrides).inference
     variants = _variants(sweep, registry)
-    axes = (*_AXES, "batch", "threads")
-    _check_count(math.prod((len(variants), *(len(getattr(sweep, name)) or 1 for name in axes))))
+    _check_count(_points(sweep, len(variants)))
     reference = parse_variant(sweep.reference) if sweep.reference != "none" else None
     if reference is not None:
         reference = registry.check(reference)
@@ -233,7 +246,8 @@ def plan(
         notes.append(
             f"the host's allocator does not act on a GPU; {', '.join(on_gpus)}: {sweep.allocator[0]} is measured alone"
         )
-    for variant, cell in _product(sweep, registry, variants, threads, precisions):
+    parts = zipped.unzipped(sweep)
+    for variant, cell in (each for part in parts for each in _product(part, registry, variants, threads, precisions)):
         key = replace(cell, variant=cell.mechanism).id  # two spellings of the same settings are one cell
         if key in cells:
             continue
@@ -337,6 +351,13 @@ def _product(
                         threads=threads_, allocator=allocator, graphs=graphs,
                     ),
                 )  # fmt: skip
+
+
+def _points(sweep: Sweep, variants: int) -> int:
+    """The cells of so many variants, those included that turn out to be the same."""
+    lengths = {name: len(getattr(sweep, name)) or 1 for name in (*_AXES, "batch", "threads")}
+    steps = lengths[sweep.zip[0]] if sweep.zip else 1
+    return variants * steps * math.prod(length for name, length in lengths.items() if name not in sweep.zip)
 
 
 def _check_count(cells: int) -> None:

@@ -64,12 +64,40 @@ def print_results(run: Run, console: Console) -> None:
     from attnbench.analysis.ties import resolve_run  # numpy, which `attnbench plan` does without
 
     records = run.records
-    for table in result_tables(records, console.width, run.facts.machine, resolve_run(run)):
+    resolutions = resolve_run(run)
+    for table in result_tables(records, console.width, run.facts.machine, resolutions):
         console.print(table)
+    if run.facts.within_s is not None:
+        for line in leader_lines(records, resolutions):
+            console.print(inert_text(line), soft_wrap=True)
     console.print(Text(count_outcomes(records)))
     disturbed = flags.advice([r.flags for r in records if "throughput_img_per_s" in r.values])
     if disturbed:
         console.print(Text(disturbed, style="yellow"), soft_wrap=True)
+
+
+def leader_lines(records: Sequence[Record], resolutions: Mapping[str, Resolution]) -> list[str]:
+    """Of each comparison group, which of its fastest arms are separated and which are ties."""
+    from attnbench.analysis.screening import leaders
+
+    lines = []
+    for group, resolution in resolutions.items():
+        timed = [r for r in records if r.cell.group == group and r.cell.id in resolution.letters]
+        timed.sort(key=lambda r: -float(r.values["throughput_img_per_s"]))
+        if not timed:
+            continue
+        first = timed[0].cell
+        names = {r.cell.id: f"{r.cell.variant}{_execution(r.cell, timed)}" for r in timed}
+        shape = f" dim {first.dim}" if first.scope == "layer" else ""
+        lines.append(
+            f"fastest at {first.conditions()}{shape}: {leaders([r.cell.id for r in timed], resolution.letters, names)}"
+        )
+    return lines
+
+
+def _execution(cell: Cell, timed: Sequence[Record]) -> str:
+    """How a cell is executed, where the group has more than one way."""
+    return f" ({cell.execution})" if len({r.cell.execution for r in timed}) > 1 else ""
 
 
 def count_outcomes(records: Iterable[Record]) -> str:

@@ -36,6 +36,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "processes_differ": "fresh processes differ more than their rounds explain; the interval allows for it",
         "isolated": "timed in processes of its own (--isolate); the interval holds what differs between processes",
         "few_rounds": "fewer rounds than the protocol asks for",
+        "screened": "left out of later rounds under --within, because three arms or more were clearly faster",
         "one_process": "all rounds come from one process, so they share its persistent bias",
         "launch_bound": "the host queues the work more slowly than the GPU does it",
         "above_roofline": "more MACs per second than the greatest measured ceiling: the ceiling or the time is wrong",

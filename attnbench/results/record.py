@@ -22,7 +22,7 @@ from attnbench.results.lines import decode
 SCHEMA = 2
 OUTCOMES: Mapping[str, str] = {
     "ok": "measured, or counted where only counts were asked for",
-    "declined": "the mechanism, its library, the runtime or the device cannot serve this cell, as the reason says",
+    "declined": "mechanism, library, runtime or device cannot serve the cell, or --within left no time; see its reason",
     "oom": "out of memory: the allocation failed, or the system killed the process for lack of memory",
     "crashed": "the process ended by a signal, by `sys.exit`, or with a device error that cannot be recovered from",
     "timeout": "one trial or one turn took longer than the protocol's `timeout_s`",

@@ -6,6 +6,7 @@ a key that this version does not have is ignored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -68,6 +69,12 @@ class RunFacts:
     def level(self) -> float:
         """The confidence level that the protocol asks for."""
         return float(self.protocol.get("level") or 0.95)
+
+    @property
+    def within_s(self) -> float | None:
+        """The budget of the run in seconds; None without one."""
+        given = self.protocol.get("within_s")
+        return float(given) if isinstance(given, int | float) and math.isfinite(given) else None
 
     @property
     def reference(self) -> str:

@@ -6,12 +6,13 @@ The noise of one turn has standard deviation 1 % of the time; the other figures 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnbench.analysis.screening import standing
 from attnbench.results.events import ArmTurn, Round
 
 Floats = NDArray[np.float64]
@@ -77,6 +78,38 @@ def runs(
             )
             for number in range(processes * rounds)
         ]
+
+
+SPREAD = (0.0, 0.02, 0.015, 0.01, 0.0, -0.005, -0.01, -0.02, -0.05, -0.1)
+"""Log speeds of ten arms over the first one's, the reference; a turn's noise is about as large as their distances."""
+
+
+def screened_runs(
+    scenario: Scenario, trials: int, *, speeds: Sequence[float], rounds: int, looks: Sequence[int], level: float,
+    seed: int = 2,
+) -> Iterator[tuple[list[Round], set[str]]]:  # fmt: skip
+    """Runs of arms of these log speeds over the first one's, as a budget of wall time makes them, and who was left out.
+
+    Each ends at a look at which its leaders are separated, or at a number of processes drawn evenly from 2 to the last
+    look's, where its time is spent. `rounds`: in each process. `level`: of a look.
+    """
+    rng, arms = np.random.default_rng(seed), [str(n) for n in range(len(speeds))]
+    most, turns = looks[-1] // rounds, max(1, round(math.sqrt(len(speeds) - 1)))
+    for whole in runs(
+        scenario, trials, arms=len(arms), processes=most, rounds=rounds, reference_turns=turns, seed=seed
+    ):
+        kept: list[Round] = []
+        resting: set[str] = set()
+        for r in whole[: int(rng.integers(2, most + 1)) * rounds]:
+            mine = (t for t in r.turns if t.cell not in resting)
+            calls = ((t, math.exp(-speeds[int(t.cell)])) for t in mine)
+            kept.append(replace(r, turns=tuple(replace(t, calls_s=(t.calls_s[0] * times,)) for t, times in calls)))
+            if len(kept) in looks:
+                now = standing(kept, arms, level)
+                resting |= now.behind - {"0"}
+                if now.separated:
+                    break
+        yield kept, resting
 
 
 def _arms(scenario: Scenario, rng: np.random.Generator, arms: int, total: int, each: int) -> Floats:

@@ -1,10 +1,11 @@
 """Time our layers against a folder of the authors' own, given by an adapter file; print the table, write it with --to.
 
     python benchmarks/against_authors.py PATH [--res 224,512] [--batch 1,8] [--kernel eager,sdpa] [--protocol standard]
-                                              [--run FOLDER] [--from-run] [--to FILE]
+                                              [--run FOLDER] [--from-run] [--to FILE] [--page]
 
-PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds. Their code runs in
-the timing processes: read it first. All arms of a size share their rounds, so that a ratio is of turns that lie side by
+PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds, and
+`benchmarks/adapters/libraries.toml` is one for layers of installed libraries. Their code runs in the timing processes:
+read it first. All arms of a size share their rounds, so that a ratio is of turns that lie side by
 side; every `theirs_...` arm runs as its authors wrote it, under each of our kernels.
 """
 
@@ -18,12 +19,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from comparison.authors import Theirs, read_adapter
+from comparison.page import PAGE, put
 from comparison.pairs import Pair, pairs, table
 from comparison.plugins import authors_plugin
 
 from attnbench import AttnbenchError, Sweep, run
 from attnbench.commands.options import whole_numbers
 from attnbench.planning.sizes import resolutions
+from attnbench.published.suites import LAYERS
+from attnbench.registry.variant import parse_variant
 from attnbench.results.store import Run, open_run
 
 
@@ -39,12 +43,15 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/against_authors"))
     parser.add_argument("--from-run", action="store_true", help="measure nothing")
     parser.add_argument("--to", type=Path, help="write the table there too")
+    parser.add_argument("--page", action="store_true", help=f"write it into docs/{PAGE.name} too")
     given = parser.parse_args()
     try:
         layers = read_adapter(given.path)
         if not given.from_run:
             run(sweep(layers, given), given.run)
         text = page(open_run(given.run), layers)
+        if given.page:
+            put("authors", text.rstrip("\n"))
     except AttnbenchError as error:
         sys.exit(f"against_authors: {error}")
     print(text, end="")
@@ -73,6 +80,7 @@ def page(measured: Run, layers: Sequence[Theirs]) -> str:
         "",
         *table(found),
         *notes(found),
+        *not_compared(layers),
     ]
     return "\n".join(lines) + "\n"
 
@@ -86,6 +94,14 @@ def notes(found: Sequence[Pair]) -> list[str]:
             if ours != other:
                 lines[pair.cell.variant] = f"`{pair.cell.variant}` has {ours} parameters, the authors' layer {other}."
     return ["", *lines.values()] if lines else []
+
+
+def not_compared(layers: Sequence[Theirs]) -> list[str]:
+    """A line with the layers of the paper's Table IV that the adapter lacks."""
+    compared = {parse_variant(layer.ours).name for layer in layers}
+    paper = dict.fromkeys(parse_variant(variant).name for variant in LAYERS)
+    left = ", ".join(f"`{name}`" for name in paper if name not in compared)
+    return ["", f"Not compared, of the layers of Table IV: {left}."] if left else []
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ is imported when its layer is built, so that one that is missing costs its own r
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +20,15 @@ def unfused(layer: nn.Module) -> nn.Module:
         if hasattr(part, "fused_attn"):
             part.fused_attn = False  # type: ignore[assignment]  # a plain attribute
     return layer
+
+
+@contextlib.contextmanager
+def same_environment() -> Iterator[None]:
+    """Undo what an import changes in os.environ: openmixup imports OpenCV, which adds its own folders."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def msa(dim: int, num_heads: int) -> nn.Module:
@@ -53,7 +65,8 @@ def linformer(dim: int, num_heads: int, tokens: int, k: int) -> nn.Module:
 
 def van(dim: int) -> nn.Module:
     """The form of openmixup, made from the authors' code, [B,C,H,W] to the same."""
-    from openmixup.models.backbones.van import SpatialAttention
+    with same_environment():
+        from openmixup.models.backbones.van import SpatialAttention
 
     layer: nn.Module = SpatialAttention(dim)
     return layer
@@ -61,7 +74,8 @@ def van(dim: int) -> nn.Module:
 
 def hornet(dim: int, order: int) -> nn.Module:
     """The form of openmixup, made from the authors' code, [B,C,H,W] to the same."""
-    from openmixup.models.backbones.hornet import gnConv
+    with same_environment():
+        from openmixup.models.backbones.hornet import gnConv
 
     layer: nn.Module = gnConv(dim, order=order, scale=1 / 3)
     return layer
@@ -69,14 +83,15 @@ def hornet(dim: int, order: int) -> nn.Module:
 
 def hilo(dim: int, num_heads: int, window_size: int, alpha: float) -> nn.Module:
     """The form of openmixup, made from the authors' code, for square maps, [B,N,C] to the same."""
-    from openmixup.models.utils import HiLoAttention
+    with same_environment():
+        from openmixup.models.utils import HiLoAttention
 
     layer: nn.Module = HiLoAttention(dim, num_heads=num_heads, window_size=window_size, alpha=alpha)
     return layer
 
 
 class SRA(nn.Module):
-    """timm's spatial-reduction attention, the authors' of PVT v2 without pooling: [B,N,C], H, W to [B,N,C]."""
+    """Spatial-reduction attention of timm, the authors' of PVT v2 without pooling: [B,N,C], H, W to [B,N,C]."""
 
     def __init__(self, dim: int, num_heads: int, sr_ratio: int) -> None:
         super().__init__()

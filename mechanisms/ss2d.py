@@ -14,7 +14,11 @@ Shapes  B images, N = H W tokens, C channels, D = ssm_ratio C, S = d_state, R = 
         state  h_t = exp(dt_t A) h_{t-1} + dt_t u_t in_t   [b d s];  y_t = h_t out_t + skip u_t
         output W_out LayerNorm(sum of y over the paths)
 Cost    multiply-accumulates per image: N (2 C D + 9 D + 4 D (2 R + 2 S)); the scan is element-wise, three
-        multiplications and an addition per element of the state and path in one pass, and runs about twice
+        multiplications and an addition per element of the state and path in one pass, and runs about twice.
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) path by path is 1.07 [1.00, 1.16] times as fast as all
+        paths at once, with a third of the memory. Of its time addcmul (the scan) takes 29 %, multiplications 22 %,
+        matrix products 16 %. One pass over the tokens was no faster there and slower at batch 1. Chunks as matrix
+        products would not pay: the decay differs in every channel, so that no two channels share a matrix
 """
 
 from __future__ import annotations
@@ -108,7 +112,7 @@ class SS2D(nn.Module):
         """Run along the four paths, add up, normalise."""
         u = F.silu(self.conv2d(self.in_proj(x).permute(0, 3, 1, 2))).permute(0, 2, 3, 1).contiguous()  # b h w d
         precise = torch.promote_types(x.dtype, torch.float32)
-        selected = F.linear(u, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (PATHS, -1))  # b h w p (r s s)
+        selected = F.linear(u, self.x_proj_weight.flatten(0, 1)).view(*u.shape[:3], PATHS, -1)  # b h w p (r s s)
         y = self.Ds.view(PATHS, -1).sum(0) * u
         for path in range(PATHS):  # one after the other, so that what a path makes stays in the cache
             y = y + self._along(path, u, selected[..., path, :], precise)
@@ -116,10 +120,10 @@ class SS2D(nn.Module):
 
     def _along(self, path: int, u: Tensor, selected: Tensor, precise: torch.dtype) -> Tensor:
         """What the state gives along rows or columns (path odd), from the second half on backwards: [B,H,W,D]."""
-        D, S = u.shape[-1], self.d_state
+        (B, H, W, D), S = u.shape, self.d_state
         step, taken, given = torch.split(selected, [self.rank, S, S], dim=-1)
-        step = F.linear(step, self.dt_projs_weight[path]).to(precise)
-        dt = F.softplus(step + self.dt_projs_bias[path].to(precise)).unsqueeze(-2)
+        step = F.linear(step.reshape(B * H * W, -1), self.dt_projs_weight[path]).to(precise)  # (b h w) d
+        dt = F.softplus(step + self.dt_projs_bias[path].to(precise)).view(B, H, W, 1, D)
         # S stands before D, so that a state's channels lie together
         rate = -self.A_logs.to(precise).exp().view(PATHS, D, S)[path].t()
         taken, given = (t.to(precise).unsqueeze(-1) for t in (taken, given))

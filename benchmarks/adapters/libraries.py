@@ -33,7 +33,7 @@ def same_environment() -> Iterator[None]:
 
 def msa(dim: int, num_heads: int) -> nn.Module:
     """Self-attention of timm, [B,N,C] to the same."""
-    from timm.models.vision_transformer import Attention
+    from timm.layers.attention import Attention
 
     return unfused(Attention(dim, num_heads=num_heads, qkv_bias=True))
 

@@ -1,29 +1,34 @@
 """Time our layers against a folder of the authors' own, given by an adapter file; print the table, write it with --to.
 
     python benchmarks/against_authors.py PATH [--res 224,512] [--batch 1,8] [--kernel eager,sdpa] [--protocol standard]
-                                              [--run FOLDER] [--from-run] [--to FILE]
+                                              [--mechanism LIST] [--run FOLDER,...] [--from-run] [--to FILE] [--page]
 
-PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds. Their code runs in
-the timing processes: read it first. All arms of a size share their rounds, so that a ratio is of turns that lie side by
-side; every `theirs_...` arm runs as its authors wrote it, under each of our kernels.
+PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds, and
+`benchmarks/adapters/libraries.toml` is one for layers of installed libraries. Their code runs in the timing processes:
+read it first. All arms of a size share their rounds, so that a ratio is of turns that lie side by side; every
+`theirs_...` arm runs as its authors wrote it, under each of our kernels. The first folder is measured or resumed; the
+table has the pairs of all.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from comparison.authors import Theirs, read_adapter
+from comparison.page import PAGE, put
 from comparison.pairs import Pair, pairs, table
 from comparison.plugins import authors_plugin
 
 from attnbench import AttnbenchError, Sweep, run
 from attnbench.commands.options import whole_numbers
 from attnbench.planning.sizes import resolutions
+from attnbench.published.suites import LAYERS
+from attnbench.registry.variant import parse_variant
 from attnbench.results.store import Run, open_run
 
 
@@ -36,15 +41,21 @@ def main() -> None:
     parser.add_argument("--kernel", default="eager", help="our kernels, a comma list that begins with eager")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--protocol", default="standard")
-    parser.add_argument("--run", type=Path, default=Path("runs/against_authors"))
+    parser.add_argument("--mechanism", default="", help="our mechanisms to compare; by default all of the adapter")
+    parser.add_argument("--run", default="runs/against_authors")
     parser.add_argument("--from-run", action="store_true", help="measure nothing")
     parser.add_argument("--to", type=Path, help="write the table there too")
+    parser.add_argument("--page", action="store_true", help=f"write it into docs/{PAGE.name} too")
     given = parser.parse_args()
     try:
         layers = read_adapter(given.path)
+        folders = [Path(folder) for folder in given.run.split(",")]
         if not given.from_run:
-            run(sweep(layers, given), given.run)
-        text = page(open_run(given.run), layers)
+            wanted = [x for x in layers if parse_variant(x.ours).name in given.mechanism.split(",")]
+            run(sweep(wanted if given.mechanism else layers, given, folders[0]), folders[0])
+        text = page([open_run(folder) for folder in folders], layers)
+        if given.page:
+            put("authors", text.rstrip("\n"))
     except AttnbenchError as error:
         sys.exit(f"against_authors: {error}")
     print(text, end="")
@@ -52,9 +63,9 @@ def main() -> None:
         given.to.write_text(text, encoding="utf-8")
 
 
-def sweep(layers: Sequence[Theirs], given: argparse.Namespace) -> Sweep:
+def sweep(layers: Sequence[Theirs], given: argparse.Namespace, folder: Path) -> Sweep:
     """Each of our variants once, and every layer of theirs."""
-    plugin = authors_plugin(given.path, given.run.parent / f"{given.run.name}-plugins")
+    plugin = authors_plugin(given.path, folder.parent / f"{folder.name}-plugins")
     ours = dict.fromkeys(layer.ours for layer in layers)
     return Sweep(
         mechanism=(*ours, *(layer.name for layer in layers)), reference="none",
@@ -63,18 +74,30 @@ def sweep(layers: Sequence[Theirs], given: argparse.Namespace) -> Sweep:
     )  # fmt: skip
 
 
-def page(measured: Run, layers: Sequence[Theirs]) -> str:
+def page(runs: Sequence[Run], layers: Sequence[Theirs]) -> str:
     """The table of ratios, with what it was measured on, and pairs that are not of one size."""
-    found = list(pairs(measured, {layer.ours: layer.name for layer in layers}))
-    facts = measured.facts
+    others = {layer.ours: layer.name for layer in layers}
+    found = joined(pair for measured in runs for pair in pairs(measured, others))
+    facts = runs[0].facts
     lines = [
         f"Our speed over that of the authors' layer, with its 95 % interval ({facts.created[:10]}, {facts.machine}, "
         f"torch {facts.environment.torch.version}); above 1 ours is faster.",
         "",
         *table(found),
         *notes(found),
+        *not_compared(layers),
     ]
     return "\n".join(lines) + "\n"
+
+
+def joined(every: Iterable[Pair]) -> list[Pair]:
+    """The first pair with a ratio of each variant and condition, or one without where none has it."""
+    kept: dict[tuple[object, ...], Pair] = {}
+    for pair in every:
+        key = (pair.cell.variant, pair.condition)
+        if key not in kept or kept[key].contrast is None:
+            kept[key] = pair
+    return list(kept.values())
 
 
 def notes(found: Sequence[Pair]) -> list[str]:
@@ -86,6 +109,14 @@ def notes(found: Sequence[Pair]) -> list[str]:
             if ours != other:
                 lines[pair.cell.variant] = f"`{pair.cell.variant}` has {ours} parameters, the authors' layer {other}."
     return ["", *lines.values()] if lines else []
+
+
+def not_compared(layers: Sequence[Theirs]) -> list[str]:
+    """A line with the layers of the paper's Table IV that the adapter lacks."""
+    compared = {parse_variant(layer.ours).name for layer in layers}
+    paper = dict.fromkeys(parse_variant(variant).name for variant in LAYERS)
+    left = ", ".join(f"`{name}`" for name in paper if name not in compared)
+    return ["", f"Not compared, of the layers of Table IV: {left}."] if left else []
 
 
 if __name__ == "__main__":

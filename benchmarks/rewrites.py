@@ -27,7 +27,7 @@ from attnbench.planning.sizes import resolutions
 from attnbench.results.store import Run, open_run
 
 ROOT = PAGE.parents[1]
-REWRITTEN = "neighborhood,lite_mla,performer,dat"
+REWRITTEN = "neighborhood,lite_mla,performer,dat,van,ss2d,focal,quadtree,bi_level"
 
 
 def main() -> None:

@@ -14,7 +14,11 @@ Shapes  B images, N = H W tokens, C channels, D = ssm_ratio C, S = d_state, R = 
         state  h_t = exp(dt_t A) h_{t-1} + dt_t u_t in_t   [b d s];  y_t = h_t out_t + skip u_t
         output W_out LayerNorm(sum of y over the paths)
 Cost    multiply-accumulates per image: N (2 C D + 9 D + 4 D (2 R + 2 S)); the scan is element-wise, three
-        multiplications and an addition per element of the state and path in one pass, and runs about twice
+        multiplications and an addition per element of the state and path in one pass, and runs about twice.
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) path by path is 1.07 [1.00, 1.16] times as fast as all
+        paths at once, with a third of the memory. Of its time addcmul (the scan) takes 29 %, multiplications 22 %,
+        matrix products 16 %. One pass over the tokens was no faster there and slower at batch 1. Chunks as matrix
+        products would not pay: the decay differs in every channel, so that no two channels share a matrix
 """
 
 from __future__ import annotations
@@ -49,21 +53,24 @@ def macs(size: Size) -> int:
     return size.tokens * (2 * C * D + 9 * D + PATHS * D * (2 * R + 2 * S))
 
 
-def scan(a: Tensor, b: Tensor) -> Tensor:
-    """h_t = a_t h_{t-1} + b_t in reading order over [p,b,H,W,...], starting from zero."""
-    H, W = b.shape[2:4]
-    starts = [torch.zeros_like(b[:, :, 0, 0])]
-    if H > 1:
-        decay, state = a[:, :, :-1, 0], b[:, :, :-1, 0]  # of each line but the last, as if it were alone
-        for j in range(1, W):
-            decay, state = decay * a[:, :, :-1, j], torch.addcmul(b[:, :, :-1, j], a[:, :, :-1, j], state)
-        for i in range(H - 1):
-            starts.append(torch.addcmul(state[:, :, i], decay[:, :, i], starts[-1]))
-    h, states = torch.stack(starts, 2), []
-    for j in range(W):
-        h = torch.addcmul(b[:, :, :, j], a[:, :, :, j], h)
+def scan(a: Tensor, b: Tensor, *, backwards: bool = False) -> Tensor:
+    """h_t = a_t h_{t-1} + b_t in reading order over [B,H,W,...], or in reverse, starting from zero."""
+    H, W = b.shape[1:3]
+    lines, places = range(H), range(W)
+    if backwards:
+        lines, places = lines[::-1], places[::-1]
+    a_at, b_at = a.unbind(2), b.unbind(2)
+    decay, state = a_at[places[0]], b_at[places[0]]  # at each line's end, as if it were alone
+    for j in places[1:]:
+        decay, state = decay * a_at[j], torch.addcmul(b_at[j], a_at[j], state)
+    starts = [torch.zeros_like(state[:, 0])]
+    for i in lines[:-1]:
+        starts.append(torch.addcmul(state[:, i], decay[:, i], starts[-1]))
+    h, states = torch.stack(starts[::-1] if backwards else starts, 1), []
+    for j in places:
+        h = torch.addcmul(b_at[j], a_at[j], h)
         states.append(h)
-    return torch.stack(states, 3)
+    return torch.stack(states[::-1] if backwards else states, 2)
 
 
 @mechanism(
@@ -100,27 +107,27 @@ class SS2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run along the four paths, add up, normalise."""
-        u = F.silu(self.conv2d(self.in_proj(x).permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # b h w d
-        y = self._paths(torch.stack([u, u.flip(1, 2)]))  # p b h w d, p forwards and backwards
-        skip = self.Ds.view(PATHS, -1).sum(0) * u
-        y = y[0] + y[1].flip(1, 2) + skip
+        u = F.silu(self.conv2d(self.in_proj(x).permute(0, 3, 1, 2))).permute(0, 2, 3, 1).contiguous()  # b h w d
+        precise = torch.promote_types(x.dtype, torch.float32)
+        selected = F.linear(u, self.x_proj_weight.flatten(0, 1)).view(*u.shape[:3], PATHS, -1)  # b h w p (r s s)
+        y = self.Ds.view(PATHS, -1).sum(0) * u
+        for path in range(PATHS):  # one after the other, so that what a path makes stays in the cache
+            y = y + self._along(path, u, selected[..., path, :], precise)
         return self.out_proj(self.out_norm(y.to(x.dtype)))
 
-    def _paths(self, u: Tensor) -> Tensor:
-        """States read along rows and along columns, added: [2,B,H,W,D]."""
-        _, B, H, W, D = u.shape
-        S, R = self.d_state, self.rank
-        precise = torch.promote_types(u.dtype, torch.float32)
-        selected = u.view(2, -1, D) @ self.x_proj_weight.view(2, -1, D).transpose(1, 2)
-        selected = selected.view(2, B * H * W, 2, R + 2 * S).transpose(1, 2)  # p (rows, columns) (b h w) (r s s)
-        step, taken, given = torch.split(selected, [R, S, S], dim=-1)
-        step = step.reshape(PATHS, -1, R) @ self.dt_projs_weight.transpose(1, 2)
-        dt = F.softplus(step.to(precise) + self.dt_projs_bias.to(precise)[:, None]).view(2, 2, B, H, W, D)
+    def _along(self, path: int, u: Tensor, selected: Tensor, precise: torch.dtype) -> Tensor:
+        """What the state gives along rows or columns (path odd), from the second half on backwards: [B,H,W,D]."""
+        (B, H, W, D), S = u.shape, self.d_state
+        step, taken, given = torch.split(selected, [self.rank, S, S], dim=-1)
+        step = F.linear(step.reshape(B * H * W, -1), self.dt_projs_weight[path]).to(precise)  # (b h w) d
+        dt = F.softplus(step + self.dt_projs_bias[path].to(precise)).view(B, H, W, 1, D)
         # S stands before D, so that a state's channels lie together
-        rate = -self.A_logs.to(precise).exp().view(2, 2, 1, 1, 1, D, S).transpose(-2, -1)
-        taken, given = (t.to(precise).view(2, 2, B, H, W, S, 1) for t in (taken, given))
-        a = (dt.unsqueeze(-2) * rate).exp()
-        b = (dt * u.to(precise)[:, None]).unsqueeze(-2) * taken  # p (rows, columns) b h w s d
-        rows = scan(a[:, 0], b[:, 0])
-        columns = scan(a[:, 1].transpose(2, 3), b[:, 1].transpose(2, 3)).transpose(2, 3)
-        return (rows * given[:, 0]).sum(-2) + (columns * given[:, 1]).sum(-2)
+        rate = -self.A_logs.to(precise).exp().view(PATHS, D, S)[path].t()
+        taken, given = (t.to(precise).unsqueeze(-1) for t in (taken, given))
+        a, b = (dt * rate).exp(), dt * (u.to(precise).unsqueeze(-2) * taken)  # b h w s d
+        backwards = path >= PATHS // 2
+        if path % 2:
+            h = scan(a.transpose(1, 2), b.transpose(1, 2), backwards=backwards).transpose(1, 2)
+        else:
+            h = scan(a, b, backwards=backwards)
+        return (h * given).sum(-2)

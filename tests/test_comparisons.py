@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,17 @@ def test_a_section_replaces_what_stands_between_its_markers_alone(tmp_path):
     assert page.read_text() == "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb\n"
     with pytest.raises(AttnbenchError, match="needs the lines <!-- y:begin --> and <!-- y:end -->"):
         put("y", "new", page)
+
+
+def test_every_layer_of_the_paper_is_compared_with_a_library_or_named_as_left_out():
+    from against_authors import not_compared
+    from comparison.authors import read_adapter
+
+    from attnbench.published.suites import LAYERS
+
+    layers = read_adapter(BENCHMARKS / "adapters" / "libraries.toml")
+    _, line = not_compared(layers)
+    assert line == "Not compared, of the layers of Table IV: `cswin`, `dat`, `focal`, `quadtree`."
+    assert len(layers) + line.count("`") // 2 == len(LAYERS)
+    everything = [replace(layers[0], ours=variant) for variant in LAYERS]
+    assert not_compared(everything) == []

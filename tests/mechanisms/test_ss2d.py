@@ -49,12 +49,14 @@ def test_ss2d_equals_a_loop_over_tokens(grid, settings):
 
 
 def test_a_scan_that_forgets_nothing_is_a_cumulative_sum():
-    b = images((5, 7))[None]
-    assert_close(scan(torch.ones_like(b), b), b.flatten(2, 3).cumsum(2).view(b.shape).numpy())
+    b = images((5, 7))
+    sums = b.flatten(1, 2).cumsum(1).view(b.shape)
+    assert_close(scan(torch.ones_like(b), b), sums.numpy())
+    assert_close(scan(torch.ones_like(b), b.flip(1, 2), backwards=True), sums.flip(1, 2).numpy())
 
 
 def test_a_scan_that_forgets_all_changes_nothing():
-    b = images((5, 7))[None]
+    b = images((5, 7))
     assert_close(scan(torch.zeros_like(b), b), b.numpy())
 
 

@@ -1,0 +1,44 @@
+"""Catalogues: all models of a library, as NAMESPACE:NAME, each declared when it is asked for. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from attnbench.registry.declaration import Declaration
+from attnbench.registry.declared import check
+
+Declare = Callable[[str], Declaration]
+_catalogues: dict[str, Declare] = {}
+
+
+def catalogue(namespace: str) -> Callable[[Declare], Declare]:
+    """Decorate what declares the models of a namespace by their names there.
+
+    The function raises AttnbenchError for a name that it does not know; the text names the nearest.
+    """
+
+    def keep(declare: Declare) -> Declare:
+        _catalogues[namespace] = declare
+        return declare
+
+    return keep
+
+
+def namespaces() -> tuple[str, ...]:
+    """The namespaces of the catalogues, which no plugin may have."""
+    return tuple(_catalogues)
+
+
+def find(name: str) -> Declaration | None:
+    """The declaration of NAMESPACE:NAME; None where no catalogue has this namespace.
+
+    Raises:
+        AttnbenchError: the catalogue has no such model, or its library is missing.
+    """
+    namespace, colon, own = name.partition(":")
+    if not colon or namespace not in _catalogues:
+        return None
+    declaration = _catalogues[namespace](own)
+    check(declaration)
+    return replace(declaration, name=name)

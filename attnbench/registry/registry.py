@@ -54,9 +54,8 @@ class Registry:
     def __getitem__(self, name: str) -> Declaration:
         if name in self.declarations:
             return self.declarations[name]
-        if inputs.is_mechanism_name(name) and (found := catalogue.find(name)):
-            self.declarations[name] = found
-            return found
+        if found := catalogue.find(name):
+            return self.declarations.setdefault(name, found)
         near = (
             difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4)
             if inputs.is_mechanism_name(name)
@@ -259,10 +258,7 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bo
             origin = entry.dist.name if entry.dist else "?"
             _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load(), rehearse)
     for plugin in parse_plugins(plugins):
-        if plugin.namespace in catalogue.namespaces():
-            raise AttnbenchError(
-                f"{plugin.namespace}: is the namespace of a library's models; got {plugin.origin}; choose another"
-            )
+        catalogue.check_free(plugin)
         file = inputs.regular_file("a plugin", plugin.path, kind="a Python file")
         _take(registry, plugin.origin, partial(import_file, file, plugin.namespace), rehearse, plugin)
     return registry

@@ -17,7 +17,6 @@ from attnbench.published.partners import partner
 from attnbench.report.matching import same_variant
 from attnbench.report.survival_sources import timm_name
 
-TIMM = "timm:"
 PAPERS = {"imagenet_models": "LITv2, table 1", "lightvit_imagenet": "LightViT, table 1"}
 
 
@@ -46,8 +45,7 @@ def published_top1(cell: Cell) -> Top1 | None:
 
 def _of_timm(cell: Cell) -> Top1 | None:
     """The best of timm's weights of this model that were tested at this size."""
-    name = cell.variant.removeprefix(TIMM) if cell.variant.startswith(TIMM) else timm_name(cell.variant)
-    best = timm.best_accuracy(name, cell.res_h)
+    best = timm.best_accuracy(timm_name(cell.variant), cell.res_h)
     return Top1(best.top1_percent, best.resolution, f"{timm.SOURCE}, weights {best.weights}") if best else None
 
 

@@ -27,7 +27,6 @@ import torch
 from torch import nn
 
 from attnbench.errors import AttnbenchError
-from attnbench.inputs import brief, describe_error
 from attnbench.registry.catalogue import catalogue
 from attnbench.registry.declaration import BUILT_FROM, Declaration, Resolution, Setting
 from attnbench.registry.variant import value_text
@@ -36,7 +35,7 @@ from mechanisms.backbones.wrapped import LibraryModel
 
 NAMESPACE = "timm"
 LARGEST_SETTING = 10_000  # of a whole number: a model is built in Python, layer by layer
-_OURS = (*BUILT_FROM, "self", "num_classes", "img_size", "in_chans", "device", "dtype")
+_OURS = (*BUILT_FROM, "num_classes", "img_size", "in_chans", "device", "dtype")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def facts(name: str) -> Facts:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
         hint = f"nearest: {', '.join(f'{NAMESPACE}:{n}' for n in near)}" if near else "timm.list_models() has them"
-        raise AttnbenchError(f"timm {timm.__version__} has no model of this name; got {brief(name)}; {hint}")
+        raise AttnbenchError(f"timm {timm.__version__} has no model of this name; got {name!r}; {hint}")
     with torch.device("meta"):
         model = create(name, None, 1000)
     h, w = timm.get_pretrained_cfg(name).input_size[1:]
@@ -111,7 +110,7 @@ def facts(name: str) -> Facts:
 def _settings(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
     return {
         name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=inspect.Parameter.empty)
-        for name, p in inspect.signature(kind.__init__).parameters.items()
+        for name, p in inspect.signature(kind).parameters.items()
         if name not in _OURS and (p.default is None or isinstance(p.default, bool | int | float | str))
     }
 
@@ -140,10 +139,11 @@ def _error(name: str, resolution: Resolution, num_classes: int, settings: tuple[
     try:
         with torch.device("meta"), torch.no_grad():
             create(name, resolution, num_classes, dict(settings)).eval()(torch.empty(1, 3, *resolution))
-    except NotImplementedError as error:
-        return "" if "meta" in str(error).lower() else describe_error(error, first_line=True)  # an operator without it
     except Exception as error:  # timm's constructors check by assert, by index, by broadcasting
-        return describe_error(error, first_line=True)
+        if isinstance(error, NotImplementedError) and "meta" in str(error).lower():
+            return ""  # an operator that the meta device lacks
+        first = (str(error).strip().splitlines() or [""])[0]
+        return f"{type(error).__name__}: {first}" if first else type(error).__name__
     return ""
 
 

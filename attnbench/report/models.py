@@ -20,7 +20,7 @@ from attnbench.report.chart import Chart
 from attnbench.report.evidence import Estimate, Evidence, Point
 from attnbench.report.grouping import plain_where, suffix
 from attnbench.report.names import display
-from attnbench.report.numbers import estimate, number
+from attnbench.report.numbers import estimate
 from attnbench.report.recommend import SHOWN, Question, is_asked
 from attnbench.report.tables import Column, Table, Value
 from attnbench.report.top1 import Top1, published_top1
@@ -171,7 +171,7 @@ def recommend(evidence: Evidence, question: Question) -> list[ModelsAnswer]:
 def words(answer: ModelsAnswer) -> list[str]:
     """The answer in sentences, with a line for each of the first models."""
     q = answer.question
-    budget = f" within {number(q.max_ms, 3)} ms" if q.max_ms else ""
+    budget = f" within {q.max_ms:g} ms" if q.max_ms else ""
     asked = f"{q.size} pixels, batch {q.batch}, on {q.device}{f', runtime {q.runtime}' if q.runtime else ''}"
     if not answer.condition:
         return [f"No model with a published top-1 was measured at {asked}.", f"This measures some: {q.command}"]

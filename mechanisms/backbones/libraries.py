@@ -80,9 +80,9 @@ def load_torchvision() -> bool:
     except RuntimeError as error:
         if "operator torchvision::" not in str(error) or _declared:
             raise
-        declared = torch.library.Library("torchvision", "FRAGMENT")
+        declared = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
         for name in OPERATORS:
-            declared.define(f"{name}(Tensor x) -> Tensor")
+            declared.define(f"{name}(Tensor x) -> Tensor")  # type: ignore[no-untyped-call]  # the same
         _declared.append(declared)
         importlib.import_module("torchvision")
         return True

@@ -174,7 +174,7 @@ def declare(name: str) -> Declaration:
         *known.settings.values(),
     ]
     for function in (build, refuses):
-        function.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # what inspect reads
+        function.__signature__ = inspect.Signature(shown)  # type: ignore[union-attr]  # what inspect reads
     return Declaration(
         name=name,
         title=f"{name} of timm",

@@ -21,6 +21,7 @@ needs_timm = pytest.mark.skipif(
 # In a process of its own, since torchvision's names must not be seen by other tests.
 ASKED = """
 import json, sys, torch
+from attnbench.errors import AttnbenchError
 from attnbench.measure.flops import count
 from attnbench.registry import registry
 from attnbench.registry.variant import parse_variant
@@ -34,7 +35,7 @@ for text, side, kernel in json.load(sys.stdin):
             model = known.build(variant, size, kernel=kernel).eval()
         macs = count(model, torch.empty(1, 3, side, side, device="meta")).macs
         found[f"{text} {side} {kernel}"] = [sum(p.numel() for p in model.parameters()), macs]
-    except ValueError as error:
+    except (ValueError, AttnbenchError) as error:
         found[f"{text} {side} {kernel}"] = str(error)
 print(json.dumps(found))
 """

@@ -18,12 +18,18 @@ KINDS = ("attention", "gate", "convolution", "pooling", "fourier", "state-space"
 @click.argument("runs", nargs=-1, metavar="[RUN...]", type=path_of("RUN"))
 @click.option("--res", required=True, help="Pixels: 512 or 512x384 (height x width).")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--batch", type=whole_number("--batch"), help="Images. [8 on a CPU, 64 on a GPU]")
+@click.option("--batch", type=whole_number("--batch"), help="Images. [8 on a CPU, 64 on a GPU; models: 1]")
 @click.option("--pass", "pass_", type=click.Choice(["forward", "train"]), default="forward", show_default=True)
 @click.option("--memory", metavar="SIZE", help="Memory that one call may take, e.g. 4GiB.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), help="Only this precision. [any]")
 @click.option("--kind", type=click.Choice(KINDS), help="Of token mixing. [attention; all for backbones]")
-@click.option("--scope", type=click.Choice(["layer", "backbone"]), default="layer", show_default=True)
+@click.option(
+    "--scope",
+    type=click.Choice(["layer", "backbone", "models"]),
+    default="layer",
+    show_default=True,
+    help="models: classifiers by published top-1 and measured latency.",
+)
 @click.option(
     "--reach", type=click.Choice(["global", "local", "sparse"]), help="Of a token, in one layer: exactly this. [any]"
 )
@@ -57,14 +63,20 @@ def command(
     """
     from attnbench.errors import AttnbenchError
     from attnbench.planning.sizes import resolutions, size_bytes
-    from attnbench.report import recommend
+    from attnbench.report import models, recommend
     from attnbench.report.evidence import gather, stored
 
     sizes = resolutions(res)
     if len(sizes) != 1:
         raise AttnbenchError(f"--res must be one resolution; got {inputs.brief(res)}; run the command once for each")
+    unanswered = {"--memory": memory, "--kind": kind, "--reach": reach, "--min-reach": min_reach}
+    if scope == "models" and (given := [name for name, value in unanswered.items() if value]):
+        raise AttnbenchError(
+            f"--scope models answers by accuracy and latency alone; got {', '.join(given)}; leave it out"
+        )
+    usual = 1 if scope == "models" else 8 if device.startswith("cpu") else 64
     question = recommend.Question(
-        res=sizes[0], device=device, batch=batch or (8 if device.startswith("cpu") else 64), pass_=pass_, dim=dim,
+        res=sizes[0], device=device, batch=batch or usual, pass_=pass_, dim=dim,
         heads=heads, memory=size_bytes(memory) if memory else 0, precision=precision or "",
         kind=kind or (recommend.ATTENTION if scope == "layer" else recommend.ANY), scope=scope, reach=reach or "",
         min_reach=min_reach or "", runtime=runtime or "",
@@ -73,9 +85,10 @@ def command(
     evidence = gather(runs or stored())
     for line in evidence.problems:
         click.echo(f"warning: {inert.terminal(line)}", err=True)
-    for answer in recommend.recommend(evidence, question):
+    answers = models if scope == "models" else recommend
+    for answer in answers.recommend(evidence, question):
         if as_json:
-            click.echo(json.dumps(recommend.as_dict(answer)))
+            click.echo(json.dumps(answers.as_dict(answer)))
             continue
-        for line in recommend.words(answer):
+        for line in answers.words(answer):
             click.echo(inert.terminal(line))

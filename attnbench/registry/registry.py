@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench import inputs
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief, describe_error
-from attnbench.registry import notebook
+from attnbench.registry import catalogue, notebook
 from attnbench.registry.declaration import BUILT_FROM, KERNELS, Declaration, ReadsKernel, Scope, Setting, Size, drain
 from attnbench.registry.declared import check_setting, parameters
 from attnbench.registry.native import absent_package
@@ -54,6 +54,8 @@ class Registry:
     def __getitem__(self, name: str) -> Declaration:
         if name in self.declarations:
             return self.declarations[name]
+        if found := catalogue.find(name):
+            return self.declarations.setdefault(name, found)
         near = (
             difflib.get_close_matches(name, self.declarations, n=3, cutoff=0.4)
             if inputs.is_mechanism_name(name)
@@ -256,6 +258,7 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bo
             origin = entry.dist.name if entry.dist else "?"
             _take(registry, f"entry point {entry.name} of {origin}", lambda e=entry: e.load(), rehearse)
     for plugin in parse_plugins(plugins):
+        catalogue.check_free(plugin)
         file = inputs.regular_file("a plugin", plugin.path, kind="a Python file")
         _take(registry, plugin.origin, partial(import_file, file, plugin.namespace), rehearse, plugin)
     return registry

@@ -6,21 +6,19 @@ The page parses a block when its condition is chosen, so that the number of stor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from attnbench import inert, published
+from attnbench import inert
 from attnbench.analysis.ties import Resolution
 from attnbench.planning.cell import Cell
-from attnbench.published.partners import partner
 from attnbench.report.evidence import Evidence, Point
 from attnbench.report.grouping import MEMORY, SPEED
-from attnbench.report.matching import same_variant
 from attnbench.report.measured import Resolutions, ran
 from attnbench.report.mixing import mixing
 from attnbench.report.tables import DATA_DIGITS
+from attnbench.report.top1 import published_top1
 
 # What the cells of one block share, in the order of the index; `runtime` and `kernel` vary within a block.
 AXES: Mapping[str, Callable[[Point], str]] = {
@@ -51,7 +49,7 @@ NUMBERS: Mapping[str, Callable[[Point], float | None]] = {
     "memory": lambda p: _value(p, MEMORY, 0),
     "macs": lambda p: _value(p, "macs", 0),
     "params": lambda p: _value(p, "params", 0),
-    "top1": lambda p: published_top1(p.cell),
+    "top1": lambda p: top1.percent if (top1 := published_top1(p.cell)) else None,
 }
 
 
@@ -148,25 +146,3 @@ def _value(point: Point, quantity: str, end: int) -> float | None:
     estimate = point.get(quantity)
     value = (estimate.value, estimate.low, estimate.high)[end] if estimate else None
     return float(f"{value:.{DATA_DIGITS}g}") if value is not None and math.isfinite(value) else None
-
-
-def published_top1(cell: Cell) -> float | None:
-    """The accuracy on ImageNet-1K in per cent that a paper prints for a classifier at this image size."""
-    if cell.scope != "backbone" or cell.res_h != cell.res_w:
-        return None
-    found = (top1 for side, wanted, top1 in _accuracies() if side == cell.res_h and same_variant(cell, wanted))
-    return next(found, None)
-
-
-@cache
-def _accuracies() -> tuple[tuple[int, str, float], ...]:
-    return tuple(_printed_accuracies())
-
-
-def _printed_accuracies() -> Iterator[tuple[int, str, float]]:
-    for file in ("imagenet_models", "lightvit_imagenet"):
-        for row in published.read(file):
-            side = int(row.get("resolution_px", "224"))
-            if row["top1_pct"]:
-                for variant in partner("classifiers", row["model"], side)[1]:
-                    yield side, variant, float(row["top1_pct"])

@@ -18,6 +18,7 @@ from attnbench.report.tradeoff import front
 SHOWN = 10  # mechanisms in an answer
 ATTENTION = "attention"
 ANY = "all"
+OWN_MODELS = ("litv2_s", "litv1_s", "lightvit_t", "lightvit_s")  # which need no other package
 REACHES = ("local", "sparse", "global")  # each reaches further than the one before
 
 
@@ -28,7 +29,8 @@ class Question:
     Attributes:
         kind: of token mixing: `attention`, `gate`, `convolution`, ... or `all`.
         reach: `global`, `local`, `sparse`; empty: any. `min_reach`: at least this one; empty: any.
-        scope: `layer` or `backbone`, for which dim, heads and reach mean nothing.
+        scope: `layer`, or `backbone` or `models` (`attnbench.report.models` answers), for which dim, heads and reach
+            mean nothing.
         max_ms: milliseconds that a batch may take; 0: any. `runtime`: what executes the layer; empty: any.
     """
 
@@ -56,7 +58,7 @@ class Question:
     @property
     def command(self) -> str:
         """What measures the answer."""
-        words = "attnbench run" + (" --backbone NAME,..." if self.scope == "backbone" else "")
+        words = "attnbench run" + ("" if self.scope == "layer" else f" --backbone {','.join(OWN_MODELS)}")
         words += f" --res {self.size} --device {self.device} --batch {self.batch}"
         words += f" --pass {self.pass_}" if self.pass_ != "forward" else ""
         sized = self.scope == "layer" and (self.dim, self.heads) != (768, 12)
@@ -107,15 +109,7 @@ class Answer:
 def recommend(evidence: Evidence, question: Question) -> list[Answer]:
     """One answer for each machine that has records for the question; one without any where none has."""
     q = question
-    kind = "cpu" if q.device.startswith("cpu") else "gpu"
-    asked = [
-        p
-        for p in evidence.points
-        if p.cell.scope == q.scope
-        and p.device_kind == kind
-        and (not q.precision or p.cell.precision == q.precision)
-        and (not q.runtime or p.cell.runtime == q.runtime)
-    ]
+    asked = [p for p in evidence.points if p.cell.scope == q.scope and _is_of(p, q)]
     right = [p for p in asked if _is_at(p, q)]
     machines = list(dict.fromkeys(p.machine for p in right))
     resolved = resolutions(evidence)
@@ -123,6 +117,17 @@ def recommend(evidence: Evidence, question: Question) -> list[Answer]:
         return [_nearest(asked, q, resolved)]
     answers = [_answer([p for p in right if p.machine == m], q, m, resolved) for m in machines]
     return sorted(answers, key=lambda answer: not answer.offers)
+
+
+def is_asked(p: Point, q: Question) -> bool:
+    """Whether a point is at the question's condition, whatever its scope."""
+    return _is_of(p, q) and _is_at(p, q)
+
+
+def _is_of(p: Point, q: Question) -> bool:
+    kind = "cpu" if q.device.startswith("cpu") else "gpu"
+    named = not q.precision or p.cell.precision == q.precision
+    return p.device_kind == kind and named and (not q.runtime or p.cell.runtime == q.runtime)
 
 
 def _is_at(p: Point, q: Question) -> bool:

@@ -22,6 +22,7 @@ RUNTIME_NAMES: Mapping[str, str] = {
 RANKED = 60  # measured conditions whose rankings are compared: 1,770 pairs
 PAPER_YEAR = "published 2022"
 LAYER_CPU = "Core i9-10900X"  # of the layer benchmark; its column says only CPU
+OF_TIMM = "timm:"  # before timm's own name of a backbone
 FEWEST_GMACS = "GMACs, the fewest first"
 
 
@@ -151,7 +152,8 @@ def timm_beside(conditions: Sequence[Condition]) -> list[Condition]:
 
 
 def timm_name(variant: str) -> str:
-    """Timm's name of a backbone, which may be one of its other names in `partners.py`; empty where timm has none."""
+    """Timm's name of a backbone: after `timm:`, or one of its names in `partners.py`; empty where timm has none."""
+    variant = variant.removeprefix(OF_TIMM)
     known = {m.name for m in timm.models()}
     others = next((names for _, names in BACKBONES.values() if variant in names), (variant,))
     return next((name for name in (variant, *others) if name in known), "")

@@ -18,6 +18,7 @@ from attnbench.report import (
     figures,
     kernels,
     measured,
+    models,
     page,
     papers_figures,
     roofline,
@@ -122,6 +123,8 @@ def _report(evidence: Evidence) -> Report:
     drawn_from = busiest(evidence)
     kernel_table, kernel_charts = kernels.kernels(evidence, drawn_from)
     survives = survival.of_runs(evidence)
+    accurate = models.fronts(evidence)
+    accuracy_table, accuracy_charts = models.table(accurate), models.charts(accurate)
     roofs = roofline.charts(drawn_from)  # few runs measure the intensity
     speeds = [kernel_table, *([roofline.table(evidence)] if roofs else [])]
     printed, drawn = papers.partnered(evidence), [c for c in _published_charts(evidence) if c.has_data]
@@ -131,6 +134,7 @@ def _report(evidence: Evidence) -> Report:
         _tab("resolution", "Over resolution", [growth]),
         _tab("kernels", "Kernels and runtimes", speeds, roofs),
         *_survival_tab(survives),
+        *([_tab("accuracy", "Accuracy beside latency", [accuracy_table], accuracy_charts)] if accurate else []),
         _tab("papers", "The papers", beside, drawn, (papers.agreement(evidence),)),
         _tab("claims", "Claims", [verdicts], words=(claims.tally(judged),)),
         _tab("differences", "Differences and errata", [*differ, wrong]),
@@ -140,7 +144,7 @@ def _report(evidence: Evidence) -> Report:
     )
     measured_charts = [*figures.over_resolution(drawn_from), *scaling.scaling_charts(drawn_from)]
     measured_charts += [*tradeoff.flops_charts(drawn_from), *tradeoff.pareto_charts(drawn_from), *roofs, *kernel_charts]
-    measured_charts += survives.charts
+    measured_charts += [*survives.charts, *accuracy_charts]
     about_papers = [verdicts, *differ, wrong] if printed else [verdicts]
     tables = (
         *cells,
@@ -148,6 +152,7 @@ def _report(evidence: Evidence) -> Report:
         growth,
         flops,
         tradeoff.pareto_table(evidence),
+        *([accuracy_table] if accurate else []),
         *speeds,
         *(survival.tables(survives) if survives.agreements else ()),
         *printed,

@@ -14,29 +14,20 @@ Cost    no closed formula: counted on the model itself
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.errors import AttnbenchError
-from attnbench.registry.declaration import Growth, Kind, ReadsKernel, Resolution, mechanism
-from mechanisms.backbones import parts
-from mechanisms.backbones.names import rename
-
-Maps = Callable[[nn.Module, Tensor], list[Tensor]]
+from attnbench.registry.declaration import Growth, Kind, Resolution, mechanism
+from mechanisms.backbones import libraries, parts, timm_models
+from mechanisms.backbones.wrapped import LibraryModel
 
 STRIDES = (4, 8, 16, 32)  # of a pyramid's maps
-REMEDY = "pip install 'attnbench[models]'"
-NEEDS = {"timm": ("timm", "torchvision"), "transformers": ("transformers",)}  # timm imports torchvision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +37,8 @@ class Family:
     Attributes:
         title: the family's name and idea.
         paper: its identifier; `year` of publication, `repository` of the authors' code.
-        models: our name -> the library's name (timm) or settings (transformers).
+        models: our name -> the library's name (timm; `timm:` and that name is the same model) or settings
+            (transformers).
         mixing: the declared kind of the models.
         library: which package builds them; `kind` the class's prefix in transformers.
         sized: whether the constructor asks for the image's size.
@@ -200,43 +192,6 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def absent(library: str) -> str | None:
-    """Why a library is missing, by the list of installed packages; nothing is imported."""
-    for package in NEEDS[library]:
-        if find_spec(package) is None:
-            needed = library if package == library else f"{library}, which needs {package}"
-            return f"this model needs {needed}, which is not installed; {REMEDY}"
-    return None
-
-
-def imported(library: str) -> Any:
-    """Import a library.
-
-    Raises:
-        AttnbenchError: it is not installed, or cannot be imported.
-    """
-    with _importing(library):
-        return importlib.import_module(library)
-
-
-@contextlib.contextmanager
-def _importing(library: str) -> Iterator[None]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of packages that each other's new versions deprecate
-            yield
-    except (ImportError, RuntimeError, AttributeError) as error:  # what a torchvision of another torch raises
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        first = (str(cause).splitlines() or [""])[0]
-        raise AttnbenchError(
-            f"this model needs {library}, which is installed and cannot be imported; "
-            f"got {type(cause).__name__}: {first}; torch, torchvision and {library} must be built for each other: "
-            f"{absent(library) or REMEDY + ' in a fresh environment'}"
-        ) from error
-
-
 def refuses(family: Family, resolution: tuple[int, int], num_classes: int) -> str | None:
     """Why the model cannot be built, or None: the image's size, the classes, or a library that is not installed."""
     reason = parts.refuses(num_classes)
@@ -248,71 +203,12 @@ def refuses(family: Family, resolution: tuple[int, int], num_classes: int) -> st
         return f"resolution must be at least {least}x{least}; got {h}x{w}"
     if h % family.step or w % family.step:
         return f"both sides of the image must be multiples of {family.step}; got {h}x{w}"
-    return absent(family.library)
-
-
-class LibraryModel(ReadsKernel, nn.Module):
-    """Map images [B,3,h,w] to logits [B,classes].
-
-    Args:
-        model: the library's.
-        kernels: the kernels of its attention.
-        dims: channels of the maps that dense tasks read; None for a model without a pyramid.
-        maps: from the model and images to these maps [B,C,H,W].
-        prune: takes out what the maps do not need.
-        norm_maps: whether dense tasks put a LayerNorm on each map.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        kernels: tuple[str, ...],
-        dims: list[int] | None,
-        maps: Maps,
-        prune: Callable[[nn.Module], object],
-        norm_maps: bool,
-    ) -> None:
-        super().__init__()
-        self.model, self.kernels, self.norm_maps = model, kernels, norm_maps
-        self._maps, self._prune = maps, prune
-        if dims is not None:
-            self.dims = dims
-        rename(self, "model.", "")
-        self.use_kernel(kernels[0])
-
-    def use_kernel(self, kernel: str) -> None:
-        """Switch the fused attention of every layer inside that has one on (`sdpa`) or off (`eager`).
-
-        Raises:
-            ValueError: a kernel that the model does not have.
-        """
-        if kernel not in self.kernels:
-            raise ValueError(f"this model runs with kernel {' or '.join(self.kernels)}; got kernel={kernel}")
-        super().use_kernel(kernel)
-        for part in self.model.modules():
-            if hasattr(part, "fused_attn"):
-                part.fused_attn = kernel == "sdpa"  # type: ignore[assignment]  # a plain attribute
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Classify."""
-        y = self.model(x)
-        return y if isinstance(y, Tensor) else y.logits
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The pyramid for dense tasks: maps [B,C,H,W] with channels as in `dims`, before a norm."""
-        return self._maps(self.model, x)
-
-    def without_classifier(self) -> None:
-        """Take out what `features` does not use."""
-        self._prune(self.model)
+    return libraries.absent(family.library)
 
 
 def from_timm(family: Family, name: str, resolution: tuple[int, int], num_classes: int) -> LibraryModel:
     """A model of timm."""
-    timm = imported("timm")
-    words = {"img_size": resolution} if family.sized else {}
-    model = timm.create_model(name, pretrained=False, num_classes=num_classes, **words)
+    model: Any = timm_models.create(name, resolution if family.sized else None, num_classes)
     stages = {stage["reduction"]: i for i, stage in enumerate(model.feature_info)}
     last = [stages[stride] for stride in STRIDES] if family.pyramid else []
     return LibraryModel(
@@ -329,8 +225,8 @@ def from_transformers(
     family: Family, words: Mapping[str, Any], resolution: tuple[int, int], num_classes: int
 ) -> LibraryModel:
     """A model of transformers."""
-    library = imported("transformers")
-    with _importing("transformers"):  # the model's own module, and what that imports
+    library = libraries.imported("transformers")
+    with libraries.importing("transformers"):  # the model's own module, and what that imports
         config, classifier = (getattr(library, f"{family.kind}{end}") for end in ("Config", "ForImageClassification"))
     settings = config(**words, num_labels=num_classes)
     model = classifier(settings)

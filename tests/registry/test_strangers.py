@@ -163,7 +163,7 @@ def test_a_class_of_another_module_is_checked_by_the_file_that_declares_it(tmp_p
 
 def command_line(*words, cwd):
     """Run the command line where timm can be imported."""
-    text = "import torchvision_stand_in as s; s.declare(); from attnbench.cli import main; main()"
+    text = "import torchvision_stand_in as s; s.load_torchvision(); from attnbench.cli import main; main()"
     path = f"import sys; sys.path.insert(0, {str(TESTS)!r}); {text}"
     return subprocess.run([sys.executable, "-c", path, *words], cwd=cwd, capture_output=True, text=True, timeout=240)
 

@@ -101,7 +101,7 @@ def test_backbones_are_ranked_whatever_their_width(tmp_path: Path) -> None:
     folder = made.run(tmp_path / "run", records)
     lines = ask(folder, res=(224, 224), scope="backbone", kind="all").splitlines()
     assert [line.split()[1] for line in lines[2:4]] == ["litv2_s", "litv2_b"]
-    assert "--backbone NAME,..." in lines[-1]
+    assert "--backbone litv2_s,litv1_s,lightvit_t,lightvit_s" in lines[-1]
     assert "Nothing was measured" in ask(folder, res=(224, 224))
 
 

@@ -1,13 +1,13 @@
 """Time our layers against a folder of the authors' own, given by an adapter file; print the table, write it with --to.
 
-    python benchmarks/against_authors.py PATH [--res 224,512] [--batch 1,8] [--kernel eager,sdpa] [--protocol standard]
-                                              [--mechanism LIST] [--run FOLDER,...] [--from-run] [--to FILE] [--page]
+    python benchmarks/against_authors.py PATH [--res 224,512] [--batch 1,8] [--kernel eager,sdpa]
+        [--runtime eager,openvino] [--protocol standard] [--mechanism LIST] [--run FOLDER,...] [--from-run] [--to FILE] [--page]
 
 PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds, and
 `benchmarks/adapters/libraries.toml` is one for layers of installed libraries. Their code runs in the timing processes:
 read it first. All arms of a size share their rounds, so that a ratio is of turns that lie side by side; every
-`theirs_...` arm runs as its authors wrote it, under each of our kernels. The first folder is measured or resumed; the
-table has the pairs of all.
+`theirs_...` arm is compared as its authors wrote it, in eager PyTorch, with each of our kernels and runtimes. The first
+folder is measured or resumed; the table has the pairs of all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -25,7 +26,9 @@ from comparison.pairs import Pair, pairs, table
 from comparison.plugins import authors_plugin
 
 from attnbench import AttnbenchError, Sweep, run
+from attnbench.analysis.contrasts import Contrast
 from attnbench.commands.options import whole_numbers
+from attnbench.planning.cell import Cell
 from attnbench.planning.sizes import resolutions
 from attnbench.published.suites import LAYERS
 from attnbench.registry.variant import parse_variant
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("--res", default="224,512")
     parser.add_argument("--batch", default="1,8")
     parser.add_argument("--kernel", default="eager", help="our kernels, a comma list that begins with eager")
+    parser.add_argument("--runtime", default="eager", help="runtimes, a comma list that begins with eager")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--protocol", default="standard")
     parser.add_argument("--mechanism", default="", help="our mechanisms to compare; by default all of the adapter")
@@ -69,7 +73,8 @@ def sweep(layers: Sequence[Theirs], given: argparse.Namespace, folder: Path) -> 
     ours = dict.fromkeys(layer.ours for layer in layers)
     return Sweep(
         mechanism=(*ours, *(layer.name for layer in layers)), reference="none",
-        kernel=tuple(given.kernel.split(",")), res=resolutions(given.res), batch=whole_numbers("batch", given.batch),
+        kernel=tuple(given.kernel.split(",")), runtime=tuple(given.runtime.split(",")),
+        res=resolutions(given.res), batch=whole_numbers("batch", given.batch),
         device=(given.device,), measure=("latency", "params"), protocol=given.protocol, plugins=(str(plugin),),
     )  # fmt: skip
 
@@ -84,6 +89,7 @@ def page(runs: Sequence[Run], layers: Sequence[Theirs]) -> str:
         f"torch {facts.environment.torch.version}); above 1 ours is faster.",
         "",
         *table(found),
+        *fastest(found),
         *notes(found),
         *not_compared(layers),
     ]
@@ -98,6 +104,19 @@ def joined(every: Iterable[Pair]) -> list[Pair]:
         if key not in kept or kept[key].contrast is None:
             kept[key] = pair
     return list(kept.values())
+
+
+def fastest(found: Sequence[Pair]) -> list[str]:
+    """A table of each layer's fastest configuration at each size; none where there is one configuration."""
+    if len({pair.cell.execution for pair in found}) < 2:
+        return []
+    best: dict[Cell, Contrast] = {}
+    for pair in found:
+        size = replace(pair.cell, kernel="eager", runtime="eager")
+        if pair.contrast and (size not in best or pair.contrast.log_ratio > best[size].log_ratio):
+            best[size] = pair.contrast
+    lines = table([Pair(size, contrast, None, None) for size, contrast in best.items()])
+    return ["", "The fastest of these configurations, chosen by the same figures:", "", *lines]
 
 
 def notes(found: Sequence[Pair]) -> list[str]:

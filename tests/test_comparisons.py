@@ -114,6 +114,17 @@ def test_the_error_of_a_geometric_mean_is_that_of_independent_ratios():
     assert shown(geometric_mean([one])) == shown(one)
 
 
+def test_the_fastest_configuration_of_a_layer_stands_in_a_table_of_its_own():
+    from against_authors import fastest
+    from comparison.pairs import Pair
+
+    [cell] = plan(Sweep(mechanism="msa"), registry.load()).cells
+    slow, fast = (Contrast(math.log(ratio), 0.01, 6.0, 14, 7, 7) for ratio in (0.9, 1.5))
+    found = [Pair(cell, slow, None, None), Pair(replace(cell, runtime="openvino"), fast, None, None)]
+    assert fastest(found[:1]) == []
+    assert [line.split(" ")[3] for line in fastest(found)[-2:]] == ["1.50", "|"]
+
+
 def test_a_section_replaces_what_stands_between_its_markers_alone(tmp_path):
     from comparison.page import put
 

@@ -31,8 +31,8 @@ class Pair:
 
     @property
     def condition(self) -> tuple[int, int, int, str]:
-        """Height and width in pixels, images in a batch, our kernel."""
-        return self.cell.res_h, self.cell.res_w, self.cell.batch, self.cell.kernel
+        """Height and width in pixels, images in a batch, our kernel and runtime."""
+        return self.cell.res_h, self.cell.res_w, self.cell.batch, self.cell.execution
 
 
 def pairs(measured: Run, others: Mapping[str, str]) -> Iterator[Pair]:
@@ -40,12 +40,12 @@ def pairs(measured: Run, others: Mapping[str, str]) -> Iterator[Pair]:
 
     Args:
         measured: the run.
-        others: our variants -> the variants that they are compared with. Several of our kernels may meet one arm,
-            the other's `eager`.
+        others: our variants -> the variants that they are compared with. Several of our kernels and runtimes may meet
+            one arm, the other's `eager`.
     """
     rounds = read_rounds(measured.folder)
     records = {record.cell.id: record for record in measured.records}
-    found = {(cell.group, cell.variant): cell for cell in measured.cells if cell.kernel == "eager"}
+    found = {(cell.group, cell.variant): cell for cell in measured.cells if cell.execution == "eager"}
     for cell in measured.cells:
         other = found.get((cell.group, others.get(cell.variant, "")))
         if other is not None:
@@ -82,10 +82,10 @@ def shown(contrast: Contrast) -> str:
 
 
 def label(condition: tuple[int, int, int, str]) -> str:
-    """`224 px, batch 8`, with the kernel where it is not eager."""
-    height, width, batch, kernel = condition
+    """`224 px, batch 8`, with the kernel and runtime where they are not eager."""
+    height, width, batch, execution = condition
     size = f"{height}" if height == width else f"{height}x{width}"
-    return f"{size} px, batch {batch}" + ("" if kernel == "eager" else f", {kernel}")
+    return f"{size} px, batch {batch}" + ("" if execution == "eager" else f", {execution}")
 
 
 def table(found: Sequence[Pair]) -> list[str]:

@@ -1,7 +1,8 @@
 """Time our layers against a folder of the authors' own, given by an adapter file; print the table, write it with --to.
 
     python benchmarks/against_authors.py PATH [--res 224,512] [--batch 1,8] [--kernel eager,sdpa]
-        [--runtime eager,openvino] [--protocol standard] [--mechanism LIST] [--run FOLDER,...] [--from-run] [--to FILE] [--page]
+        [--runtime eager,openvino] [--protocol standard] [--mechanism LIST] [--run FOLDER,...] [--from-run]
+        [--to FILE] [--page]
 
 PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds, and
 `benchmarks/adapters/libraries.toml` is one for layers of installed libraries. Their code runs in the timing processes:

@@ -119,7 +119,9 @@ def test_the_fastest_configuration_of_a_layer_stands_in_a_table_of_its_own():
     from comparison.pairs import Pair
 
     [cell] = plan(Sweep(mechanism="msa"), registry.load()).cells
-    slow, fast = (Contrast(math.log(ratio), 0.01, 6.0, 14, 7, 7) for ratio in (0.9, 1.5))
+    slow, fast = (
+        Contrast(log_ratio=math.log(ratio), error=0.01, df=6.0, rounds=14, processes=7, units=7) for ratio in (0.9, 1.5)
+    )
     found = [Pair(cell, slow, None, None), Pair(replace(cell, runtime="openvino"), fast, None, None)]
     assert fastest(found[:1]) == []
     assert [line.split(" ")[3] for line in fastest(found)[-2:]] == ["1.50", "|"]

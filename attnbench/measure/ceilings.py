@@ -39,6 +39,20 @@ class Rates:
     linear_macs_per_s: float | None = None
     libraries: tuple[tuple[str, str], ...] = ()
 
+    def best_of(self, other: Rates) -> Rates:
+        """Each form's greater rate of the two."""
+        return Rates(
+            max(self.macs_per_s, other.macs_per_s),
+            max(self.bytes_per_s, other.bytes_per_s),
+            _greater(self.conv_macs_per_s, other.conv_macs_per_s),
+            _greater(self.linear_macs_per_s, other.linear_macs_per_s),
+            self.libraries,
+        )
+
+
+def _greater(a: float | None, b: float | None) -> float | None:
+    return max((rate for rate in (a, b) if rate is not None), default=None)
+
 
 def measure_ceilings(device: Device, dtype: torch.dtype, seconds: float = 0.4) -> Rates:
     """Time the four forms, with the precision and the threads that are set now.

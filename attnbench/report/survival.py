@@ -186,7 +186,10 @@ def ranks_tables(found: Survival) -> list[Table]:
                 title=f"Ranks of {len(items)} {conditions[0].scope}s under {len(conditions)} conditions",
                 caption="1 is the fastest of the items that all these conditions have; the interval is that of the "
                 "bootstrap over the stored rounds, where there are any.",
-                columns=(Column("item", "item"), *(Column(f"c{i}", found.label(c)) for i, c in enumerate(conditions))),
+                columns=(
+                    Column("item", "item"),
+                    *(Column(f"c{i}", found.label(c), digits=2) for i, c in enumerate(conditions)),
+                ),
                 rows=tuple((item, *(_rank(r[item]) for r in ranked)) for item in order),
             )
         )

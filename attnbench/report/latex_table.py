@@ -20,7 +20,7 @@ from attnbench.report.evidence import Estimate
 from attnbench.report.latex_widths import ELASTIC, GAP, TEXT_WIDTH, Extent
 from attnbench.report.tables import Column, Table, Value, cell_text, headed, runs
 
-PAGE_LINES = 50  # of \footnotesize on a page of `article`; conferences' pages are higher
+PAGE_LINES = 54  # of \footnotesize on a page of `article`; conferences' pages are higher
 HALF = "In a cell, ± stands before half of the interval; other forms of this table have both of its ends in brackets."
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _NO_NUMBER = ("", "-", "–")

@@ -96,10 +96,10 @@ def test_latex_writes_an_interval_as_its_half_for_siunitx() -> None:
 
 
 def test_a_latex_table_higher_than_a_page_goes_on_under_the_same_number() -> None:
-    text = latex(small(*((f"row {n}", Estimate(1.0 + n)) for n in range(80))))
+    text = latex(small(*((f"row {n}", Estimate(1.0 + n)) for n in range(90))))
     assert text.count(r"\begin{table*}") == text.count(r"\caption{(continued)}") + 1 == 2
     assert text.count(r"\label") == 1
-    assert [text.count(f"row {n} &") for n in range(80)] == [1] * 80
+    assert [text.count(f"row {n} &") for n in range(90)] == [1] * 90
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def table(judgements: Sequence[Judgement]) -> Table:
         "anywhere; relative: an order or factor on a class of "
         "devices; absolute: on a named device. The interval is at the level that Holm's rule over all claims "
         "judged here gives it (5 % in all).",
-        columns=tuple(Column(k, h, digits=3) for k, h in keys),
+        columns=tuple(Column(k, h, digits=3, internal=k == "command") for k, h in keys),
         rows=tuple(rows),
         outcomes=tuple(j.verdict for j in judgements),
     )

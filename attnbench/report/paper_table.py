@@ -12,13 +12,7 @@ from attnbench import inert
 from attnbench.report.evidence import Estimate, Point
 from attnbench.report.grouping import MEMORY, SPEED, condition, size
 from attnbench.report.names import display
-from attnbench.report.numbers import decimals, is_unresolved, number
-
-PACKAGES = (
-    r"% needs \usepackage{booktabs} and \usepackage{siunitx}, version 3; \usepackage[T1]{fontenc} for names"
-    "\n"
-    r"% such as Nystr\"omformer"
-)
+from attnbench.report.siunitx import PACKAGES, SETUP, cell, column, unresolved
 
 
 @dataclass(frozen=True)
@@ -76,9 +70,8 @@ def latex(points: Sequence[Point]) -> str:
             r"\centering\small",
             rf"\caption{{{inert.latex(caption)}}}",
             rf"\label{{tab:{first.cell.scope}-{size(first)}-batch{first.cell.batch}}}",
-            r"\sisetup{uncertainty-mode=separate, text-series-to-math=true, reset-text-series=false,",
-            r"  table-align-uncertainty=true}",
-            rf"\begin{{tabular}}{{l{''.join(map(_format, written))}}}",
+            SETUP,
+            rf"\begin{{tabular}}{{l{''.join(map(column, written))}}}",
             r"\toprule",
             rf"{headings} \\",
             r"\midrule",
@@ -98,44 +91,6 @@ def _speed(p: Point) -> float:
 
 def _written(found: Sequence[Estimate | None], least: bool) -> list[str]:
     """The cells of a column for siunitx, the best in bold."""
-    whole = [e.value for e in found if e and not e.at_least and not _unresolved(e)]
+    whole = [e.value for e in found if e and not e.at_least and not unresolved(e)]
     best = (min if least else max)(whole, default=None)
-    return [_cell(e, e is not None and e.value == best and len(whole) > 1) for e in found]
-
-
-def _cell(e: Estimate | None, best: bool) -> str:
-    if e is None:
-        return "{--}"
-    if e.at_least:
-        return rf"{{$\ge$ {number(e.value, 3)}}}"
-    if _unresolved(e):
-        return "{unresolved}"
-    return rf"\bfseries {_number(e)}" if best else _number(e)
-
-
-def _unresolved(e: Estimate) -> bool:
-    return e.low is not None and e.high is not None and is_unresolved(e.low, e.high)
-
-
-def _number(e: Estimate) -> str:
-    r"""`1.535 \pm 0.045`: the uncertainty with two significant digits, the value with its decimals."""
-    half = (e.high - e.low) / 2 if e.low is not None and e.high is not None else 0.0
-    if not half:
-        return number(e.value, 3)
-    places = max(0, decimals(half, 2))
-    return rf"{e.value:.{places}f} \pm {half:.{places}f}"
-
-
-def _format(cells: Sequence[str]) -> str:
-    """The column of siunitx: as many digits before and after the point, and of the uncertainty, as any cell has."""
-    plain = [c.removeprefix(r"\bfseries ").split(r" \pm ") for c in cells if not c.startswith("{")]
-    if not plain:
-        return "c"
-
-    def most(texts: Sequence[str], after: bool) -> int:
-        return max((len((t + ".").split(".")[after]) for t in texts), default=0)
-
-    values, halves = [c[0] for c in plain], [c[1] for c in plain if len(c) > 1]
-    digits = max((len(h.replace(".", "").lstrip("0")) for h in halves), default=0)
-    uncertainty = f"({digits})" if halves else ""
-    return rf"S[table-format={most(values, False)}.{most(values, True)}{uncertainty}]"
+    return [cell(e, best=e is not None and e.value == best and len(whole) > 1) for e in found]

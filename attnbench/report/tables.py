@@ -1,6 +1,6 @@
-"""A table as data, and the same table as Markdown, CSV and LaTeX.
+"""A table as data, and the same table as Markdown and CSV; `latex_table` writes it for a paper.
 
-A number has `Column.digits` significant digits (4 if not set) in Markdown, LaTeX and on the page, as
+A number has `Column.digits` significant digits (4 if not set) in Markdown and on the page, as
 `attnbench.report.numbers` writes them. In CSV a whole number, such as a count, is written in full, and any other has
 `DATA_DIGITS`. That is ten times finer than any interval that we measure, and coarse enough that the last bits
 of a result, which depend on the CPU and on the version of a library, never reach a file.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from attnbench import inert
 from attnbench.report import numbers
@@ -90,7 +90,7 @@ def markdown(table: Table) -> str:
     """GitHub's Markdown; every text is escaped."""
     lines = [f"## {inert.markdown(table.title)}", "", inert.markdown(table.caption, block=True), ""]
     if table.rows:
-        lines.append("| " + " | ".join(inert.markdown(_headed(c)) for c in table.columns) + " |")
+        lines.append("| " + " | ".join(inert.markdown(headed(c)) for c in table.columns) + " |")
         lines.append("|" + "|".join("---:" if table.numeric(i) else "---" for i in range(len(table.columns))) + "|")
         for row in table.rows:
             cells = (inert.markdown(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True))
@@ -125,90 +125,8 @@ def comma_separated(table: Table) -> str:
     return out.getvalue()
 
 
-LONG, WIDE_TEXT = 45, 40
-
-
-def latex(table: Table) -> str:
-    r"""A `booktabs` table for `\input`: fitted to the text's width, or a `longtable` where it has many rows.
-
-    Needs booktabs, longtable and graphicx. Internal columns are left out.
-    """
-    table = _without_internal(table)
-    align = "".join(_align(table, i) for i in range(len(table.columns)))
-    head = [*_group_line(table.columns), " & ".join(inert.latex(c.title) for c in table.columns) + r" \\"]
-    body = [
-        " & ".join(inert.latex(cell_text(v, c)) for v, c in zip(row, table.columns, strict=True)) + r" \\"
-        for row in table.rows
-    ] or [rf"\multicolumn{{{len(table.columns)}}}{{l}}{{No rows.}} \\"]
-    caption = rf"\caption{{{inert.latex(table.caption)}}}\label{{tab:{_slug(table.name)}}}"
-    notes = [rf"\noindent {inert.latex(note)}\par" for note in table.notes]
-    lines = [r"% needs \usepackage{booktabs}, \usepackage{longtable} and \usepackage{graphicx}"]
-    if len(table.rows) > LONG:
-        lines += [
-            r"\begingroup\scriptsize\setlength{\tabcolsep}{2pt}",
-            rf"\begin{{longtable}}{{{align}}}",
-            caption + r"\\",
-            r"\toprule",
-            *head,
-            r"\midrule",
-            r"\endfirsthead",
-            r"\toprule",
-            *head,
-            r"\midrule",
-            r"\endhead",
-            r"\bottomrule",
-            r"\endlastfoot",
-            *body,
-            r"\end{longtable}",
-            *notes,
-            r"\endgroup",
-        ]
-    else:
-        lines += [
-            r"\begin{table*}",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            caption,
-            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{align}}}",
-            r"\toprule",
-            *head,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\par\smallskip\scriptsize\raggedright",
-            *notes,
-            r"\end{table*}",
-        ]
-    return "\n".join([*lines, ""])
-
-
-def _without_internal(table: Table) -> Table:
-    kept = [place for place, column in enumerate(table.columns) if not column.internal]
-    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
-    return replace(table, columns=tuple(table.columns[place] for place in kept), rows=rows)
-
-
-def _align(table: Table, place: int) -> str:
-    if table.numeric(place):
-        return "r"
-    widest = max((len(cell_text(row[place], table.columns[place])) for row in table.rows), default=0)
-    return "l" if widest <= WIDE_TEXT else r"p{0.3\textwidth}"
-
-
-def _group_line(columns: Sequence[Column]) -> list[str]:
-    if not any(c.group for c in columns):
-        return []
-    cells, rules, place = [], [], 1
-    for name, width in _runs(c.group for c in columns):
-        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{inert.latex(name)}}}")
-        if name:
-            rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
-        place += width
-    return [" & ".join(cells) + r" \\", "".join(rules)]
-
-
-def _runs(names: Iterable[str]) -> list[tuple[str, int]]:
+def runs(names: Iterable[str]) -> list[tuple[str, int]]:
+    """The names with how often each stands in a row; an empty name is never joined with the next."""
     found: list[tuple[str, int]] = []
     for name in names:
         if found and found[-1][0] == name and name:
@@ -220,12 +138,9 @@ def _runs(names: Iterable[str]) -> list[tuple[str, int]]:
 
 def heading_groups(table: Table) -> list[tuple[str, int]]:
     """The line above the headings: (name, number of columns); empty when no column has a group."""
-    return _runs(c.group for c in table.columns) if any(c.group for c in table.columns) else []
+    return runs(c.group for c in table.columns) if any(c.group for c in table.columns) else []
 
 
-def _headed(column: Column) -> str:
+def headed(column: Column) -> str:
+    """The heading with its group: `MACs (G): ratio`."""
     return f"{column.group}: {column.title}" if column.group else column.title
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "-" for c in name)

@@ -17,6 +17,7 @@ from attnbench.report import (
     errata,
     figures,
     kernels,
+    latex_table,
     measured,
     models,
     page,
@@ -35,7 +36,7 @@ from attnbench.report.grouping import DRAWN, GROUP, busiest
 from attnbench.report.numbers import number
 from attnbench.report.page import Tab
 from attnbench.report.style import charts as chart_settings
-from attnbench.report.tables import Table, cell_text, comma_separated, latex, markdown
+from attnbench.report.tables import Table, cell_text, comma_separated, markdown
 from attnbench.results.lines import encode
 from attnbench.results.store import Run
 
@@ -232,7 +233,7 @@ def text_of(table: Table, form: str) -> str:
     if form == "json":
         rows = [{c.key: cell_text(v, c) for c, v in zip(table.columns, row, strict=True)} for row in table.rows]
         return json.dumps(rows, indent=1) + "\n"
-    return {"md": markdown, "csv": comma_separated, "tex": latex}[form](table)
+    return {"md": markdown, "csv": comma_separated, "tex": latex_table.latex}[form](table)
 
 
 def _save_table(table: Table, folder: Path, forms: Sequence[str]) -> list[Path]:

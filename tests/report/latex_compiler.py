@@ -10,7 +10,7 @@ import pytest
 
 
 def assert_compiles(table: str, folder: Path) -> None:
-    """pdflatex takes the table and it fits the text's width; skipped with the reason where it is not installed."""
+    """pdflatex takes the table and it fits a page; skipped with the reason where it is not installed."""
     siunitx = subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True) if shutil.which("kpsewhich") else None
     if not shutil.which("pdflatex") or siunitx is None or siunitx.returncode:
         pytest.skip("pdflatex or siunitx is not installed: the table was not compiled")
@@ -23,3 +23,4 @@ def assert_compiles(table: str, folder: Path) -> None:
     log = done.stdout.decode(errors="replace")
     assert done.returncode == 0, log[-1500:]
     assert "Overfull" not in log
+    assert "Float too large" not in log

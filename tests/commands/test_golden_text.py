@@ -1,7 +1,7 @@
 """What each command prints at 80 and at 200 columns is the text in golden/, read by a person before it was committed.
 
-golden/NAME.txt where both widths print the same, else golden/NAME-80.txt and golden/NAME-200.txt. After a change that is
-meant, `pytest tests/commands/test_golden_text.py --write-golden` writes them anew: read the difference.
+golden/NAME.txt where both widths print the same, else golden/NAME-80.txt and golden/NAME-200.txt. After a change that
+is meant, `pytest tests/commands/test_golden_text.py --write-golden` writes them anew: read the difference.
 """
 
 from __future__ import annotations
@@ -102,5 +102,5 @@ def test_every_command_has_a_golden_text_or_a_reason() -> None:
 
 
 def test_every_golden_text_belongs_to_a_command() -> None:
-    names = {name for name in TEXTS} | {f"{name}-{width}" for name in TEXTS for width in WIDTHS}
+    names = set(TEXTS) | {f"{name}-{width}" for name in TEXTS for width in WIDTHS}
     assert {file.stem for file in GOLDEN.iterdir()} <= names

@@ -25,7 +25,7 @@ MODELS = "reports/runs/cpu-table4-batch8-quick"
 COUNTS = "reports/runs/counts-384"
 TEXTS = {  # a name under golden/, and the command; each answers from committed runs or from the code alone
     "plan": "plan -m msa,hilo,window --res 224,512 --batch 1 --threads 2",
-    "plan-declines": "plan -m msa,hilo,quadtree,hiera,area --res 208,224 --batch 1 --threads 2",
+    "plan-declines": "plan -m msa,hilo,linear_attention,xca --kernel eager,sdpa --res 224 --batch 1 --threads 2",
     "plan-all": "plan -m msa,hilo,cascaded_group --res 224 --batch 1 --threads 2 --all",
     "show-run": f"show {MODELS}",
     "show-run-of-layers": f"show {SPEED}",

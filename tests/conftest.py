@@ -8,6 +8,11 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that accepts what commands print as the texts that tests/commands/test_golden_text.py compares."""
+    parser.addoption("--write-golden", action="store_true", help="write the golden texts of tests/commands/golden anew")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests neither read nor write the user's cache; their child processes inherit the variable."""

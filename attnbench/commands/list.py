@@ -13,7 +13,11 @@ from attnbench.registry.native import NATIVE
 if TYPE_CHECKING:
     from attnbench.registry.declaration import Declaration
 
-HIDDEN = {"idea", "year", "settings"}  # of mechanisms, for want of room: `--json` and `show NAME` have them
+HIDDEN = {  # by what is listed, for want of room: `--json` and `show NAME` have them
+    "mechanisms": {"idea", "year", "settings"},
+    "backbones": {"settings", "kernels"},
+    "tasks": {"kernels"},
+}
 LEGEND = """\
 reach: of a token in one layer; memory: how one call's grows with the tokens
 needs: grid - is built for one token map (heads must divide dim in most);
@@ -42,7 +46,7 @@ def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
         click.echo(f"no {what} are registered")
         return 0
     table = Table(box=None, pad_edge=False, collapse_padding=True)
-    columns = [name for name in rows[0] if what != "mechanisms" or name not in HIDDEN]
+    columns = [name for name in rows[0] if name not in HIDDEN.get(what, ())]
     for i, name in enumerate(columns):
         table.add_column(name, no_wrap=i == 0, overflow="fold")
     for row in rows:

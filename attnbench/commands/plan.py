@@ -61,11 +61,10 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
     if remaining.protocol.screens:
         console.print(budget_sentence(least, within_s), soft_wrap=True)
         return 0
-    span = "" if least == most else f"{duration(least)} to {duration(most)}, as precision needs rounds; "
-    console.print(
-        f"about {duration(total)} ({span}estimated from the mechanisms' formulas{f' at {at}' if at else ''}; "
-        "the run updates it)"
-    )
+    span = "" if least == most else f" ({duration(least)} to {duration(most)}, as precision needs rounds)"
+    console.print(f"about {duration(total)}{span}")
+    console.print(f"estimated from the mechanisms' formulas{f' at {at}' if at else ''}")
+    console.print("the run updates the estimate")
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +16,14 @@ from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
     from attnbench.report.survival import Survival
+    from attnbench.report.tables import Table
 
 SHOWN = 20  # rows of a table in the terminal
+FRONTS = "front: items on one's front of accuracy and speed; stay: those that are on the other's too"
+SHORT = {  # headings there, by column
+    "one": "one", "other": "other", "items": "items", "basis": "from", "front": "front",
+    "stay": "stay",
+}  # fmt: skip
 
 
 @click.command("survive")
@@ -71,16 +79,36 @@ def _range(text: str) -> tuple[float, float]:
 
 
 def _print(found: Survival) -> None:
+    """Print the conditions with a number each, the tables that name them by it, and the answer in sentences."""
     from attnbench.report import survival
     from attnbench.report.terminal import inert_text, open_console, rich_table
 
     console = open_console()
     if found.agreements:
+        console.print("Conditions")
+        numbers = {found.label(c): str(number) for number, c in enumerate(found.conditions, 1)}
+        for label, number in numbers.items():
+            console.print(inert_text(f"{number:>2}  {label}"), soft_wrap=True)
+        console.print()
         for table in (survival.pairs_table(found), survival.changes_table(found)):
-            console.print(rich_table(table, SHOWN))
+            console.print(rich_table(_by_number(table, numbers), SHOWN))
             if len(table.rows) > SHOWN:
                 more = f"{len(table.rows) - SHOWN} more rows: --out FOLDER writes all of them"
                 console.print(inert_text(more, "dim"), soft_wrap=True)
             console.print()
+        if found.top1:
+            console.print(FRONTS, soft_wrap=True)
     for line in survival.words(found):
         console.print(inert_text(line), soft_wrap=True)
+
+
+def _by_number(table: Table, numbers: Mapping[str, str]) -> Table:
+    """The table for a terminal: a condition's number for its label, short headings, what differs at the end."""
+    order = sorted(range(len(table.columns)), key=lambda place: table.columns[place].key == "changes")
+    keys = [table.columns[place].key for place in order]
+    columns = [replace(c, heading=SHORT.get(c.key, c.heading)) for c in (table.columns[place] for place in order)]
+    rows = [
+        tuple(numbers[str(row[p])] if key in ("one", "other") else row[p] for p, key in zip(order, keys, strict=True))
+        for row in table.rows
+    ]
+    return replace(table, columns=tuple(columns), rows=tuple(rows))

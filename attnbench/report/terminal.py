@@ -114,7 +114,7 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
     """A row for each comparison group and for each reason for which cells are declined; or one for every cell."""
     if every_cell:
         return [_cells_of_plan(plan)]
-    groups = Table(title=f"{len(plan.groups())} comparisons", title_justify="left", box=None)
+    groups = Table(title=_count(len(plan.groups()), "comparison"), title_justify="left", box=None)
     for name in ("timed together", "cells", "declined"):
         groups.add_column(name, overflow="fold", justify="left" if name == "timed together" else "right")
     for cells in plan.groups().values():
@@ -130,7 +130,7 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
             by_reason.setdefault(alike, []).append(cell.variant)
     if not by_reason:
         return [groups]
-    declines = Table(title=f"{len(plan.declined)} cells declined", title_justify="left", box=None)
+    declines = Table(title=f"{_count(len(plan.declined), 'cell')} declined", title_justify="left", box=None)
     declines.add_column("variants", overflow="fold")
     declines.add_column("reason", overflow="fold")
     for reason, variants in by_reason.items():
@@ -138,8 +138,13 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
     return [groups, declines]
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _cells_of_plan(plan: Plan) -> Table:
-    table = Table(title=f"{len(plan.cells)} cells, {len(plan.declined)} declined", title_justify="left", box=None)
+    title = f"{_count(len(plan.cells), 'cell')}, {len(plan.declined)} declined"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("variant", "conditions", "grid", "verdict"):
         table.add_column(name, overflow="fold", no_wrap=name in ("variant", "grid"))
     for cell in plan.cells:
@@ -317,7 +322,8 @@ def rich_table(source: DataTable, most: int | None = None) -> Table:
     """The first `most` rows of a table of a report, all where None, for the terminal."""
     shown = Table(title=inert_text(source.title), title_justify="left", box=None, pad_edge=False)
     for place, column in enumerate(source.columns):
-        shown.add_column(column.title, overflow="fold", justify="right" if source.numeric(place) else "left")
+        justify: Literal["left", "right"] = "right" if source.numeric(place) else "left"
+        shown.add_column(column.title, overflow="fold", justify=justify, no_wrap=source.numeric(place))
     for row in source.rows[:most]:
         shown.add_row(*(inert_text(cell_text(v, c)) for v, c in zip(row, source.columns, strict=True)))
     return shown

@@ -13,6 +13,7 @@ from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import Cell
+from attnbench.published.partners import Partner
 from attnbench.report.numbers import LOWER_BOUND
 from attnbench.results.collection import run_folders
 from attnbench.results.events import Round
@@ -174,6 +175,11 @@ class Evidence:
         for point in self.points:
             found.setdefault(point.cell.mechanism, []).append(point)
         return found
+
+    @cached_property
+    def matches(self) -> dict[tuple[Partner, tuple[int, int]], Mapping[str | None, Sequence[Point]]]:
+        """What `matching` found for a partner and a size, by machine, None for all; it searches once for each."""
+        return {}
 
     @cached_property
     def by_size(self) -> Mapping[tuple[str, str, int, int], Sequence[Point]]:

@@ -17,7 +17,7 @@ from attnbench.published.partners import Partner
 from attnbench.report.numbers import LOWER_BOUND
 from attnbench.results.collection import run_folders
 from attnbench.results.events import Round
-from attnbench.results.merge import best_copy
+from attnbench.results.merge import Copy, best_copy
 from attnbench.results.record import Record
 from attnbench.results.store import Run, open_run, read_rounds
 
@@ -205,7 +205,7 @@ def gather(folders: Iterable[Path | str]) -> Evidence:
         run = open_run(folder)
         copies.setdefault(run.id, []).append(run)
     problems: list[str] = []
-    once = [best_copy(same) for same in copies.values()]
+    once = [_best(same) for same in copies.values()]
     for run in once:
         others = [copy.folder.name for copy in copies[run.id] if copy is not run]
         problems += [f"{name} holds the same run as {run.folder.name} and was left out" for name in others]
@@ -215,6 +215,11 @@ def gather(folders: Iterable[Path | str]) -> Evidence:
     merits = _merits(points, once)
     points.sort(key=lambda point: (*_order(point), *merits[point.run_id, point.cell.group]))
     return Evidence(tuple(once), tuple(points), (*problems, *apart), tuple(apart))
+
+
+def _best(same: Sequence[Run]) -> Run:
+    kept = best_copy([Copy.of(run) for run in same]).folder
+    return next(run for run in same if run.folder == kept)
 
 
 def _points(run: Run, machine: str, problems: list[str]) -> list[Point]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from attnbench.report.evidence import Evidence, Point, conditions, groups
 
 GROUP = ("machine", "device", "precision", "pass_", "batch", "dim", "heads", "stride", "threads", "allocator", "scope")
-DRAWN = 12  # conditions, each with a figure of every kind
+DRAWN = 8  # conditions, each with a figure of every kind
 SPEED, MEMORY = "throughput_img_per_s", "peak_memory_bytes"
 
 

@@ -17,6 +17,7 @@ from attnbench.published.partners import Partner
 from attnbench.report.numbers import LOWER_BOUND
 from attnbench.results.collection import run_folders
 from attnbench.results.events import Round
+from attnbench.results.garbage import search_put_off
 from attnbench.results.merge import Copy, best_copy
 from attnbench.results.record import Record
 from attnbench.results.store import Run, open_run, read_rounds
@@ -192,6 +193,7 @@ class Evidence:
         return found
 
 
+@search_put_off()
 def gather(folders: Iterable[Path | str]) -> Evidence:
     """Open run folders, and the parts of collections, in the order of their names.
 

@@ -19,6 +19,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import digest
 from attnbench.results import collection
 from attnbench.results.folder_lock import FolderLock
+from attnbench.results.garbage import search_put_off
 from attnbench.results.journal import disk_errors, open_plain
 from attnbench.results.store import RECORDS, RUN, SAMPLES, Run, open_run
 
@@ -92,6 +93,7 @@ def best_copy(copies: Sequence[Copy]) -> Copy:
     return max(copies, key=_merit) if len(copies) > 1 else first
 
 
+@search_put_off()
 def _copies(folders: Iterable[Path]) -> list[list[Copy]]:
     """The runs of these folders, those of one identifier together; one at a time is in memory."""
     found: dict[str, list[Copy]] = {}

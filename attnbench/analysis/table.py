@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.results.collection import run_folders
+from attnbench.results.garbage import search_put_off
 from attnbench.results.record import COLUMNS, MORE_COLUMNS
 from attnbench.results.store import Run, open_run
 
@@ -27,7 +28,8 @@ def load(*folders: Path | str) -> pd.DataFrame:
     Raises:
         AttnbenchError: a folder that is no run, or is damaged.
     """
-    whole, _ = table([open_run(folder) for folder in run_folders(folders)])
+    with search_put_off():
+        whole, _ = table([open_run(folder) for folder in run_folders(folders)])
     return whole.rename(columns={"flags": "flag_names"})
 
 

@@ -21,10 +21,12 @@ def command(runs: tuple[Path, ...], form: str, out: Path | None) -> int:
     """Write the records of RUN..., one row per cell; docs/records.md explains the columns."""
     from attnbench.analysis import table as tables
     from attnbench.results.collection import run_folders
+    from attnbench.results.garbage import search_put_off
     from attnbench.results.store import open_run
 
-    opened = [open_run(run) for run in run_folders(runs)]
-    table, apart = tables.table(opened)
+    with search_put_off():
+        opened = [open_run(run) for run in run_folders(runs)]
+        table, apart = tables.table(opened)
     warnings = [f"{run.folder.name}: {problem}" for run in opened for problem in run.problems]
     if len(opened) > 1:
         warnings += [f"{line}; the columns machine and run_id distinguish the rows" for line in apart]

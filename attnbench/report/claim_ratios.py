@@ -110,16 +110,10 @@ def compare(c: ClaimComparison, machine: str, evidence: Evidence) -> ComparisonR
 def _points(
     c: ClaimComparison, partner: Partner, resolution: tuple[int, int], machine: str, evidence: Evidence
 ) -> list[Point]:
-    found = partners(evidence, partner, resolution)
+    found = partners(evidence, partner, resolution, machine if c.device else None)
     if c.device:
         found = [
-            p
-            for p in found
-            if p.ok
-            and p.machine == machine
-            and is_on(p, c.device)
-            and p.cell.pass_ == c.pass_
-            and ran_as_published(p.cell)
+            p for p in found if p.ok and is_on(p, c.device) and p.cell.pass_ == c.pass_ and ran_as_published(p.cell)
         ]
     return [p for p in found if p.get(c.quantity) is not None or p.get("macs_mmdet") is not None]
 

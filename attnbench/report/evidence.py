@@ -13,10 +13,12 @@ from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import Cell
+from attnbench.published.partners import Partner
 from attnbench.report.numbers import LOWER_BOUND
 from attnbench.results.collection import run_folders
 from attnbench.results.events import Round
-from attnbench.results.merge import best_copy
+from attnbench.results.garbage import search_put_off
+from attnbench.results.merge import Copy, best_copy
 from attnbench.results.record import Record
 from attnbench.results.store import Run, open_run, read_rounds
 
@@ -176,6 +178,11 @@ class Evidence:
         return found
 
     @cached_property
+    def matches(self) -> dict[tuple[Partner, tuple[int, int]], Mapping[str | None, Sequence[Point]]]:
+        """What `matching` found for a partner and a size, by machine, None for all; it searches once for each."""
+        return {}
+
+    @cached_property
     def by_size(self) -> Mapping[tuple[str, str, int, int], Sequence[Point]]:
         """The points by scope, mechanism, and the shorter and the longer side of their images, in order."""
         found: dict[tuple[str, str, int, int], list[Point]] = {}
@@ -186,6 +193,7 @@ class Evidence:
         return found
 
 
+@search_put_off()
 def gather(folders: Iterable[Path | str]) -> Evidence:
     """Open run folders, and the parts of collections, in the order of their names.
 
@@ -199,7 +207,7 @@ def gather(folders: Iterable[Path | str]) -> Evidence:
         run = open_run(folder)
         copies.setdefault(run.id, []).append(run)
     problems: list[str] = []
-    once = [best_copy(same) for same in copies.values()]
+    once = [_best(same) for same in copies.values()]
     for run in once:
         others = [copy.folder.name for copy in copies[run.id] if copy is not run]
         problems += [f"{name} holds the same run as {run.folder.name} and was left out" for name in others]
@@ -209,6 +217,11 @@ def gather(folders: Iterable[Path | str]) -> Evidence:
     merits = _merits(points, once)
     points.sort(key=lambda point: (*_order(point), *merits[point.run_id, point.cell.group]))
     return Evidence(tuple(once), tuple(points), (*problems, *apart), tuple(apart))
+
+
+def _best(same: Sequence[Run]) -> Run:
+    kept = best_copy([Copy.of(run) for run in same]).folder
+    return next(run for run in same if run.folder == kept)
 
 
 def _points(run: Run, machine: str, problems: list[str]) -> list[Point]:

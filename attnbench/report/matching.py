@@ -6,7 +6,7 @@ any record of the partner; a speed or a memory only from one that ran as the pap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from attnbench.errors import AttnbenchError
@@ -24,19 +24,33 @@ Conditions = tuple[str, str, int, str, int, str, str]
 _parsed = lru_cache(maxsize=10_000)(parse_variant)  # records repeat few texts
 
 
-def partners(evidence: Evidence, partner: Partner, resolution: tuple[int, int]) -> list[Point]:
+def partners(
+    evidence: Evidence, partner: Partner, resolution: tuple[int, int], machine: str | None = None
+) -> Sequence[Point]:
     """The points of a partner at (height, width) pixels in either orientation, layers at `LAYER_SIZE`.
 
-    In the order of the partner's variants, then of the evidence; of every outcome, device and condition.
+    In the order of the partner's variants, then of the evidence; of every outcome, device and condition; of one
+    `machine`, or of all (None).
     """
+    key = partner, resolution
+    if key not in evidence.matches:
+        evidence.matches[key] = _by_machine(evidence, partner, resolution)
+    return evidence.matches[key].get(machine, ())
+
+
+def _by_machine(
+    evidence: Evidence, partner: Partner, resolution: tuple[int, int]
+) -> Mapping[str | None, Sequence[Point]]:
+    """The points of each machine, and of all under None."""
     scope, variants = partner
     short, long = sorted(resolution)
-    return [
-        point
-        for variant in variants
-        for point in evidence.by_size.get((scope, variant.partition("[")[0], short, long), ())
-        if has_layer_size(point.cell) and same_variant(point.cell, variant)
-    ]
+    found: dict[str | None, list[Point]] = {}
+    for variant in variants:
+        for point in evidence.by_size.get((scope, variant.partition("[")[0], short, long), ()):
+            if has_layer_size(point.cell) and same_variant(point.cell, variant):
+                found.setdefault(None, []).append(point)
+                found.setdefault(point.machine, []).append(point)
+    return found
 
 
 def has_layer_size(cell: Cell) -> bool:
@@ -71,7 +85,10 @@ def comparable(subjects: Sequence[Point], baselines: Sequence[Point], batch: int
 
     Best: the published batch, then fp32, then both of one run, then larger batches.
     """
-    pairs = [(s, b) for s in subjects for b in baselines if pairing_key(s) == pairing_key(b)]
+    alike: dict[Conditions, list[Point]] = {}
+    for point in baselines:
+        alike.setdefault(pairing_key(point), []).append(point)
+    pairs = [(s, b) for s in subjects for b in alike.get(pairing_key(s), ())]
     return sorted(
         pairs,
         key=lambda pair: (

@@ -92,8 +92,9 @@ def best_point(
     if not points:
         return None, "its partner is not in these runs"
     if metric.device:
-        right = [p for p in points if matching.is_on(p, metric.device) and p.cell.pass_ == metric.pass_]
-        right = [p for p in right if p.machine == machines.get(metric.device)]
+        machine = machines.get(metric.device)
+        on_it = matching.partners(evidence, partner, resolution, machine) if machine else ()
+        right = [p for p in on_it if matching.is_on(p, metric.device) and p.cell.pass_ == metric.pass_]
         if metric.device_name:
             right = [p for p in right if metric.device_name.lower() in p.machine.lower()]
         if not right:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from attnbench.analysis import statistics
 from attnbench.report.chart import Chart, log_axes
@@ -38,12 +39,13 @@ def rank_correlation(points: Sequence[Point]) -> tuple[float, float]:
 
 def at_the_papers_size(evidence: Evidence, machine: str) -> list[Point]:
     """The largest group of layers at 224x224 in a forward pass on a machine that have MACs and a speed."""
-    found = [
-        ps
-        for ps in comparable(evidence, "macs", SPEED)
-        if (p := ps[0]).machine == machine
+    there = tuple(
+        p
+        for p in evidence.points
+        if p.machine == machine
         and (p.cell.scope, p.cell.res_h, p.cell.res_w, p.cell.pass_) == ("layer", 224, 224, "forward")
-    ]
+    )
+    found = comparable(replace(evidence, points=there), "macs", SPEED)
     return max(found, key=lambda ps: (len(ps), ps[0].cell.precision == "fp32", ps[0].cell.batch == 64), default=[])
 
 

@@ -37,6 +37,7 @@ from attnbench.report.numbers import number
 from attnbench.report.page import Tab
 from attnbench.report.style import charts as chart_settings
 from attnbench.report.tables import Table, cell_text, comma_separated, markdown
+from attnbench.results.garbage import search_put_off
 from attnbench.results.lines import encode
 from attnbench.results.store import Run
 
@@ -110,6 +111,7 @@ def _page(evidence: Evidence, report: Report) -> str:
     )
 
 
+@search_put_off()
 def _report(evidence: Evidence) -> Report:
     """Everything that is made of the evidence. A new tab of the page is one more `_tab` in `tabs`."""
     judged = claims.judge(evidence)

@@ -19,6 +19,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import digest
 from attnbench.results import collection
 from attnbench.results.folder_lock import FolderLock
+from attnbench.results.garbage import search_put_off
 from attnbench.results.journal import disk_errors, open_plain
 from attnbench.results.store import RECORDS, RUN, SAMPLES, Run, open_run
 
@@ -36,6 +37,22 @@ class Merged:
     records: int
 
 
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a run: what says which of several is kept, without its records, of which there may be millions."""
+
+    folder: Path
+    run_id: str
+    plan: str
+    created: str
+    records: int
+
+    @classmethod
+    def of(cls, run: Run) -> Copy:
+        """The copy that was read as this run."""
+        return cls(run.folder, run.id, run.facts.planned.hash, run.facts.created, len(run.records))
+
+
 def merge(sources: Sequence[Path], out: Path) -> Merged:
     """Add every run of `sources`, run folders or collections, to the collection `out`.
 
@@ -50,8 +67,8 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
         added = replaced = kept = records = 0
         for copies in _copies(collection.run_folders([out, *sources])):
             best = best_copy(copies)
-            records += len(best.records)
-            name = _name(best)
+            records += best.records
+            name = _name(best.run_id)
             if best.folder == out / collection.PARTS / name:
                 kept += 1
                 continue
@@ -60,7 +77,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     return Merged(added, replaced, kept, records)
 
 
-def best_copy(copies: Sequence[Run]) -> Run:
+def best_copy(copies: Sequence[Copy]) -> Copy:
     """The copy of one run that is kept, whatever the order of the copies.
 
     Raises:
@@ -68,27 +85,28 @@ def best_copy(copies: Sequence[Run]) -> Run:
     """
     first = copies[0]
     for other in copies[1:]:
-        if (other.facts.planned.hash, other.facts.created) != (first.facts.planned.hash, first.facts.created):
+        if (other.plan, other.created) != (first.plan, first.created):
             raise AttnbenchError(
                 f"a run_id belongs to one run; {first.folder} and {other.folder} are different runs with run_id "
-                f"{first.id}; merge one of them"
+                f"{first.run_id}; merge one of them"
             )
     return max(copies, key=_merit) if len(copies) > 1 else first
 
 
-def _copies(folders: Iterable[Path]) -> list[list[Run]]:
-    """The runs of these folders, those of one identifier together."""
-    found: dict[str, list[Run]] = {}
+@search_put_off()
+def _copies(folders: Iterable[Path]) -> list[list[Copy]]:
+    """The runs of these folders, those of one identifier together; one at a time is in memory."""
+    found: dict[str, list[Copy]] = {}
     for folder in folders:
-        run = open_run(folder)
-        found.setdefault(run.id, []).append(run)
+        copy = Copy.of(open_run(folder))
+        found.setdefault(copy.run_id, []).append(copy)
     return list(found.values())
 
 
-def _merit(run: Run) -> tuple[int, int, str]:
-    journal = run.folder / SAMPLES
-    inverse = "".join(f"{15 - int(digit, 16):x}" for digit in _digest(run.folder))  # the smaller digest wins
-    return len(run.records), journal.stat().st_size if journal.exists() else 0, inverse
+def _merit(copy: Copy) -> tuple[int, int, str]:
+    journal = copy.folder / SAMPLES
+    inverse = "".join(f"{15 - int(digit, 16):x}" for digit in _digest(copy.folder))  # the smaller digest wins
+    return copy.records, journal.stat().st_size if journal.exists() else 0, inverse
 
 
 def _digest(folder: Path) -> str:
@@ -100,9 +118,9 @@ def _digest(folder: Path) -> str:
     return made.hexdigest()
 
 
-def _name(run: Run) -> str:
+def _name(run_id: str) -> str:
     """The part's name: the run's identifier, or its digest where it could be no file's name."""
-    return run.id if _NAME.fullmatch(run.id) else digest(run.id)[:12]
+    return run_id if _NAME.fullmatch(run_id) else digest(run_id)[:12]
 
 
 def _copy(run: Path, place: Path) -> None:

@@ -212,6 +212,7 @@ class mechanism(Description):  # noqa: N801  # a decorator
     """
 
     if not TYPE_CHECKING:  # type checkers read the keywords from Description
+        __signature__ = inspect.signature(Description)
 
         def __new__(cls, *given: object, **words: object) -> mechanism:
             """Check the keywords before Python does."""

@@ -350,6 +350,8 @@ def test_a_library_that_cannot_be_imported_is_reported_in_one_sentence(monkeypat
     assert declines("swin_tiny") is None
     with pytest.raises(AttnbenchError) as raised:
         model("swin_tiny")
+    for name in ("timm", "torchvision"):
+        sys.modules.pop(name, None)  # those of this test
     assert str(raised.value) == (
         "this model needs timm, which is installed and cannot be imported; got RuntimeError: no nms; "
         "torch, torchvision and timm must be built for each other: pip install 'attnbench[models]' in a fresh "

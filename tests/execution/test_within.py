@@ -70,6 +70,6 @@ def test_a_budget_too_short_leaves_a_record_with_its_reason_for_every_cell(tmp_p
     folder = run(Sweep(mechanism="msa,hilo", within=0.01, **small), tmp_path / "r")
     records = open_run(folder).records
     assert [r.outcome for r in records] == ["declined"] * 2
-    assert all("(--within) was spent before its trial" in r.reason for r in records)
+    assert all("(--within) was spent before its " in r.reason for r in records)
     assert open_run(folder).facts.within_s == 0.01
     assert open_run(run(Sweep(mechanism="msa,hilo", within=0.01, **small), folder)).records == records

@@ -24,8 +24,8 @@ from support.in_process import fault, run_command
 from torch import nn
 
 from attnbench import inputs
-from attnbench.commands import plan as plan_command
 from attnbench.errors import AttnbenchError
+from attnbench.execution import rates
 from attnbench.planning.sizes import size_bytes
 from attnbench.registry import registry
 from attnbench.registry.checkpoints import load_weights
@@ -42,7 +42,9 @@ SENTENCE = 600  # characters
 def _no_measurement() -> Iterator[None]:
     """`plan` estimates with an assumed rate, not with one that is measured for each example."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan_command, "_ceiling", lambda name: 1e11)
+        patch.setattr(
+            rates, "rates_of", lambda cells, **_: {cell.id: rates.Rate(1e11, rates.ASSUMED) for cell in cells}
+        )
         yield
 
 

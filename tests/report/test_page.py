@@ -345,7 +345,8 @@ def test_no_tab_is_wider_than_the_window(browser: Any, page: Path, width: int) -
     visit(browser, page)
     tabs = browser.execute_script("return [...document.querySelectorAll('[role=tab]')].map(t => t.dataset.tab)")
     assert tabs == [
-        "resolution", "kernels", "survival", "papers", "claims", "differences", "cells", "machines", "reading"
+        "resolution", "kernels", "survival", "accuracy", "papers", "claims", "differences", "cells", "machines",
+        "reading",
     ]  # fmt: skip
     for tab in tabs:
         browser.execute_script("document.getElementById(`tab-${arguments[0]}`).click()", tab)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from attnbench.errors import UnfinishedError
 from attnbench.execution.fork_server import End, ForkServer, Noise, ServerEndedError
@@ -42,6 +42,8 @@ from attnbench.results.events import (
     Trial,
 )
 from attnbench.runtimes import COMPILED
+
+_Answer = TypeVar("_Answer", Probe, Agreement)
 
 CEILINGS_S = 120.0
 COMPILING = 5.0  # times the usual patience, for a cell whose first call compiles
@@ -139,13 +141,8 @@ class Workers:
             inference=self._protocol.inference, memory_limit=self._protocol.memory_limit,
             artifact=self.artifacts.get(cell.id, ""), **self._plugins([cell]),
         )  # fmt: skip
-        why = "its process gave no result"
-        for event in self._events(cell, job, self._patience_s(cell)):
-            if isinstance(event, Probe):
-                return event
-            if isinstance(event, Failure):
-                why = f"{event.outcome}: {event.reason}"
-        return Probe(cell=cell.id, what=what, words={f"{what}_notes": why})
+        found, why = self._answer(Probe, cell, job)
+        return found or Probe(cell=cell.id, what=what, words={f"{what}_notes": why})
 
     def agreement(self, cell: Cell, base: Cell) -> Agreement:
         """The output of `cell` beside that of `base`, in a fresh process; with the reason where there is none."""
@@ -153,13 +150,8 @@ class Workers:
             cell=cell, base=base, seed=self._sweep.seed, memory_limit=self._protocol.memory_limit,
             **self._plugins([cell, base]),
         )  # fmt: skip
-        why = "their process gave no result"
-        for event in self._events(cell, job, self._patience_s(cell)):
-            if isinstance(event, Agreement):
-                return event
-            if isinstance(event, Failure):
-                why = f"{event.outcome}: {event.reason}"
-        return Agreement(cell=cell.id, why=why)
+        found, why = self._answer(Agreement, cell, job)
+        return found or Agreement(cell=cell.id, why=why)
 
     def ceilings(self, cell: Cell, known: Ceilings | None = None) -> Ceilings:
         """What the cell's device reaches; without values where it could not be measured."""
@@ -275,6 +267,16 @@ class Workers:
         """End the running timing job, if there is one, before its next turn (the budget is spent)."""
         if self._timing in self._servers:
             self._servers[self._timing].status.request_stop()
+
+    def _answer(self, kind: type[_Answer], cell: Cell, job: Job) -> tuple[_Answer | None, str]:
+        """The first event of this kind that a fresh process reports; None, and why, where there is none."""
+        why = "its process gave no result"
+        for event in self._events(cell, job, self._patience_s(cell)):
+            if isinstance(event, kind):
+                return event, ""
+            if isinstance(event, Failure):
+                why = f"{event.outcome}: {event.reason}"
+        return None, why
 
     def _events(self, cell: Cell, job: Job, patience_s: float) -> Iterator[Event]:
         """What the worker reports, without stages; an end that came too early is a `Failure`.

@@ -120,7 +120,9 @@ def test_a_weight_that_a_layer_cannot_take_is_refused_and_changes_nothing(kind, 
 
 
 def test_half_precision_weights_are_taken(tmp_path):
-    load_weights(small(), saved(tmp_path, {k: v.half() for k, v in small().state_dict().items()}))
+    halves, module = {k: v.half() for k, v in small().state_dict().items()}, small()
+    load_weights(module, saved(tmp_path, halves))
+    assert all(torch.equal(value, halves[key].float()) for key, value in module.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from attnbench.report.tables import Column, Table, Value
 from attnbench.report.top1 import Top1, published_top1
 
 LATENCY = "latency_s"
+OF_WEIGHTS = "a model of timm has the top-1 of its best weights at this size, some of which saw more images than others"
 FEWEST = 3  # models that make a figure
 
 
@@ -94,7 +95,7 @@ def table(found: Sequence[Sequence[Model]]) -> Table:
         title="Accuracy beside latency",
         caption="Top-1 on ImageNet-1k as published for this image size, measured time of a batch, and the probability "
         "that no other model measured beside it is at least as fast and as accurate: from the stored rounds, for the "
-        "accuracy as published.",
+        f"accuracy as published; {OF_WEIGHTS}.",
         columns=(
             Column("condition", "condition"),
             Column("variant", "model"),
@@ -121,7 +122,8 @@ def charts(found: Sequence[Sequence[Model]]) -> list[Chart]:
         )
         chart.caption = (
             f"{plain_where(p)}, {p.cell.execution}. Published top-1 at this image size and measured latency with "
-            f"its interval; lower right is better. Filled: on the front; in brackets its probability: {names}."
+            f"its interval; lower right is better; {OF_WEIGHTS}. "
+            f"Filled: on the front; in brackets its probability: {names}."
         )
         best = [m.point.cell.mechanism for m in sorted(models, key=lambda m: m.latency.value) if m.front]
         chart.choose(p.reference, best)
@@ -194,7 +196,8 @@ def words(answer: ModelsAnswer) -> list[str]:
         lines.append(f"{len(answer.models) - SHOWN} more are less accurate.")
     if rows:
         lines.append("front: no other model measured here is at least as fast and as accurate.")
-        lines.append("Top-1 on ImageNet-1k as published at this size; the weights timed are random:")
+        lines.append("Top-1 on ImageNet-1k as published at this size; the weights timed are random;")
+        lines.append(f"{OF_WEIGHTS}:")
         sources: dict[str, list[str]] = {}
         for m in answer.models[:SHOWN]:
             sources.setdefault(m.top1.source, []).append(m.point.cell.variant)

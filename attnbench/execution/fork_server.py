@@ -208,6 +208,7 @@ class ForkServer:
                 message = json.loads(control)
                 self.child = message["pid"]
                 code = message.get("exit")
+                self._running = code is None  # at once: the caller may leave at the next event
                 if timed_out:  # the patience ended before this process was known
                     self.kill()
             if self._control.closed:
@@ -227,7 +228,7 @@ class ForkServer:
                     raise UnfinishedError("a worker process could not be killed; see `attnbench doctor`")
                 timed_out, deadline = True, time.monotonic() + _KILL_S
                 self.kill()
-        self.child, self._running = 0, False
+        self.child = 0
         yield End(code, timed_out, self._tail(), _oom_kills() > kills)
 
     def _wait_until_ready(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import time
+from pathlib import Path
 
 import pytest
 from plugins import HOSTILE, write_plugin
@@ -14,15 +16,40 @@ from attnbench.planning.sweep import plan
 from attnbench.results.events import Count, Done
 
 
-@pytest.mark.parametrize("pause_s", [0.0, 0.5], ids=["at once", "after its end"])
-def test_the_end_of_a_job_that_was_left_early_is_not_taken_for_the_next_ones(pause_s):
+@pytest.fixture
+def job():
     made = plan(Sweep(mechanism=("msa",), dim=(24,), heads=(3,), res=((64, 64),)), registry.load(entry_points=False))
-    job = CountJob(cell=made.cells[0])
+    return CountJob(cell=made.cells[0])
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.5], ids=["at once", "after its end"])
+def test_the_end_of_a_job_that_was_left_early_is_not_taken_for_the_next_ones(job, pause_s):
     with ForkServer() as server:
         first = server.do(job, patience_s=60)
         assert isinstance(next(first), Count)
         first.close()
         time.sleep(pause_s)  # its process ends meanwhile, or while the next one begins
+        assert [type(event) for event in server.do(job, patience_s=60)] == [Count, Done, End]
+
+
+class Late(ForkServer):
+    """A server whose runner looks at its pipes when the job has long ended: it was stopped meanwhile."""
+
+    def _send(self, words):
+        super()._send(words)
+        server = self._process.pid
+        select.select([self._control.descriptor], [], [])  # the job's process is known
+        while Path(f"/proc/{server}/task/{server}/children").read_text():
+            time.sleep(0.01)
+        time.sleep(0.1)  # until the server has said so
+
+
+def test_an_end_that_is_read_together_with_the_report_is_not_waited_for_again(job):
+    with Late() as server:
+        first = server.do(job, patience_s=60)
+        assert isinstance(next(first), Count)
+        first.close()
+        assert not server._running
         assert [type(event) for event in server.do(job, patience_s=60)] == [Count, Done, End]
 
 

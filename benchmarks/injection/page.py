@@ -1,4 +1,7 @@
-"""The counts of campaigns: stored as JSON, one entry a campaign, and summed in docs/reliability.md."""
+"""The counts of campaigns: stored as JSON, one entry a campaign, and summed in docs/reliability.md.
+
+An entry that is marked `superseded` by hand found a defect, or ran before a defect was mended: it is told apart.
+"""
 
 from __future__ import annotations
 
@@ -70,23 +73,40 @@ def table(tallies: dict[str, Tally]) -> str:
 
 def page(entries: Sequence[Entry]) -> str:
     """The page in docs/."""
-    tallies = summed(entries)
-    campaigns = "| date | commit | machine | torch | arguments | faults | runs | starts |\n"
-    campaigns += "| --- | --- | --- | --- | --- | ---: | ---: | ---: |\n"
-    for one in entries:
-        faults = sum(t["injected"] for n, t in one["tallies"].items() if n != IN_PROCESS)
-        campaigns += f"| {one['date']} | {one['commit']} | {one['machine']} | {one['torch']} | `{one['words']}` "
-        campaigns += f"| {faults} | {one['runs']} | {one['sessions']} |\n"
+    current = [one for one in entries if not one.get("superseded")]
+    earlier = [one for one in entries if one.get("superseded")]
+    tallies = summed(current)
+    return PAGE.format(
+        real=injected(current), alone=tallies.get(IN_PROCESS, Tally()).injected, table=table(tallies),
+        problems=problems(current) or " nothing.", runs=sum(one["runs"] for one in current),
+        sessions=sum(one["sessions"] for one in current), grace=GRACE_S, starts=STARTS, campaigns=listed(current),
+        earlier=EARLIER.format(
+            real=injected(earlier), number=len(earlier), problems=problems(earlier), campaigns=listed(earlier)
+        ) if earlier else "",
+    )  # fmt: skip
+
+
+def injected(entries: Sequence[Entry]) -> int:
+    """Faults in real runs."""
+    return sum(t["injected"] for one in entries for name, t in one["tallies"].items() if name != IN_PROCESS)
+
+
+def problems(entries: Sequence[Entry]) -> str:
+    """What was not as it should be, as a list, with what was written by hand about causes and corrections."""
     details = Counter(" ".join(detail.split()) for one in entries for detail in one["details"])
     seen = [f"{number} x {text}" for text, number in details.items()]
-    seen += [remark for one in entries for remark in one.get("remarks", ())]  # written by hand: causes, corrections
-    return PAGE.format(
-        real=sum(t.injected for n, t in tallies.items() if n != IN_PROCESS),
-        alone=tallies.get(IN_PROCESS, Tally()).injected, table=table(tallies), campaigns=campaigns,
-        problems="\n\n" + "\n".join(f"- {line}" for line in seen) if seen else "nothing.",
-        runs=sum(one["runs"] for one in entries),
-        sessions=sum(one["sessions"] for one in entries), grace=GRACE_S, starts=STARTS,
-    )  # fmt: skip
+    seen += [remark for one in entries for remark in one.get("remarks", ())]
+    return "".join(f"\n- {line}" for line in seen)
+
+
+def listed(entries: Sequence[Entry]) -> str:
+    """The campaigns as a table in Markdown."""
+    rows = "| date | commit | machine | torch | arguments | faults | runs | starts |\n"
+    rows += "| --- | --- | --- | --- | --- | ---: | ---: | ---: |\n"
+    for one in entries:
+        rows += f"| {one['date']} | {one['commit']} | {one['machine']} | {one['torch']} | `{one['words']}` "
+        rows += f"| {injected([one])} | {one['runs']} | {one['sessions']} |\n"
+    return rows
 
 
 def _sum(tallies: Sequence[Tally]) -> Tally:
@@ -116,11 +136,11 @@ started again, until it has finished the run; then the records are compared with
   a fault.
 
 {table}
-What was not as it should be: {problems}
+What was not as it should be:{problems}
 
 ## The campaigns
 
-{campaigns}
+{campaigns}{earlier}
 ## What the rows mean
 
 | rows | fault |
@@ -143,3 +163,11 @@ bytes which it acknowledged is not represented. SIGKILL of the runner and its fo
 nobody to end a program that a layer had started in a session of its own. A line that was changed into another valid
 one is not noticed: lines carry no checksums.
 """  # noqa: E501
+
+EARLIER = """
+## What earlier campaigns found
+
+{real} faults in {number} campaigns came before the last correction, and are not in the table above. What they found:
+{problems}
+
+{campaigns}"""

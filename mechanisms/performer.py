@@ -23,9 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size, mechanism
+from mechanisms.pieces import pieces
 from mechanisms.precision import wide
 
 STABILISERS = ("sample", "batch")
+PIECES = 8  # of a batch, one after the other
 
 
 def random_features(m: int, d: int) -> Tensor:
@@ -93,11 +95,16 @@ class Performer(nn.Module):
         """Join keys and values, then let every query read the result."""
         B, H, W, C = x.shape
         q, k, v = self.qkv(x).view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each b n (h w) d
+        number = pieces(x, PIECES) if self.stabiliser == "sample" else 1
+        parts = [self._attend(*some) for some in zip(*(t.chunk(number) for t in (q, k, v)), strict=True)]
+        return self.proj(torch.cat(parts).to(x.dtype).transpose(1, 2).reshape(B, H, W, C))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What each query reads, [b,n,h w,d], in float32 at least."""
         q, k = self._features(q, (-1,)), self._features(k, (-2, -1) if self.stabiliser == "sample" else (0, 1, 2, 3))
         share = torch.einsum("bhnm,bhm->bhn", q, k.sum(dim=-2)).reciprocal()
         memory = wide(torch.einsum("bhnm,bhnd->bhmd", k.to(v.dtype), v))
-        y = torch.einsum("bhmd,bhnm,bhn->bhnd", memory, q, share).to(x.dtype)
-        return self.proj(y.transpose(1, 2).reshape(B, H, W, C))
+        return torch.einsum("bhmd,bhnm,bhn->bhnd", memory, q, share)
 
     def _features(self, u: Tensor, over: tuple[int, ...]) -> Tensor:
         u = u * u.shape[-1] ** -0.25

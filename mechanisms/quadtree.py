@@ -17,8 +17,9 @@ Shapes  B images, N_i = H W / 4^i tokens at level i, L = sr_ratio levels, C chan
         within a level tokens stand in nested order: those with one parent follow each other
 Cost    multiply-accumulates per image on the padded map:
         4 N_0 C^2 + sum_(i>0) 5 N_i C^2 + sum_i 9 N_i C + 2 N_(L-1)^2 C + sum_(i<L-1) 8 N_i K C.
-        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) projections and products take 32 of 42 ms: no form of
-        the rest (gathered keys, topk, norms and copies) makes it more than 1.3 times as fast
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) projections, convolutions and products alone take 33 ms;
+        the layer takes 40, and 44 with all keys and values gathered at once, of which the bound is 1.3 times the
+        speed. On a CPU as many keys as a level has are gathered at a time
 """
 
 from __future__ import annotations

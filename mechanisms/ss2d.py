@@ -17,10 +17,9 @@ Cost    multiply-accumulates per image: N (2 C D + 9 D + 4 D (2 R + 2 S)); the s
         multiplications and an addition per element of the state and path in one pass, and runs about twice.
         At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) linear layers and convolution alone take 47 ms and the
         exponentials and softplus 8; the layer takes 73, and 77 with all paths at once, of which the bound is 1.4
-        times the speed. Path by path needs a third of the memory. No faster than this were: one pass over
-        the tokens (slower at batch 1), the paths' sum taken inside of the scan (1.03, and 0.95 at batch 1), and 2, 4 or
-        8 pieces of the batch. Chunks as matrix products cost more: the decay differs in every channel, so that no two
-        channels share a matrix
+        times the speed. Path by path needs a third of the memory. Not faster were: one pass over the tokens, the paths'
+        sum taken inside of the scan (at batch 1 both slower), and 2, 4 or 8 pieces of the batch. Chunks as matrix
+        products would not pay: the decay differs in every channel, so that no two channels share a matrix
 """
 
 from __future__ import annotations

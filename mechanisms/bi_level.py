@@ -19,8 +19,9 @@ Shapes  B images, N = H W tokens after padding, C channels, n heads, D = C / n, 
                output W (y + depthwise 5x5 of x)
 Cost    multiply-accumulates per image on the padded map: 4 N C^2 + 25 N C + r^4 C + 2 t (N / r^2) N C;
         t = -2: 4 N C^2 + 25 N C + 2 N^2 C on the map as it is.
-        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) linear layers and products take 42 of 52 ms: no form of
-        the rest (gathered keys and values, and copies) makes it more than 1.2 times as fast
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) linear layers and products alone take 43 ms, 35 of them
+        the linear layers; the layer takes 45, and 54 with all keys and values gathered at once, of which the bound is
+        1.25 times the speed. On a CPU as many keys as the map has are gathered at a time
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from torch import Tensor, nn
 from attnbench.registry.declaration import ReadsKernel, Size, mechanism
 from mechanisms.attend import attend
 from mechanisms.grid import crop, pad_to
+from mechanisms.pieces import pieces
 
 UNROUTED = -2  # the authors' value of topk for the layer of their last stage
+COPIES = 1  # of all keys (and of all values) that are gathered at a time
 
 
 def refuses(n_win: int, topk: int) -> str | None:
@@ -116,10 +119,14 @@ class BiLevelRouting(ReadsKernel, nn.Module):
         r, n, h, w = self.n_win, self.heads, H // self.n_win, W // self.n_win
         regions = qkv.view(B, r, h, r, w, 3, n, -1).permute(5, 0, 6, 1, 3, 2, 4, 7)
         q, k, v = regions.reshape(3, B * n, r * r, h * w, -1)
-        rows = self._route(q, k).flatten()
-        k, v = (t.reshape(B * n * r * r, -1).index_select(0, rows).view(B * n, r * r, -1, t.shape[-1]) for t in (k, v))
-        y = attend(q, k, v, scale=self.scale, kernel=self.kernel)  # (b n) (r r) (h w) d
-        return y.view(B, n, r, r, h, w, -1).permute(0, 2, 4, 3, 5, 1, 6).reshape(B, H, W, -1)
+        rows = self._route(q, k).flatten(0, 1)
+        number = pieces(q, -(-self.topk // COPIES))
+        parts = [
+            attend(some, _gather(k, chosen), _gather(v, chosen), scale=self.scale, kernel=self.kernel)
+            for some, chosen in zip(q.chunk(number), rows.chunk(number), strict=True)
+        ]
+        y = torch.cat(parts).view(B, n, r, r, h, w, -1)
+        return y.permute(0, 2, 4, 3, 5, 1, 6).reshape(B, H, W, -1)
 
     @torch.no_grad()
     def _route(self, q: Tensor, k: Tensor) -> Tensor:
@@ -129,3 +136,8 @@ class BiLevelRouting(ReadsKernel, nn.Module):
         chosen = ((q * self.scale) @ k.transpose(-2, -1)).topk(self.topk, dim=-1).indices  # b (r r) t
         first = torch.arange(0, q.shape[0] * n * regions, regions, device=q.device)
         return chosen[:, None] + first.view(-1, n, 1, 1)
+
+
+def _gather(t: Tensor, rows: Tensor) -> Tensor:
+    """Tokens [some,r r,(t h w),d] of the regions `rows` [some,r r,t], counted over [(b n),(r r)] of [b n,r r,h w,d]."""
+    return t.flatten(0, 1).flatten(1).index_select(0, rows.flatten()).view(*rows.shape[:2], -1, t.shape[-1])

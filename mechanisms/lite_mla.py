@@ -14,8 +14,9 @@ Shapes  B images, N = H W tokens, C channels, d = dim_head, n = C / d heads, T =
         y      = q (k^T [v, 1]), all but the last column divided by it, in float32 at least
         output 1x1 convolution from 2 T to C, batch normalisation
 Cost    multiply-accumulates per image, scales 5:  N (5 C T + 75 T + 3 T d) + 4 N T (d + 1).
-        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) convolutions and products take 28 of 34 ms: no form of
-        the rest (ReLU, copies and the division) makes it more than 1.2 times as fast
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) convolutions and products alone take 28 ms, 24 of them
+        the convolutions, of the layer's 33: no form of the rest (ReLU, copies and the division) makes it more than 1.2
+        times as fast
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ Shapes  B images, N_i = H W / 4^i tokens at level i, L = sr_ratio levels, C chan
         within a level tokens stand in nested order: those with one parent follow each other
 Cost    multiply-accumulates per image on the padded map:
         4 N_0 C^2 + sum_(i>0) 5 N_i C^2 + sum_i 9 N_i C + 2 N_(L-1)^2 C + sum_(i<L-1) 8 N_i K C.
-        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) projections and products take 32 of 42 ms: no form of
-        the rest (gathered keys, topk, norms and copies) makes it more than 1.3 times as fast
+        At batch 8, 224 px, dim 768 (zen5-2c-63c9, fp32, eager) projections, convolutions and products alone take 33 ms;
+        the layer takes 40, and 44 with all keys and values gathered at once, of which the bound is 1.3 times the
+        speed. On a CPU as many keys as a level has are gathered at a time
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from torch import Tensor, nn
 
 from attnbench.registry.declaration import Size, mechanism
 from mechanisms.grid import crop, pad_to
+from mechanisms.pieces import pieces
 
 MOST_LEVELS = 16  # the grid is padded to multiples of 2^(sr_ratio-1)
+COPIES = 1  # of a level's keys (and of its values) that are gathered at a time
 
 
 def refuses(sr_ratio: int, topk: int) -> str | None:
@@ -122,7 +125,7 @@ class QuadTree(nn.Module):
             nested = (_nest(t, depth, self.heads) for t in (q, k, v))
             y, best = self._level(*nested, best=best, last=depth == self.levels - 1)
             beside = self.py_att.get_vs[depth](v).permute(0, 2, 3, 1)
-            part = (_unnest(y, depth, beside.shape[1:3]) + beside) * weight[depth]
+            part = (_unnest(y, depth, beside.shape) + beside) * weight[depth]
             total = part if total is None else _add_to_children(total, part)
         assert total is not None
         return crop(self.proj(total), H, W)
@@ -130,45 +133,56 @@ class QuadTree(nn.Module):
     def _level(
         self, q: Tensor, k: Tensor, v: Tensor, *, best: Tensor | None, last: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """One level in nested order, [B,n,N,D] each; `best` [B,n,N/4,K] are the parents' keys, one level up."""
-        B, n, N, d = q.shape
-        keys = None
-        if best is not None:
-            keys = (4 * best[..., None] + torch.arange(4, device=q.device)).flatten(3)  # b n p (k 4)
-            q, k, v = q.view(B, n, -1, 4, d), _children(k, best), _children(v, best)
-        logits = (q * d**-0.5) @ k.transpose(-2, -1)
-        y = (logits.softmax(dim=-1) @ v).view(B, n, N, d)
-        if last:
-            return y, None
-        chosen = logits.topk(min(self.topk, logits.shape[-1]), dim=-1, sorted=False).indices
-        if keys is not None:
-            chosen = keys[..., None, :].expand(logits.shape).gather(-1, chosen).view(B, n, N, -1)
-        return y, chosen
+        """One level in nested order, [B n,N,D] each; `best` [B n,N/4,K] are the parents' keys, one level up."""
+        if best is None:
+            return self._attend(q, k, v, choose=not last)
+        ys, choices = [], []
+        number = pieces(q, -(-best.shape[-1] // COPIES))
+        for some in zip(*(t.chunk(number) for t in (q, k, v, best)), strict=True):
+            y, chosen = self._below(*some, choose=not last)
+            ys.append(y)
+            choices += [] if chosen is None else [chosen]
+        return torch.cat(ys), torch.cat(choices) if choices else None
+
+    def _below(self, q: Tensor, k: Tensor, v: Tensor, best: Tensor, *, choose: bool) -> tuple[Tensor, Tensor | None]:
+        """Children attend to the children of `best`."""
+        siblings = q.view(q.shape[0], -1, 4, q.shape[-1])
+        y, chosen = self._attend(siblings, _children(k, best), _children(v, best), choose=choose)
+        if chosen is not None:
+            keys = (4 * best[..., None] + torch.arange(4, device=q.device)).flatten(2)  # b n p (k 4)
+            chosen = keys[:, :, None].expand(*y.shape[:3], -1).gather(-1, chosen).flatten(1, 2)
+        return y.flatten(1, 2), chosen
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, *, choose: bool) -> tuple[Tensor, Tensor | None]:
+        """What queries [...,D] gather, and which keys are the best of each, [...,K], if they are to `choose`."""
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        y = logits.softmax(dim=-1) @ v
+        return y, logits.topk(min(self.topk, logits.shape[-1]), dim=-1, sorted=False).indices if choose else None
 
 
 def _children(t: Tensor, best: Tensor) -> Tensor:
-    """Of [B,n,N,D] in nested order the children of `best` [B,n,N/4,K]: [B,n,N/4,4 K,D]."""
-    B, n, N, d = t.shape
-    first = torch.arange(B * n, device=t.device).view(B, n, 1, 1) * (N // 4)
-    rows = t.reshape(B * n * N // 4, 4 * d).index_select(0, (best + first).flatten())
-    return rows.view(B, n, N // 4, -1, d)
+    """Of [B n,N,D] in nested order the children of `best` [B n,N/4,K]: [B n,N/4,4 K,D]."""
+    (groups, N, d), parents = t.shape, best.shape[1]
+    first = torch.arange(groups, device=t.device).view(-1, 1, 1) * parents
+    rows = t.reshape(groups * N // 4, 4 * d).index_select(0, (best + first).flatten())
+    return rows.view(groups, parents, -1, d)
 
 
 def _nest(t: Tensor, depth: int, heads: int) -> Tensor:
-    """[B,C,H,W] to [B,n,N,D] in nested order, `depth` levels below the coarsest."""
+    """[B,C,H,W] to [B n,N,D] in nested order, `depth` levels below the coarsest."""
     B, C, H, W = t.shape
     twos = (2,) * depth
     t = t.permute(0, 2, 3, 1).reshape(B, H >> depth, *twos, W >> depth, *twos, heads, C // heads)
     pairs = [axis for i in range(depth + 1) for axis in (1 + i, 2 + depth + i)]
-    return t.permute(0, 2 * depth + 3, *pairs, 2 * depth + 4).reshape(B, heads, H * W, C // heads)
+    return t.permute(0, 2 * depth + 3, *pairs, 2 * depth + 4).reshape(B * heads, H * W, C // heads)
 
 
-def _unnest(t: Tensor, depth: int, grid: tuple[int, int]) -> Tensor:
-    """[B,n,N,D] in nested order to [B,H,W,C]."""
-    (B, n, _, d), (H, W) = t.shape, grid
-    t = t.view(B, n, H >> depth, W >> depth, *(2,) * (2 * depth), d)
+def _unnest(t: Tensor, depth: int, shape: torch.Size) -> Tensor:
+    """[B n,N,D] in nested order to the map's shape, [B,H,W,C]."""
+    B, H, W, _ = shape
+    t = t.view(B, -1, H >> depth, W >> depth, *(2,) * (2 * depth), t.shape[-1])
     rows, columns = range(2, 2 * depth + 4, 2), range(3, 2 * depth + 4, 2)
-    return t.permute(0, *rows, *columns, 1, 2 * depth + 4).reshape(B, H, W, n * d)
+    return t.permute(0, *rows, *columns, 1, 2 * depth + 4).reshape(shape)
 
 
 def _add_to_children(coarse: Tensor, fine: Tensor) -> Tensor:

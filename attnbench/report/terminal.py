@@ -14,7 +14,7 @@ from rich.text import Text
 from attnbench import inert
 from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import Plan
-from attnbench.report import numbers
+from attnbench.report import numbers, prose
 from attnbench.report.tables import Table as DataTable
 from attnbench.report.tables import cell_text
 from attnbench.results import flags
@@ -39,41 +39,60 @@ def inert_text(words: str, style: str = "", *, lines: bool = False) -> Text:
     return Text(inert.terminal(words, lines=lines), style=style)
 
 
+def print_words(console: Console, words: str, style: str = "", *, lines: bool = False) -> None:
+    """Print a sentence: on a terminal broken between words, for a pipe in one line, which other programs can search.
+
+    `lines`: keep the line breaks of `words`.
+    """
+    for line in inert.terminal(words, lines=lines).splitlines():
+        for part in prose.wrap(line, console.width) if console.is_terminal else [line]:
+            console.print(Text(part, style=style), soft_wrap=True)
+
+
 def result_tables(
-    records: Sequence[Record],
-    width: int = FULL_WIDTH,
-    machine: str = "",
-    resolutions: Mapping[str, Resolution] = MappingProxyType({}),
+    records: Sequence[Record], width: int = FULL_WIDTH, resolutions: Mapping[str, Resolution] = MappingProxyType({})
 ) -> list[Table]:
-    """Make one table for each comparison group, with what the group resolved above it.
+    """Make one table for each comparison group.
 
     Args:
         records: of one run.
         width: characters of the widest table.
-        machine: its short name.
         resolutions: by group, as `ties.resolve_run` gives them.
     """
+    return [_table(group, width, resolutions.get(name)) for name, group in _by_group(records).items()]
+
+
+def _by_group(records: Iterable[Record]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.cell.group, []).append(record)
-    return [_table(group, width, machine, resolutions.get(name)) for name, group in groups.items()]
+    return {name: sorted(group, key=_order) for name, group in groups.items()}
 
 
 def print_results(run: Run, console: Console) -> None:
-    """Print the tables of a run; below them the number of each outcome, and whether the machine was disturbed."""
+    """Print the tables of a run, each with its conditions and what it resolved above it.
+
+    Below them stand the number of each outcome, and whether the machine was disturbed.
+    """
     from attnbench.analysis.ties import resolve_run  # numpy, which `attnbench plan` does without
 
     records = run.records
     resolutions = resolve_run(run)
-    for table in result_tables(records, console.width, run.facts.machine, resolutions):
+    for name, group in _by_group(records).items():
+        for line in _heading(group, run.facts.machine, resolutions.get(name)):
+            console.print(inert_text(line))
+        table = _table(group, console.width, resolutions.get(name))
         console.print(table)
+        if _NOTES.heading not in (column.header for column in table.columns):
+            for line in _notes_below(group):
+                console.print(inert_text(line))
     if run.facts.within_s is not None:
         for line in leader_lines(records, resolutions):
-            console.print(inert_text(line), soft_wrap=True)
-    console.print(Text(count_outcomes(records)))
+            print_words(console, line)
+    print_words(console, count_outcomes(records))
     disturbed = flags.advice([r.flags for r in records if "throughput_img_per_s" in r.values])
     if disturbed:
-        console.print(Text(disturbed, style="yellow"), soft_wrap=True)
+        print_words(console, disturbed, "yellow")
 
 
 def leader_lines(records: Sequence[Record], resolutions: Mapping[str, Resolution]) -> list[str]:
@@ -114,7 +133,7 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
     """A row for each comparison group and for each reason for which cells are declined; or one for every cell."""
     if every_cell:
         return [_cells_of_plan(plan)]
-    groups = Table(title=_count(len(plan.groups()), "comparison"), title_justify="left", box=None)
+    groups = Table(title=_count(len(plan.groups()), "comparison"), title_justify="left", box=None, pad_edge=False)
     for name in ("timed together", "cells", "declined"):
         groups.add_column(name, overflow="fold", justify="left" if name == "timed together" else "right")
     for cells in plan.groups().values():
@@ -130,7 +149,8 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
             by_reason.setdefault(alike, []).append(cell.variant)
     if not by_reason:
         return [groups]
-    declines = Table(title=f"{_count(len(plan.declined), 'cell')} declined", title_justify="left", box=None)
+    title = f"{_count(len(plan.declined), 'cell')} declined"
+    declines = Table(title=title, title_justify="left", box=None, pad_edge=False)
     declines.add_column("variants", overflow="fold")
     declines.add_column("reason", overflow="fold")
     for reason, variants in by_reason.items():
@@ -155,21 +175,11 @@ def _cells_of_plan(plan: Plan) -> Table:
     return table
 
 
-def _table(records: Sequence[Record], width: int, machine: str, resolution: Resolution | None) -> Table:
-    """The columns that fit beside each other; notes that do not fit are printed below the rows."""
-    rows = sorted(records, key=_order)
+def _table(rows: Sequence[Record], width: int, resolution: Resolution | None) -> Table:
+    """The columns that fit beside each other."""
     letters = resolution.letters if resolution else {}
     columns = _fitting(_columns(rows, letters), rows, width)
-    notes = _NOTES in columns
-    below = [] if notes else _notes_below(rows)
-    table = Table(
-        title=Text("\n".join(inert.terminal(line) for line in _heading(records[0], records, machine, resolution))),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        caption=Text("\n".join(inert.terminal(line) for line in below), style="") if below else None,
-        caption_justify="left",
-    )
+    table = Table(box=None, pad_edge=False)
     fits = sum(_width_of(c, rows) + 2 for c in columns) <= width + 2
     for column in columns:
         left = column.heading in ("mechanism", "notes", "ties", *_AXES)
@@ -180,8 +190,8 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     return table
 
 
-def _heading(first: Record, records: Sequence[Record], machine: str, resolution: Resolution | None) -> list[str]:
-    cell = first.cell
+def _heading(records: Sequence[Record], machine: str, resolution: Resolution | None) -> list[str]:
+    cell = records[0].cell
     shape = f", dim {cell.dim}, {cell.heads} heads, stride {cell.stride}" if cell.scope == "layer" else ""
     shared = f"{cell.res_h}x{cell.res_w} px, batch {cell.batch}, {cell.precision}, {cell.pass_}{shape}"
     name = next((r.words["device_name"] for r in records if "device_name" in r.words), cell.device)
@@ -282,7 +292,7 @@ def _error(value: float | None) -> str:
 
 
 def _columns(rows: Sequence[Record], letters: Mapping[str, str]) -> list[_Column]:
-    """Every column that these rows fill, the most important first."""
+    """Every column that one of these rows fills, the most important first."""
     axes = [_axis_column(name) for name in _AXES if len({getattr(r.cell, name) for r in rows}) > 1]
     ties = [_Column("ties", lambda r: abbreviate(letters.get(r.cell.id, "")))] if letters else []
     rare = [column for name, column in _RARE.items() if any(name in r.values for r in rows)]
@@ -291,7 +301,7 @@ def _columns(rows: Sequence[Record], letters: Mapping[str, str]) -> list[_Column
     speed = [_RATIO, _MEMORY, _UNCERTAINTY, *ties, *rare, *notes, _SPEED] if ratios else [
         _SPEED, _MEMORY, _UNCERTAINTY, *ties, *rare, *notes,
     ]  # fmt: skip
-    return [_VARIANT, *axes, *speed, _MACS, _PARAMS]
+    return [_VARIANT, *axes, *(c for c in (*speed, _MACS, _PARAMS) if any(c.text(r) not in ("", "-") for r in rows))]
 
 
 def _fitting(columns: Sequence[_Column], rows: Sequence[Record], width: int) -> list[_Column]:

@@ -88,9 +88,13 @@ def print_comparison(result: Comparison) -> None:
     for note in _notes_of_rows(result):
         print_words(console, note)
     what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[result.by]
-    method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {len(result.rows)} rows"
+    method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {_rows(result)}"
     for note in (f"{what}; {method}", *result.notes):
         print_words(console, note, "dim")
+
+
+def _rows(result: Comparison) -> str:
+    return f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}"
 
 
 def _said_of(result: Comparison) -> dict[str, set[str]]:

@@ -110,12 +110,12 @@ def _print(report: Report) -> None:
     for row in report.devices:
         words = f"works in {', '.join(row.precisions)}" if row.works else f"does not work: {row.reason}"
         line = f"{row.name:8}{row.title}{': ' if row.title else ''}{words}"
-        print_words(console, line, "" if row.works else "dim")
+        print_words(console, line, "" if row.works else "dim", hang=8)
     console.print()
     if not report.disturbances:
         print_words(console, "no disturbance found")
     for line in report.disturbances:
-        print_words(console, f"! {line}", "yellow")
+        print_words(console, f"! {line}", "yellow", hang=2)
     if report.selftest:
         from attnbench.selftest import stored
 
@@ -134,7 +134,7 @@ def _lines(e: Environment) -> Iterator[tuple[str, str]]:
     yield "identity", ", ".join(_identity(e.fingerprint))
     yield "numa", _numa(cpu)
     yield "threads", str(e.threads)
-    limit = f", limited to {memory.limit_bytes / 2**30:.1f}" if memory.limit_bytes is not None else ""
+    limit = f", limited to {memory.limit_bytes / 2**30:.1f} GiB" if memory.limit_bytes is not None else ""
     yield "memory", f"{memory.total_bytes / 2**30:.1f} GiB{limit}"
     turbo = {True: "on", False: "off", None: "unknown"}[cpu.turbo]
     yield "clock", f"governor {cpu.governor or 'unknown'}, turbo {turbo}, SMT {cpu.smt or 'unknown'}"

@@ -82,7 +82,7 @@ def _next_steps(run: Run, folder: Path) -> list[str]:
         c = layers[0]
         size = str(c.res_h) if c.res_h == c.res_w else f"{c.res_h}x{c.res_w}"
         asked = f"--res {size} --batch {c.batch} --device {c.device}"
-        steps[f"attnbench recommend {shlex.quote(str(folder))} {asked}"] = "the fastest, in words"
+        steps[f"attnbench recommend {shlex.quote(str(folder))} {asked}"] = "the fastest"
     return ["next:", *(f"  {command}   # {why}" for command, why in steps.items())]
 
 

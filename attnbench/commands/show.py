@@ -23,11 +23,12 @@ def command(name: str, plugins: tuple[str, ...]) -> int:
 
 
 def _show_selftest(path: Path) -> int:
+    from attnbench.commands.selftest import print_result
     from attnbench.selftest import stored
 
     data = stored.load(path)
-    for line in (stored.heading(data), *stored.lines(data)):
-        click.echo(inert.terminal(line))
+    click.echo(inert.terminal(stored.heading(data)))
+    print_result(data)
     return 0
 
 

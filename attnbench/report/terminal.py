@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -39,13 +40,13 @@ def inert_text(words: str, style: str = "", *, lines: bool = False) -> Text:
     return Text(inert.terminal(words, lines=lines), style=style)
 
 
-def print_words(console: Console, words: str, style: str = "", *, lines: bool = False) -> None:
+def print_words(console: Console, words: str, style: str = "", *, lines: bool = False, hang: int | None = None) -> None:
     """Print a sentence: on a terminal broken between words, for a pipe in one line, which other programs can search.
 
-    `lines`: keep the line breaks of `words`.
+    `lines`: keep the line breaks of `words`; `hang`: as of `prose.wrap`.
     """
     for line in inert.terminal(words, lines=lines).splitlines():
-        for part in prose.wrap(line, console.width) if console.is_terminal else [line]:
+        for part in prose.wrap(line, console.width, hang) if console.is_terminal else [line]:
             console.print(Text(part, style=style), soft_wrap=True)
 
 
@@ -106,7 +107,8 @@ def leader_lines(records: Sequence[Record], resolutions: Mapping[str, Resolution
         if not timed:
             continue
         first = timed[0].cell
-        names = {r.cell.id: f"{r.cell.variant}{_execution(r.cell, timed)}" for r in timed}
+        cells = [r.cell for r in timed]
+        names = {cell.id: f"{cell.variant}{_execution(cell, cells)}" for cell in cells}
         shape = f" dim {first.dim}" if first.scope == "layer" else ""
         lines.append(
             f"fastest at {first.conditions()}{shape}: {leaders([r.cell.id for r in timed], resolution.letters, names)}"
@@ -114,9 +116,9 @@ def leader_lines(records: Sequence[Record], resolutions: Mapping[str, Resolution
     return lines
 
 
-def _execution(cell: Cell, timed: Sequence[Record]) -> str:
+def _execution(cell: Cell, group: Sequence[Cell]) -> str:
     """How a cell is executed, where the group has more than one way."""
-    return f" ({cell.execution})" if len({r.cell.execution for r in timed}) > 1 else ""
+    return f" ({cell.execution})" if len({other.execution for other in group}) > 1 else ""
 
 
 def count_outcomes(records: Iterable[Record]) -> str:
@@ -202,14 +204,17 @@ def _heading(records: Sequence[Record], machine: str, resolution: Resolution | N
 
 
 def _notes_below(rows: Sequence[Record]) -> list[str]:
-    """What the rows' notes say, each once, with the variants it is said of: `noisy: hilo, hornet`."""
-    said: dict[str, list[str]] = {}
+    """What the rows' notes say, each once, with what it is said of: `noisy: hilo, hornet`; `msa: oom: why`."""
+    flagged: dict[str, list[str]] = {}
+    lost: dict[str, list[str]] = {}
     for record in rows:
+        name = f"{record.cell.variant}{_execution(record.cell, [r.cell for r in rows])}"
         for note in record.flags if record.outcome == "ok" else (_note(record),):
-            said.setdefault(note, []).append(record.cell.variant)
-    every = list(dict.fromkeys(record.cell.variant for record in rows))
-    names = {note: list(dict.fromkeys(variants)) for note, variants in said.items()}
-    return [f"{note}: {'all' if of == every else ', '.join(of)}" for note, of in names.items()]
+            (flagged if record.outcome == "ok" else lost).setdefault(note, []).append(name)
+    return [
+        *(f"{note}: {'all' if len(names) == len(rows) else ', '.join(names)}" for note, names in flagged.items()),
+        *(f"{', '.join(names)}: {note}" for note, names in lost.items()),
+    ]
 
 
 def abbreviate(letters: str) -> str:
@@ -326,6 +331,31 @@ def _width_of(column: _Column, rows: Sequence[Record]) -> int:
 
 def _axis_column(name: str) -> _Column:
     return _Column(name, lambda r: _axis(r.cell, name))
+
+
+def rich_tables(source: DataTable, width: int) -> list[Table]:
+    """A table of a report; where it is wider than `width`, several, each with its first column and as many as fit."""
+    texts = [[c.title, *(cell_text(row[n], c) for row in source.rows)] for n, c in enumerate(source.columns)]
+    widths = [max(cell_len(inert.terminal(text)) for text in column) for column in texts]
+    parts: list[list[int]] = []
+    room = 0
+    for place in range(1, len(widths)):
+        if widths[place] + 2 > room:
+            parts.append([0])
+            room = width - widths[0]
+        parts[-1].append(place)
+        room -= widths[place] + 2
+    return [
+        rich_table(
+            replace(
+                source,
+                title=source.title if number == 0 else f"{source.title}, continued",
+                columns=tuple(source.columns[place] for place in part),
+                rows=tuple(tuple(row[place] for place in part) for row in source.rows),
+            )
+        )
+        for number, part in enumerate(parts)
+    ]
 
 
 def rich_table(source: DataTable, most: int | None = None) -> Table:

@@ -41,9 +41,9 @@ def printed(words: Sequence[str], width: int, folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(rates, "rates_of", lambda cells, **_: {cell.id: speed for cell in cells})
     for name in COMMANDS:  # click keeps a help option that another test made without its group
         monkeypatch.setattr(group.get_command(None, name), "_help_option", None, raising=False)
-    ended = run_command(words, folder)
-    assert ended.code == code, ended.crash or ended.err
-    return "".join(f"{line.rstrip()}\n" for line in (ended.out + ended.err).splitlines())
+    ended = run_command(words, folder, one_stream=True)
+    assert ended.code == code, ended.crash or ended.out
+    return "".join(f"{line.rstrip()}\n" for line in ended.out.splitlines())
 
 
 def assert_golden(name: str, texts: Mapping[int, str], config: pytest.Config) -> None:

@@ -16,7 +16,7 @@ from attnbench.results.journal import open_plain
 LIST = "report.sha256"
 FOLDERS = ("tables", "figures")
 NAMED = 5  # files in a message
-_LINE = re.compile(rf"(?P<digest>[0-9a-f]{{64}})  (?P<name>(?:(?:{'|'.join(FOLDERS)})/)?\w[\w.-]*)", re.ASCII)
+_LINE = re.compile(rf"([0-9a-f]{{64}})  ((?:(?:{'|'.join(FOLDERS)})/)?\w[\w.-]*)", re.ASCII)
 
 
 def read_list(out: Path) -> dict[str, str]:
@@ -27,7 +27,8 @@ def read_list(out: Path) -> dict[str, str]:
     """
     with open_plain(out / LIST) as file:
         lines = file.read().decode("utf-8", "replace").splitlines() if file else []
-    return {found["name"]: found["digest"] for line in lines if (found := _LINE.fullmatch(line))}
+    found = (match.groups() for line in lines if (match := _LINE.fullmatch(line)))
+    return {name: digest for digest, name in found}
 
 
 def clear(out: Path, written: Sequence[Path], earlier: dict[str, str]) -> list[str]:

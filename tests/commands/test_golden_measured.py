@@ -1,6 +1,6 @@
 """What commands that measure print at 80 and at 200 columns, on a machine whose measurements are invented.
 
-The texts are in golden/, as those of test_golden_text.py; `--write-golden` writes them anew.
+The texts are in golden/, as those of test_golden_text.py, and are written anew in the same way.
 """
 
 from __future__ import annotations

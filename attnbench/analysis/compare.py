@@ -175,8 +175,8 @@ def compare_runs(
         alone = len({c.id for c in run.cells} - {c.id for c in other.cells})
         if alone:
             notes.append(f"{alone} cell{'s are' if alone > 1 else ' is'} in {run.folder} alone")
-    where = first.facts.machine if not differ else f"{second.facts.machine} and {first.facts.machine}"
-    title = f"run {second.id} against run {first.id}, on {where}"
+    a, b = first.facts.machine, second.facts.machine
+    title = f"run B ({second.id}) against run A ({first.id}), on {a if not differ else f'{b} and {a}'}"
     found = _judged(title, by, level, margin, rows, notes)
     return replace(found, notes=(*found.notes, *_drift(found, reference)))
 
@@ -211,7 +211,7 @@ def _across(cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin
     return replace(
         row, estimate=math.exp(found.estimate), low=math.exp(interval.low), high=math.exp(interval.high), p=found.p(),
         p_equivalent=max(found.p(reach), found.p(-reach)) / 2 if abs(found.estimate) < reach else 1.0,
-        basis=f"{len(values[0])} and {len(values[1])} processes",
+        basis=f"{len(values[0])} processes of run A, {len(values[1])} of run B",
     )  # fmt: skip
 
 
@@ -248,8 +248,15 @@ def _between(first: Run, second: Run) -> tuple[list[str], list[str]]:
     mine, yours = first.facts.protocol, second.facts.protocol
     for name in sorted({*mine, *yours} - {"meaning"}):
         if mine.get(name) != yours.get(name):
-            notes.append(f"protocols differ in {name}: {mine.get(name)!r} against {yours.get(name)!r}")
+            notes.append(f"protocols differ in {name}: {_number(mine.get(name))} in A, {_number(yours.get(name))} in B")
     return notes, same_machine(machine_of(first), machine_of(second))
+
+
+def _number(value: object) -> str:
+    """A number of a protocol in words; None where the run is older than it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "not stored" if value is None else str(value)
 
 
 def _busy(first: Run, second: Run) -> str:

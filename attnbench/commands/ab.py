@@ -54,7 +54,7 @@ def command(
     are compared with the same weights and input. Exit codes: 0 done; 1 what --fail-on names; 2 usage error; 3 some
     cells failed.
 
-        attnbench ab --base HEAD~1 --plugin mechanisms/van.py -m van --fail-on slower:5%
+        attnbench ab --base main --plugin mine.py -m mine --fail-on slower:5%
     """
     limits = [_limit(word) for word in fail_on]
     margin_, level_ = read_fraction("margin", margin), read_fraction("level", level)
@@ -69,6 +69,7 @@ def command(
     from attnbench.analysis.compare import compare_pairs
     from attnbench.commands.run import failed
     from attnbench.report.ab import as_markdown
+    from attnbench.report.terminal import open_console, print_words
 
     lost = failed(run)
     for record in lost:
@@ -86,7 +87,7 @@ def command(
     else:
         print_comparison(found)
         for each in agreements:
-            click.echo(inert.terminal(each.text()))
+            print_words(open_console(), each.text())
         click.echo(f"run folder: {inert.terminal(str(run.folder))}")
     if markdown_file is not None:
         _write(markdown_file, as_markdown(found, agreements, titles, run.facts.machine))

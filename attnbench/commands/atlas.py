@@ -22,5 +22,6 @@ def command(folders: tuple[Path, ...], out: Path) -> None:
     from attnbench.results.collection import find
 
     runs = find(folders)
-    click.echo(f"{len(runs)} runs", err=True)
-    click.echo(inert.terminal(str(write(runs, out)[0])))
+    click.echo(f"{len(runs)} run{'' if len(runs) == 1 else 's'}", err=True)
+    written = write(runs, out, say=lambda line: click.echo(inert.terminal(line), err=True))
+    click.echo(inert.terminal(str(written[0])))

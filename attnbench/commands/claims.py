@@ -38,6 +38,7 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     from attnbench.published.claims import claims as ledger
     from attnbench.report import claims
     from attnbench.report.evidence import gather, stored
+    from attnbench.report.terminal import open_console, print_words
     from attnbench.report.write import text_of
 
     known = [claim.id for claim in ledger()]
@@ -53,8 +54,9 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
     judged = claims.judge(evidence)
     shown = [j for j in judged if (not verdict or j.verdict == verdict) and (not only or j.id == only)]
     if form == "text":
-        for line in _lines(shown, full=bool(only)):
-            click.echo(inert.terminal(line))
+        console = open_console()
+        for line in _lines(shown, full=bool(only), width=console.width if console.is_terminal else None):
+            print_words(console, line)
         click.echo(claims.tally(judged), err=True)
     else:
         click.echo(text_of(claims.table(shown), form), nl=False)
@@ -62,12 +64,15 @@ def command(runs: tuple[Path, ...], verdict: str | None, only: str | None, fail_
         raise SystemExit(1)
 
 
-def _lines(shown: Sequence[Judgement], *, full: bool) -> Iterator[str]:
+def _lines(shown: Sequence[Judgement], *, full: bool, width: int | None) -> Iterator[str]:
     """A heading for each machine, and under it a row for each claim: verdict, id, what was found and what is claimed.
 
-    `full`: with the statement, every comparison and the command that decides it.
+    Args:
+        shown: the claims.
+        full: with the statement, every comparison and the command that decides it.
+        width: of the terminal, in characters; where a row does not fit, its figures stand below it. None: no limit.
     """
-    from attnbench.report.claims import claimed, details
+    from attnbench.report.claims import brief_reason, claimed, details
 
     by_machine: dict[str, list[Judgement]] = {}
     for judgement in shown:
@@ -78,10 +83,14 @@ def _lines(shown: Sequence[Judgement], *, full: bool) -> Iterator[str]:
             (j.verdict, j.id, _found(j), claimed(j.deciding) and f"claimed {claimed(j.deciding)}") for j in judgements
         ]
         widths = [max(len(row[place]) for row in rows) for place in range(4)]
+        narrow = width is not None and sum(widths) + 2 * 3 > width
         for j, row in zip(judgements, rows, strict=True):
-            yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            cells = [text.ljust(wide) for text, wide in zip(row, widths, strict=True)]
+            yield "  ".join(cells[:2] if narrow else cells).rstrip()
+            if narrow and row[2]:
+                yield f"    {row[2]}, {row[3]}"
             if j.reason:
-                yield f"    {j.reason}"
+                yield f"    {j.reason if full else brief_reason(j)}"
             if full:
                 yield f"    {j.claim.statement}"
                 yield from (f"    {part}" for part in (details(j), j.command and f"decided by: {j.command}") if part)

@@ -67,13 +67,13 @@ def print_comparison(result: Comparison) -> None:
     from rich.text import Text
 
     from attnbench.report.numbers import estimate
-    from attnbench.report.terminal import inert_text, open_console
+    from attnbench.report.terminal import inert_text, open_console, print_words
 
     console = open_console()
     shared = [f"{name} {values.pop()}" for name, values in _said_of(result).items() if len(values) == 1]
     shared = [line for line in shared if line not in result.title]
     for line in (result.title, *shared):
-        console.print(inert_text(line), soft_wrap=True)
+        print_words(console, line)
     table = Table(box=None, pad_edge=False)
     varying = [name for name, values in _said_of(result).items() if len(values) > 1]
     for heading in ("variant", *varying, f"speed ratio, {result.level:.0%}", "p", "verdict"):
@@ -86,11 +86,15 @@ def print_comparison(result: Comparison) -> None:
         table.add_row(*map(inert_text, words), Text(row.verdict, style=styles[row.verdict]))
     console.print(table)
     for note in _notes_of_rows(result):
-        console.print(inert_text(note), soft_wrap=True)
+        print_words(console, note)
     what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[result.by]
-    method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {len(result.rows)} rows"
+    method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {_rows(result)}"
     for note in (f"{what}; {method}", *result.notes):
-        console.print(inert_text(note, "dim"), soft_wrap=True)
+        print_words(console, note, "dim")
+
+
+def _rows(result: Comparison) -> str:
+    return f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}"
 
 
 def _said_of(result: Comparison) -> dict[str, set[str]]:

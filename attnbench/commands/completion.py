@@ -9,7 +9,9 @@ from click.shell_completion import get_completion_class
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> int:
-    """Print the completion script of a shell. To use it: eval "$(attnbench completion bash)".
+    """Print the completion script of a shell.
+
+        eval "$(attnbench completion bash)"
 
     It completes commands, options, and the names of mechanisms, models, suites, protocols, devices and runtimes.
     """

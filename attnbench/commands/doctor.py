@@ -96,11 +96,12 @@ def _try(device: Device) -> DeviceCheck:
 
 
 def _print(report: Report) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from attnbench.report.terminal import open_console, print_words
+
+    console = open_console()
     table = Table.grid(padding=(0, 2))
     for name, value in _lines(report.environment):
         table.add_row(Text(name, style="bold"), Text(inert.terminal(value), overflow="fold"))
@@ -109,19 +110,17 @@ def _print(report: Report) -> None:
     for row in report.devices:
         words = f"works in {', '.join(row.precisions)}" if row.works else f"does not work: {row.reason}"
         line = f"{row.name:8}{row.title}{': ' if row.title else ''}{words}"
-        console.print(Text(inert.terminal(line), style="" if row.works else "dim"), soft_wrap=True)
+        print_words(console, line, "" if row.works else "dim", hang=8)
     console.print()
     if not report.disturbances:
-        console.print(Text("no disturbance found"))
+        print_words(console, "no disturbance found")
     for line in report.disturbances:
-        console.print(Text(f"! {inert.terminal(line)}", style="yellow"), soft_wrap=True)
+        print_words(console, f"! {line}", "yellow", hang=2)
     if report.selftest:
         from attnbench.selftest import stored
 
         tested = report.selftest
-        console.print(
-            Text(inert.terminal(f"self-test of {tested['created']}: {stored.sentence(tested)}")), soft_wrap=True
-        )
+        print_words(console, f"self-test of {tested['created']}: {stored.sentence(tested)}")
 
 
 def _lines(e: Environment) -> Iterator[tuple[str, str]]:
@@ -135,7 +134,7 @@ def _lines(e: Environment) -> Iterator[tuple[str, str]]:
     yield "identity", ", ".join(_identity(e.fingerprint))
     yield "numa", _numa(cpu)
     yield "threads", str(e.threads)
-    limit = f", limited to {memory.limit_bytes / 2**30:.1f}" if memory.limit_bytes is not None else ""
+    limit = f", limited to {memory.limit_bytes / 2**30:.1f} GiB" if memory.limit_bytes is not None else ""
     yield "memory", f"{memory.total_bytes / 2**30:.1f} GiB{limit}"
     turbo = {True: "on", False: "off", None: "unknown"}[cpu.turbo]
     yield "clock", f"governor {cpu.governor or 'unknown'}, turbo {turbo}, SMT {cpu.smt or 'unknown'}"

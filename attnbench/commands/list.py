@@ -60,7 +60,7 @@ def command(what: str, plugins: tuple[str, ...], as_json: bool) -> int:
 
 def _cell(column: str, value: Any) -> str:
     """A value as text; lists of single words without commas, for want of room."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     if column not in ("kernels", "needs"):
         return text
     return " ".join(word for word in text.split(", ") if word not in NATIVE and word != "heads")

@@ -23,8 +23,10 @@ def command(runs: tuple[Path, ...], out: Path) -> int:
 
     done = merge(runs, out)
     click.echo(inert.terminal(str(out)))
+    runs_ = done.added + done.replaced + done.kept
     click.echo(
-        f"{done.records} records in {done.added + done.replaced + done.kept} runs: {done.added} added, "
+        f"{done.records} record{'' if done.records == 1 else 's'} in {runs_} run{'' if runs_ == 1 else 's'}: "
+        f"{done.added} added, "
         f"{done.replaced} replaced by a longer copy, {done.kept} were there",
         err=True,
     )

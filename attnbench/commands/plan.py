@@ -54,17 +54,17 @@ def show_plan(sweep: Sweep, *, as_json: bool, every_cell: bool = False) -> int:
         return 0
     console, errors = terminal.open_console(), Console(stderr=True)
     for problem in known.problems:
-        errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
-    console.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
+        terminal.print_words(errors, f"warning: {problem}", "yellow")
+    terminal.print_words(console, headline(planned), lines=True)
     for table in terminal.plan_tables(planned, every_cell=every_cell):
         console.print(table)
     if remaining.protocol.screens:
-        console.print(budget_sentence(least, within_s), soft_wrap=True)
+        terminal.print_words(console, budget_sentence(least, within_s))
         return 0
     span = "" if least == most else f" ({duration(least)} to {duration(most)}, as precision needs rounds)"
-    console.print(f"about {duration(total)}{span}")
-    console.print(f"estimated from the mechanisms' formulas{f' at {at}' if at else ''}")
-    console.print("the run updates the estimate")
+    terminal.print_words(console, f"about {duration(total)}{span}")
+    terminal.print_words(console, f"estimated from the mechanisms' formulas{f' at {at}' if at else ''}")
+    terminal.print_words(console, "the run updates the estimate")
     return 0
 
 

@@ -105,14 +105,15 @@ def _request(given: Mapping[str, Any]) -> Any:
 
 
 def _print(data: Mapping[str, Any]) -> None:
-    from attnbench.report.terminal import inert_text, open_console, rich_table
+    from attnbench.report.terminal import open_console, print_words, rich_tables
     from attnbench.studies.protocols_tables import conclusion, tables
 
     console = open_console()
     departures, ratios, _ = tables(data)
     for source in (departures, ratios):
-        console.print(rich_table(source))
+        for table in rich_tables(source, console.width):
+            console.print(table)
         for note in (source.caption, *source.notes):
-            console.print(inert_text(note, "dim"), soft_wrap=True)
+            print_words(console, note, "dim")
         console.print()
-    console.print(inert_text(conclusion(data)), soft_wrap=True)
+    print_words(console, conclusion(data))

@@ -37,8 +37,8 @@ KINDS = ("attention", "gate", "convolution", "pooling", "fourier", "state-space"
 @click.option("--max-ms", metavar="MS", help="Milliseconds that a batch may take.")
 @click.option("--runtime", metavar="NAME", shell_complete=OF_RUNTIMES, help="Only this runtime. [any]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a machine to stdout.")
-@click.option("--dim", type=whole_number("--dim"), default=768, show_default=True)
-@click.option("--heads", type=whole_number("--heads"), default=12, show_default=True)
+@click.option("--dim", type=whole_number("--dim"), default=768, show_default=True, help="Channels of a layer.")
+@click.option("--heads", type=whole_number("--heads"), default=12, show_default=True, help="Attention heads.")
 def command(
     runs: tuple[Path, ...],
     res: str,
@@ -65,6 +65,7 @@ def command(
     from attnbench.planning.sizes import resolutions, size_bytes
     from attnbench.report import models, recommend
     from attnbench.report.evidence import gather, stored
+    from attnbench.report.terminal import open_console, print_words
 
     sizes = resolutions(res)
     if len(sizes) != 1:
@@ -85,10 +86,10 @@ def command(
     evidence = gather(runs or stored())
     for line in evidence.problems:
         click.echo(f"warning: {inert.terminal(line)}", err=True)
-    answers = models if scope == "models" else recommend
+    answers, console = models if scope == "models" else recommend, open_console()
     for answer in answers.recommend(evidence, question):
         if as_json:
             click.echo(json.dumps(answers.as_dict(answer)))
             continue
         for line in answers.words(answer):
-            click.echo(inert.terminal(line))
+            print_words(console, line)

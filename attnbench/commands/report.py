@@ -40,7 +40,8 @@ def command(
 ) -> None:
     """Draw the tables and figures of the papers next to what RUN... measured, and one HTML page.
 
-    Nothing is measured and no GPU is needed. Start with OUT/index.html.
+    Nothing is measured and no GPU is needed. Start with OUT/index.html. What an earlier report wrote in OUT, and this
+    one does not, is removed, unless somebody has changed it.
 
     With any of --only, --res, --figure, --style, --width: no page, but the figures at the width that they will be
     printed at (text of 7 to 9 points), a text file with the caption of each, and LaTeX tables (booktabs, siunitx).
@@ -51,7 +52,7 @@ def command(
         return
     from attnbench.report import write
 
-    written = write(runs, out)
+    written = write(runs, out, say=lambda line: click.echo(inert.terminal(line), err=True))
     click.echo(inert.terminal(str(written[0])))
     click.echo(f"wrote {len(written) - 1} more files with tables and figures", err=True)
 

@@ -82,7 +82,7 @@ def _next_steps(run: Run, folder: Path) -> list[str]:
         c = layers[0]
         size = str(c.res_h) if c.res_h == c.res_w else f"{c.res_h}x{c.res_w}"
         asked = f"--res {size} --batch {c.batch} --device {c.device}"
-        steps[f"attnbench recommend {shlex.quote(str(folder))} {asked}"] = "the fastest, in words"
+        steps[f"attnbench recommend {shlex.quote(str(folder))} {asked}"] = "the fastest"
     return ["next:", *(f"  {command}   # {why}" for command, why in steps.items())]
 
 
@@ -108,8 +108,8 @@ def measure(sweep: Sweep, server: ForkServer, out: Path | None, *, fresh: bool, 
     again = _this_command()
     if not quiet:
         for problem in known.problems:
-            errors.print(terminal.inert_text(f"warning: {problem}", "yellow"), soft_wrap=True)
-        errors.print(terminal.inert_text(headline(planned), lines=True), soft_wrap=True)
+            terminal.print_words(errors, f"warning: {problem}", "yellow")
+        terminal.print_words(errors, headline(planned), lines=True)
     watcher = Silent() if quiet else Bar(time_left(planned, known), errors)
     try:
         runner.execute(planned, folder, watcher=watcher, command=again, server=server)
@@ -125,7 +125,7 @@ def measure(sweep: Sweep, server: ForkServer, out: Path | None, *, fresh: bool, 
     if left:
         text = f"files in the working directory that were not there before the run: {', '.join(left[:LISTED])}"
         more = " and more" if left[LISTED:] else ""
-        errors.print(terminal.inert_text(f"{text}{more}; a layer may have left them"), soft_wrap=True)
+        terminal.print_words(errors, f"{text}{more}; a layer may have left them")
     return store.open_run(folder)
 
 

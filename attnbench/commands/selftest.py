@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from attnbench import inputs
+from attnbench import inert, inputs
 from attnbench.commands.parameters import path_of, whole_number
 from attnbench.planning.protocol import MOST_ROUNDS
 from attnbench.planning.sweep import MOST_THREADS
@@ -66,7 +68,18 @@ def command(
     if as_json:
         click.echo(json.dumps(data, allow_nan=False))
         return 0
-    for line in stored.lines(data):
-        click.echo(line)
-    click.echo(f"stored in {path}")
+    print_result(data)
+    click.echo(f"stored in {inert.terminal(str(path))}")
     return 0
+
+
+def print_result(data: Mapping[str, Any]) -> None:
+    """Print a self-test as `stored.load` gives it."""
+    from attnbench.report.terminal import open_console, print_words
+    from attnbench.selftest import stored
+
+    console = open_console()
+    *labelled, sentence = stored.lines(data)
+    for line in labelled:
+        print_words(console, line, hang=stored.HANG)
+    print_words(console, sentence)

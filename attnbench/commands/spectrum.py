@@ -43,8 +43,11 @@ def command(
     The images are synthetic unless --image is given. Writes spectrum.json, and fig5-spectrum as PNG, SVG and PDF,
     to OUT. If OUT is a run folder, `attnbench report OUT` includes the figure.
     """
+    from rich.console import Console
+
     from attnbench import registry
     from attnbench.planning.sizes import resolutions
+    from attnbench.report.terminal import print_words
     from attnbench.studies import spectrum
 
     sizes = resolutions(res)
@@ -55,4 +58,4 @@ def command(
     data = spectrum.measure(backbone, resolution=sizes[0], weights=weights, images=images, layer=layer, seed=seed)
     for path in spectrum.write(data, out):
         click.echo(inert.terminal(str(path)))
-    click.echo(inert.terminal(data["caption"]), err=True)
+    print_words(Console(stderr=True), data["caption"])

@@ -81,25 +81,25 @@ def _range(text: str) -> tuple[float, float]:
 def _print(found: Survival) -> None:
     """Print the conditions with a number each, the tables that name them by it, and the answer in sentences."""
     from attnbench.report import survival
-    from attnbench.report.terminal import inert_text, open_console, rich_table
+    from attnbench.report.terminal import open_console, print_words, rich_table
 
     console = open_console()
     if found.agreements:
         console.print("Conditions")
         numbers = {found.label(c): str(number) for number, c in enumerate(found.conditions, 1)}
         for label, number in numbers.items():
-            console.print(inert_text(f"{number:>2}  {label}"), soft_wrap=True)
+            print_words(console, f"{number:>2}  {label}")
         console.print()
         for table in (survival.pairs_table(found), survival.changes_table(found)):
             console.print(rich_table(_by_number(table, numbers), SHOWN))
             if len(table.rows) > SHOWN:
                 more = f"{len(table.rows) - SHOWN} more rows: --out FOLDER writes all of them"
-                console.print(inert_text(more, "dim"), soft_wrap=True)
+                print_words(console, more, "dim")
             console.print()
         if found.top1:
-            console.print(FRONTS, soft_wrap=True)
+            print_words(console, FRONTS)
     for line in survival.words(found):
-        console.print(inert_text(line), soft_wrap=True)
+        print_words(console, line)
 
 
 def _by_number(table: Table, numbers: Mapping[str, str]) -> Table:

@@ -143,9 +143,9 @@ class Bar(Watcher):
         self._draw()
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
+        """Print a message above the bar; on a terminal it is broken between words."""
         self._leave_line()
-        self.console.print(Text(inert.terminal(text)), soft_wrap=True)
+        self.console.print(Text(inert.terminal(text)), soft_wrap=not self.console.is_terminal)
 
     def end(self) -> None:
         """Take the line away."""

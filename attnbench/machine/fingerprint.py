@@ -62,6 +62,7 @@ class Fingerprint:
         return bool(self.kernel)
 
 
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # of a field, whose first digits tell it from another
 _OF_DEVICES = ("devices", "power_caps_w")  # by device: only those that both runs measured on are compared
 _IN_NAME = (
     "architecture", "cpu_model", "vendor", "family", "model", "stepping", "microcode", "cache_bytes", "isa_sha256",
@@ -87,8 +88,16 @@ def differences(one: Fingerprint, other: Fingerprint, *, only_stored: bool = Fal
             mine, yours = ({key: of[key] for key in shared} for of in (mine, yours))
         lacking = only_stored and (mine in ("", None) or yours in ("", None))
         if mine != yours and not lacking:
-            found.append(f"{name}: {mine!r} against {yours!r}")
+            found.append(f"{name}: {_against(mine, yours)}")
     return found
+
+
+def _against(mine: object, yours: object) -> str:
+    """Both values; of two mappings the keys alone whose values differ."""
+    if not isinstance(mine, Mapping) or not isinstance(yours, Mapping):
+        return _DIGEST.sub(r"\1", f"{mine!r} against {yours!r}")
+    keys = [key for key in {**mine, **yours} if mine.get(key) != yours.get(key)]
+    return ", ".join(f"{key} {mine.get(key)!r} against {yours.get(key)!r}" for key in keys)
 
 
 class Processor(NamedTuple):

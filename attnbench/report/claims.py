@@ -19,6 +19,7 @@ from attnbench.report.tables import Column, Table, Value
 
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_APPLICABLE = "reproduced", "contradicted", "undecided", "not applicable"
 ALPHA = 0.05
+FEW = 2  # comparisons without evidence that a list of claims names
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,16 @@ def command(rule: ClaimRule) -> str:
 def _quoted(variants: Sequence[str]) -> str:
     text = ",".join(variants)
     return f"'{text}'" if "[" in text else text
+
+
+def brief_reason(judgement: Judgement) -> str:
+    """Why a claim is open, with at most two comparisons that have no evidence, and the number of the others."""
+    lacking = list(dict.fromkeys(r.reason for r in judgement.results if r.ratio is None))
+    if len(lacking) <= FEW:
+        return judgement.reason
+    more = f"{len(lacking) - FEW} more comparisons have no evidence; --claim {judgement.id} lists them"
+    few = f"{'; '.join(lacking[:FEW])}; {more}"
+    return judgement.reason.replace("; ".join(lacking), few)
 
 
 def details(judgement: Judgement) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from rich.text import Text
 from attnbench import inert
 from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import Plan
-from attnbench.report import numbers
+from attnbench.report import numbers, prose
 from attnbench.report.tables import Table as DataTable
 from attnbench.report.tables import cell_text
 from attnbench.results import flags
@@ -39,41 +40,60 @@ def inert_text(words: str, style: str = "", *, lines: bool = False) -> Text:
     return Text(inert.terminal(words, lines=lines), style=style)
 
 
+def print_words(console: Console, words: str, style: str = "", *, lines: bool = False, hang: int | None = None) -> None:
+    """Print a sentence: on a terminal broken between words, for a pipe in one line, which other programs can search.
+
+    `lines`: keep the line breaks of `words`; `hang`: as of `prose.wrap`.
+    """
+    for line in inert.terminal(words, lines=lines).splitlines():
+        for part in prose.wrap(line, console.width, hang) if console.is_terminal else [line]:
+            console.print(Text(part, style=style), soft_wrap=True)
+
+
 def result_tables(
-    records: Sequence[Record],
-    width: int = FULL_WIDTH,
-    machine: str = "",
-    resolutions: Mapping[str, Resolution] = MappingProxyType({}),
+    records: Sequence[Record], width: int = FULL_WIDTH, resolutions: Mapping[str, Resolution] = MappingProxyType({})
 ) -> list[Table]:
-    """Make one table for each comparison group, with what the group resolved above it.
+    """Make one table for each comparison group.
 
     Args:
         records: of one run.
         width: characters of the widest table.
-        machine: its short name.
         resolutions: by group, as `ties.resolve_run` gives them.
     """
+    return [_table(group, width, resolutions.get(name)) for name, group in _by_group(records).items()]
+
+
+def _by_group(records: Iterable[Record]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.cell.group, []).append(record)
-    return [_table(group, width, machine, resolutions.get(name)) for name, group in groups.items()]
+    return {name: sorted(group, key=_order) for name, group in groups.items()}
 
 
 def print_results(run: Run, console: Console) -> None:
-    """Print the tables of a run; below them the number of each outcome, and whether the machine was disturbed."""
+    """Print the tables of a run, each with its conditions and what it resolved above it.
+
+    Below them stand the number of each outcome, and whether the machine was disturbed.
+    """
     from attnbench.analysis.ties import resolve_run  # numpy, which `attnbench plan` does without
 
     records = run.records
     resolutions = resolve_run(run)
-    for table in result_tables(records, console.width, run.facts.machine, resolutions):
+    for name, group in _by_group(records).items():
+        for line in _heading(group, run.facts.machine, resolutions.get(name)):
+            console.print(inert_text(line))
+        table = _table(group, console.width, resolutions.get(name))
         console.print(table)
+        if _NOTES.heading not in (column.header for column in table.columns):
+            for line in _notes_below(group):
+                console.print(inert_text(line))
     if run.facts.within_s is not None:
         for line in leader_lines(records, resolutions):
-            console.print(inert_text(line), soft_wrap=True)
-    console.print(Text(count_outcomes(records)))
+            print_words(console, line)
+    print_words(console, count_outcomes(records))
     disturbed = flags.advice([r.flags for r in records if "throughput_img_per_s" in r.values])
     if disturbed:
-        console.print(Text(disturbed, style="yellow"), soft_wrap=True)
+        print_words(console, disturbed, "yellow")
 
 
 def leader_lines(records: Sequence[Record], resolutions: Mapping[str, Resolution]) -> list[str]:
@@ -87,7 +107,8 @@ def leader_lines(records: Sequence[Record], resolutions: Mapping[str, Resolution
         if not timed:
             continue
         first = timed[0].cell
-        names = {r.cell.id: f"{r.cell.variant}{_execution(r.cell, timed)}" for r in timed}
+        cells = [r.cell for r in timed]
+        names = {cell.id: f"{cell.variant}{_execution(cell, cells)}" for cell in cells}
         shape = f" dim {first.dim}" if first.scope == "layer" else ""
         lines.append(
             f"fastest at {first.conditions()}{shape}: {leaders([r.cell.id for r in timed], resolution.letters, names)}"
@@ -95,9 +116,9 @@ def leader_lines(records: Sequence[Record], resolutions: Mapping[str, Resolution
     return lines
 
 
-def _execution(cell: Cell, timed: Sequence[Record]) -> str:
+def _execution(cell: Cell, group: Sequence[Cell]) -> str:
     """How a cell is executed, where the group has more than one way."""
-    return f" ({cell.execution})" if len({r.cell.execution for r in timed}) > 1 else ""
+    return f" ({cell.execution})" if len({other.execution for other in group}) > 1 else ""
 
 
 def count_outcomes(records: Iterable[Record]) -> str:
@@ -114,7 +135,7 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
     """A row for each comparison group and for each reason for which cells are declined; or one for every cell."""
     if every_cell:
         return [_cells_of_plan(plan)]
-    groups = Table(title=_count(len(plan.groups()), "comparison"), title_justify="left", box=None)
+    groups = Table(title=_count(len(plan.groups()), "comparison"), title_justify="left", box=None, pad_edge=False)
     for name in ("timed together", "cells", "declined"):
         groups.add_column(name, overflow="fold", justify="left" if name == "timed together" else "right")
     for cells in plan.groups().values():
@@ -130,7 +151,8 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
             by_reason.setdefault(alike, []).append(cell.variant)
     if not by_reason:
         return [groups]
-    declines = Table(title=f"{_count(len(plan.declined), 'cell')} declined", title_justify="left", box=None)
+    title = f"{_count(len(plan.declined), 'cell')} declined"
+    declines = Table(title=title, title_justify="left", box=None, pad_edge=False)
     declines.add_column("variants", overflow="fold")
     declines.add_column("reason", overflow="fold")
     for reason, variants in by_reason.items():
@@ -155,21 +177,11 @@ def _cells_of_plan(plan: Plan) -> Table:
     return table
 
 
-def _table(records: Sequence[Record], width: int, machine: str, resolution: Resolution | None) -> Table:
-    """The columns that fit beside each other; notes that do not fit are printed below the rows."""
-    rows = sorted(records, key=_order)
+def _table(rows: Sequence[Record], width: int, resolution: Resolution | None) -> Table:
+    """The columns that fit beside each other."""
     letters = resolution.letters if resolution else {}
     columns = _fitting(_columns(rows, letters), rows, width)
-    notes = _NOTES in columns
-    below = [] if notes else _notes_below(rows)
-    table = Table(
-        title=Text("\n".join(inert.terminal(line) for line in _heading(records[0], records, machine, resolution))),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        caption=Text("\n".join(inert.terminal(line) for line in below), style="") if below else None,
-        caption_justify="left",
-    )
+    table = Table(box=None, pad_edge=False)
     fits = sum(_width_of(c, rows) + 2 for c in columns) <= width + 2
     for column in columns:
         left = column.heading in ("mechanism", "notes", "ties", *_AXES)
@@ -180,8 +192,8 @@ def _table(records: Sequence[Record], width: int, machine: str, resolution: Reso
     return table
 
 
-def _heading(first: Record, records: Sequence[Record], machine: str, resolution: Resolution | None) -> list[str]:
-    cell = first.cell
+def _heading(records: Sequence[Record], machine: str, resolution: Resolution | None) -> list[str]:
+    cell = records[0].cell
     shape = f", dim {cell.dim}, {cell.heads} heads, stride {cell.stride}" if cell.scope == "layer" else ""
     shared = f"{cell.res_h}x{cell.res_w} px, batch {cell.batch}, {cell.precision}, {cell.pass_}{shape}"
     name = next((r.words["device_name"] for r in records if "device_name" in r.words), cell.device)
@@ -192,14 +204,17 @@ def _heading(first: Record, records: Sequence[Record], machine: str, resolution:
 
 
 def _notes_below(rows: Sequence[Record]) -> list[str]:
-    """What the rows' notes say, each once, with the variants it is said of: `noisy: hilo, hornet`."""
-    said: dict[str, list[str]] = {}
+    """What the rows' notes say, each once, with what it is said of: `noisy: hilo, hornet`; `msa: oom: why`."""
+    flagged: dict[str, list[str]] = {}
+    lost: dict[str, list[str]] = {}
     for record in rows:
+        name = f"{record.cell.variant}{_execution(record.cell, [r.cell for r in rows])}"
         for note in record.flags if record.outcome == "ok" else (_note(record),):
-            said.setdefault(note, []).append(record.cell.variant)
-    every = list(dict.fromkeys(record.cell.variant for record in rows))
-    names = {note: list(dict.fromkeys(variants)) for note, variants in said.items()}
-    return [f"{note}: {'all' if of == every else ', '.join(of)}" for note, of in names.items()]
+            (flagged if record.outcome == "ok" else lost).setdefault(note, []).append(name)
+    return [
+        *(f"{note}: {'all' if len(names) == len(rows) else ', '.join(names)}" for note, names in flagged.items()),
+        *(f"{', '.join(names)}: {note}" for note, names in lost.items()),
+    ]
 
 
 def abbreviate(letters: str) -> str:
@@ -282,7 +297,7 @@ def _error(value: float | None) -> str:
 
 
 def _columns(rows: Sequence[Record], letters: Mapping[str, str]) -> list[_Column]:
-    """Every column that these rows fill, the most important first."""
+    """Every column that one of these rows fills, the most important first."""
     axes = [_axis_column(name) for name in _AXES if len({getattr(r.cell, name) for r in rows}) > 1]
     ties = [_Column("ties", lambda r: abbreviate(letters.get(r.cell.id, "")))] if letters else []
     rare = [column for name, column in _RARE.items() if any(name in r.values for r in rows)]
@@ -291,7 +306,7 @@ def _columns(rows: Sequence[Record], letters: Mapping[str, str]) -> list[_Column
     speed = [_RATIO, _MEMORY, _UNCERTAINTY, *ties, *rare, *notes, _SPEED] if ratios else [
         _SPEED, _MEMORY, _UNCERTAINTY, *ties, *rare, *notes,
     ]  # fmt: skip
-    return [_VARIANT, *axes, *speed, _MACS, _PARAMS]
+    return [_VARIANT, *axes, *(c for c in (*speed, _MACS, _PARAMS) if any(c.text(r) not in ("", "-") for r in rows))]
 
 
 def _fitting(columns: Sequence[_Column], rows: Sequence[Record], width: int) -> list[_Column]:
@@ -316,6 +331,31 @@ def _width_of(column: _Column, rows: Sequence[Record]) -> int:
 
 def _axis_column(name: str) -> _Column:
     return _Column(name, lambda r: _axis(r.cell, name))
+
+
+def rich_tables(source: DataTable, width: int) -> list[Table]:
+    """A table of a report; where it is wider than `width`, several, each with its first column and as many as fit."""
+    texts = [[c.title, *(cell_text(row[n], c) for row in source.rows)] for n, c in enumerate(source.columns)]
+    widths = [max(cell_len(inert.terminal(text)) for text in column) for column in texts]
+    parts: list[list[int]] = []
+    room = 0
+    for place in range(1, len(widths)):
+        if widths[place] + 2 > room:
+            parts.append([0])
+            room = width - widths[0]
+        parts[-1].append(place)
+        room -= widths[place] + 2
+    return [
+        rich_table(
+            replace(
+                source,
+                title=source.title if number == 0 else f"{source.title}, continued",
+                columns=tuple(source.columns[place] for place in part),
+                rows=tuple(tuple(row[place] for place in part) for row in source.rows),
+            )
+        )
+        for number, part in enumerate(parts)
+    ]
 
 
 def rich_table(source: DataTable, most: int | None = None) -> Table:

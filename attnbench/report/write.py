@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from attnbench.report import (
     figures,
     kernels,
     latex_table,
+    leftovers,
     measured,
     models,
     page,
@@ -62,12 +63,13 @@ class Report:
 EVERY_FORM = ("md", "csv", "tex")
 
 
-def write(folders: Sequence[Path], out: Path) -> list[Path]:
+def write(folders: Sequence[Path], out: Path, *, say: Callable[[str], None] = lambda _: None) -> list[Path]:
     """Make every table, figure and the page `index.html` under `out`; returns what was written.
 
     Args:
         folders: run folders.
-        out: where the report goes; made when it is not there.
+        out: where the report goes; made when it is not there. What only an earlier report wrote there is removed.
+        say: receives, in words, what was removed and what is not of this report.
 
     Raises:
         AttnbenchError: no folder, a folder that is no run or is damaged, or `out` cannot be written.
@@ -75,11 +77,15 @@ def write(folders: Sequence[Path], out: Path) -> list[Path]:
     if not folders:
         raise AttnbenchError("a report needs at least one run folder; got none; `attnbench run` makes one")
     evidence = gather(folders)
+    earlier = leftovers.read_list(out)
     try:
-        for name in ("tables", "figures"):
+        for name in leftovers.FOLDERS:
             (out / name).mkdir(parents=True, exist_ok=True)
         with chart_settings():
-            return _write(evidence, out)
+            written = _write(evidence, out)
+        for line in leftovers.clear(out, written, earlier):
+            say(line)
+        return written
     except OSError as error:
         raise AttnbenchError(
             f"{out} cannot be written: {error.strerror or error}; make room or choose another --out"

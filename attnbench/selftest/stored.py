@@ -19,6 +19,7 @@ from attnbench.results.lines import decode, encode, finite
 from attnbench.selftest.sensitivity import Sensitivity
 
 SCHEMA = 1
+HANG = 17  # characters of a label of `lines`, which what follows stands behind
 RECENT = timedelta(hours=24)  # a self-test is about these hours
 
 
@@ -129,7 +130,7 @@ def sentence(data: Mapping[str, Any]) -> str:
 
 
 def lines(data: Mapping[str, Any]) -> Iterator[str]:
-    """The result as lines of text."""
+    """The result as lines of text, each with a label, and the sentence."""
     r = data["result"]
     level = data["protocol"]["level"]
     yield (
@@ -149,8 +150,8 @@ def lines(data: Mapping[str, Any]) -> Iterator[str]:
         f"doubled work     ratio {_interval(r['twice'])} over {r['trials']} trials, the intervals of "
         f"{r['twice_hits']} contain it"
     )
-    yield f"known allocation {r['allocation'][0] / 2**20:.1f} MiB measured of {r['allocation'][1] / 2**20:.1f}"
-    yield f"known delay      {r['delay'][0] * 1e3:.2f} ms measured of {r['delay'][1] * 1e3:.2f}"
+    yield f"known allocation {r['allocation'][0] / 2**20:.1f} MiB measured of {r['allocation'][1] / 2**20:.1f} MiB"
+    yield f"known delay      {r['delay'][0] * 1e3:.2f} ms measured of {r['delay'][1] * 1e3:.2f} ms"
     yield f"interleaving     a layer alone takes {_interval(r['alone'])} of its time among larger layers"
     yield sentence(data)
 

@@ -192,7 +192,7 @@ def test_more_rounds_of_the_same_processes_prove_no_more(planned, tmp_path):
     quiet = {"bias": 0.05, "drift": 0, "noise": 1e-4, "rounds": 9}
     row = compare_runs(*(write(tmp_path / f"{seed}", planned, seed=seed, **quiet) for seed in (1, 2))).rows[0]
     assert row.high / row.low > 1.1
-    assert row.basis == "4 and 4 processes"
+    assert row.basis == "4 processes of run A, 4 of run B"
 
 
 def test_identical_runs_are_seldom_called_different(tmp_path):
@@ -258,7 +258,7 @@ def test_what_else_differs_is_noted(planned, tmp_path):
     b = write(tmp_path / "b", smaller, protocol={"prime_s": 0.0}, host="b")
     notes = " | ".join(compare_runs(a, b).notes)
     assert "two hosts of the same kind" in notes
-    assert "protocols differ in prime_s: 0.05 against 0.0" in notes
+    assert "protocols differ in prime_s: 0.05 in A, 0.0 in B" in notes
     assert f"1 cell is in {tmp_path / 'a'} alone" in notes
 
 

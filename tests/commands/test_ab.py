@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.git_repository import commit_all, create, git
 
 from attnbench.analysis.compare import Comparison, Row
 from attnbench.commands import ab
@@ -31,18 +32,12 @@ class Mine(nn.Module):
 SMALL = ("--res", "64", "--batch", "1", "--dim", "8", "--heads", "1")
 
 
-def git(folder, *words):
-    """Run git where nothing of the user's own settings acts."""
-    own = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"]
-    return subprocess.run(["git", *own, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     """Three commits: a broken file, a sound one, one whose default setting differs; then a change in the tree."""
     folder = tmp_path_factory.mktemp("repository")
     (folder / "ours").mkdir()
-    git(folder, "init", "-q", "-b", "main")
+    create(folder)
     for name, layer, parts in (
         ("broken", "import nowhere_at_all\n", ""),
         ("sound", LAYER, "def scaled(y):\n    return y * 1.0\n"),
@@ -51,8 +46,7 @@ def repository(tmp_path_factory):
     ):
         (folder / "ours" / "layer.py").write_text(layer)
         (folder / "ours" / "parts.py").write_text(parts)
-        git(folder, "add", "-A")
-        git(folder, "commit", "-q", "-m", name)
+        commit_all(folder, name)
         git(folder, "tag", name)
     (folder / "ours" / "layer.py").write_text(LAYER)
     (folder / "ours" / "parts.py").write_text("from .extra import FACTOR\ndef scaled(y):\n    return y * FACTOR\n")

@@ -10,16 +10,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support.in_process import run_command
+from support.golden_text import GOLDEN, WIDTHS, assert_golden, printed
+from test_golden_measured import MEASURED
 
-from attnbench.cli import COMMANDS, group
-from attnbench.execution import rates
-from attnbench.execution.rates import Rate
-from attnbench.report import terminal
+from attnbench.cli import COMMANDS
 
-ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).parent / "golden"
-WIDTHS = (80, 200)
 SPEED = "reports/runs/zen5-224-batch8-quick"
 MODELS = "reports/runs/cpu-table4-batch8-quick"
 COUNTS = "reports/runs/counts-384"
@@ -53,16 +48,6 @@ TEXTS = {  # a name under golden/, and the command; each answers from committed 
     "help": "--help",
     **{f"help-{name}": f"{name} --help" for name in COMMANDS},
 }
-WITHOUT = {  # commands of which only --help is stored, and why
-    "run": "measures; what it prints at the end is what `show` prints, and test_widths.py has its last lines",
-    "check": "prints rounding errors, which differ between processors; docs/guides/new-layer.md shows it",
-    "selftest": "measures; tests/selftest has its lines",
-    "protocols": "measures; tests/studies has its tables",
-    "ab": "measures; what it prints is what `compare` prints",
-    "spectrum": "takes a minute; it prints the names of three files",
-    "doctor": "says what this machine is; tests/machine has its lines",
-    "completion": "prints a script of click's",
-}
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -70,39 +55,15 @@ def test_a_command_prints_the_golden_text(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     texts = {width: printed(shlex.split(TEXTS[name]), width, tmp_path / str(width), monkeypatch) for width in WIDTHS}
-    same = len(set(texts.values())) == 1
-    files = {GOLDEN / f"{name}.txt": texts[80]} if same else {GOLDEN / f"{name}-{w}.txt": t for w, t in texts.items()}
-    if request.config.getoption("--write-golden"):
-        for old in [GOLDEN / f"{name}.txt", *(GOLDEN / f"{name}-{width}.txt" for width in WIDTHS)]:
-            old.unlink(missing_ok=True)
-        for file, text in files.items():
-            file.write_text(text)
-    for file, text in files.items():
-        assert file.exists(), f"no golden text {file.name}; --write-golden writes it"
-        assert text == file.read_text()
+    assert_golden(name, texts, request.config)
 
 
-def printed(words: list[str], width: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the command prints on a terminal of that width, without blanks at the ends of lines."""
-    folder.mkdir()
-    (folder / "reports").symlink_to(ROOT / "reports")
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(terminal, "FULL_WIDTH", width)
-    speed = Rate(25e9, "from a short probe")  # instead of a probe of this machine
-    monkeypatch.setattr(rates, "rates_of", lambda cells, **_: {cell.id: speed for cell in cells})
-    for name in COMMANDS:  # click keeps a help option that another test made without its group
-        monkeypatch.setattr(group.get_command(None, name), "_help_option", None, raising=False)
-    ended = run_command(words, folder)
-    assert ended.code == 0, ended.crash or ended.err
-    return "".join(f"{line.rstrip()}\n" for line in (ended.out + ended.err).splitlines())
-
-
-def test_every_command_has_a_golden_text_or_a_reason() -> None:
-    shown = {words.split()[0] for name, words in TEXTS.items() if not name.startswith("help")}
-    assert shown | set(WITHOUT) == set(COMMANDS)
-    assert not shown & set(WITHOUT)
+def test_every_command_has_a_golden_text_beside_that_of_its_help() -> None:
+    texts = {**TEXTS, **{name: command for name, (command, _) in MEASURED.items()}}
+    assert {words.split()[0] for name, words in texts.items() if not name.startswith("help")} == set(COMMANDS)
 
 
 def test_every_golden_text_belongs_to_a_command() -> None:
-    names = set(TEXTS) | {f"{name}-{width}" for name in TEXTS for width in WIDTHS}
+    names = {*TEXTS, *MEASURED}
+    names |= {f"{name}-{width}" for name in names for width in WIDTHS}
     assert {file.stem for file in GOLDEN.iterdir()} <= names

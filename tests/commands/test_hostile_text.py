@@ -131,7 +131,7 @@ def report(run, tmp_path_factory) -> Path:
 
 def test_every_file_of_a_report_holds_printable_text(report):
     files = [path for path in report.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".html", ".md", ".csv", ".tex", ".svg"}
+    assert {path.suffix for path in files} == {".html", ".md", ".csv", ".tex", ".svg", ".sha256"}
     ours = {
         path.read_text().strip() for path in ASSETS.glob("*.js")
     }  # the charts' library holds some in its own patterns

@@ -135,8 +135,15 @@ def test_fingerprints_that_differ_name_the_field_and_both_values():
 def test_only_devices_that_both_runs_measured_on_are_compared():
     one, other = replace(ZEN4, devices={"cpu": "A"}), replace(ZEN4, devices={"cpu": "A", "cuda:0": "B"})
     assert differences(one, other) == []
-    assert differences(other, replace(one, devices={"cuda:0": "C"})) == [
-        "devices: {'cuda:0': 'B'} against {'cuda:0': 'C'}"
+    assert differences(other, replace(one, devices={"cuda:0": "C"})) == ["devices: cuda:0 'B' against 'C'"]
+
+
+def test_of_caches_those_are_named_that_differ_and_of_a_digest_its_first_digits():
+    one = replace(ZEN4, cache_bytes={"L1": 1, "L2": 2}, isa_sha256="a" * 64)
+    other = replace(ZEN4, cache_bytes={"L1": 1, "L2": 3, "L3": 4}, isa_sha256="b" * 64)
+    assert differences(one, other) == [
+        "cache_bytes: L2 2 against 3, L3 None against 4",
+        "isa_sha256: 'aaaaaaaaaaaa' against 'bbbbbbbbbbbb'",
     ]
 
 

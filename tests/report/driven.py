@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars"
+)
 SHOWN = (
     "const box = arguments[0].getBoundingClientRect();"
     "const inside = box.top >= 0 && box.bottom <= innerHeight + 1 && box.right <= innerWidth + 1;"
     "return inside && box.width > 0 && box.height > 0"
 )
+
+
+@contextlib.contextmanager
+def open_browser(chromium: str, driver: str, profile: Path) -> Iterator[Any]:
+    """A headless browser with a profile of its own; the paths are those of the programs."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver, log_output=os.devnull))
+    try:
+        yield opened
+    finally:
+        opened.quit()
 
 
 def until(browser: Any, script: str, *arguments: Any, wanted: Any = None, seconds: float = 20) -> Any:

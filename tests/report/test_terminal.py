@@ -122,7 +122,7 @@ def test_variant_speed_with_interval_memory_and_notes_are_shown_at_any_width(tmp
     for words in ("noisy", "processes_differ", "oom: the trial needs 12.0 GiB; got 8.0 GiB", "± %"):
         assert words in flat
     if width == 80:
-        assert "noisy: hilo processes_differ: hilo oom: the trial needs 12.0 GiB; got 8.0 GiB: dat" in flat
+        assert "noisy: hilo processes_differ: hilo dat: oom: the trial needs 12.0 GiB; got 8.0 GiB" in flat
 
 
 def test_an_interval_that_says_nothing_is_unresolved_and_one_above_ten_per_cent_is_coloured() -> None:

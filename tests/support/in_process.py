@@ -22,12 +22,16 @@ class Ended:
     crash: str = ""
 
 
-def run_command(words: Sequence[str], cwd: Path) -> Ended:
-    """Run `attnbench WORDS` in the folder `cwd`."""
+def run_command(words: Sequence[str], cwd: Path, *, one_stream: bool = False) -> Ended:
+    """Run `attnbench WORDS` in the folder `cwd`; `one_stream`: `out` holds stderr too, as a terminal shows both."""
     from attnbench import cli
 
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
+    err = (
+        out
+        if one_stream
+        else io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
+    )
     code, crash = -1, ""
     with (
         contextlib.chdir(cwd),
@@ -41,8 +45,8 @@ def run_command(words: Sequence[str], cwd: Path) -> Ended:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         except Exception:
             crash = traceback.format_exc()
-    texts = [stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)]
-    return Ended(code, *texts, crash)
+    text, said = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err))
+    return Ended(code, text, "" if one_stream else said, crash)
 
 
 def fault(ended: Ended) -> str:

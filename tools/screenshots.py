@@ -1,0 +1,66 @@
+"""Photograph the page of a report in Chromium, for docs/images/.
+
+    python tools/screenshots.py reports/index.html
+
+`make report` writes that page. Look at every image before it is committed: nothing compares them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+sys.path.insert(0, str(ROOT / "tests" / "report"))
+
+from driven import open_browser, view, visit  # noqa: E402  the steps of the page's tests
+
+INTEL = quote("Intel(R) Xeon(R) Processor (2 cores) (intel6m167-2c-c09f)")
+
+
+class Shot(NamedTuple):
+    """A file, the window in pixels, the theme, and what is chosen: the page's address behind `#`."""
+
+    name: str
+    width: int
+    height: int
+    theme: str
+    address: str = ""
+
+
+LAYERS = f"#machine={INTEL}&res=512x512&batch=1&pick=hilo"
+SHOTS = (
+    Shot("page-1280-light", 1280, 900, "light", LAYERS),
+    Shot("page-1280-dark", 1280, 900, "dark", LAYERS),
+    Shot("page-390-light", 390, 844, "light", LAYERS),
+    Shot("page-390-dark", 390, 844, "dark", LAYERS),
+    Shot("page-backbones-dark", 1280, 900, "dark", "#scope=backbone&pick=litv2_b"),
+    Shot(
+        "page-unmeasured-light", 1280, 1500, "light", f"#machine={INTEL}&res=640x640&batch=4&pick=hilo&tab=resolution"
+    ),
+)
+
+
+def main(page: Path) -> None:
+    """Write every image; says its name."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        sys.exit("the page is photographed by chromium and chromedriver; one of them is not installed; install both")
+    with tempfile.TemporaryDirectory() as profile, open_browser(chromium, driver, Path(profile)) as browser:
+        for shot in SHOTS:
+            view(browser, shot.width, shot.height, shot.theme)
+            visit(browser, page.resolve(), shot.address)
+            path = IMAGES / f"{shot.name}.png"
+            browser.save_screenshot(str(path))
+            print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]))

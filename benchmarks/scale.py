@@ -10,7 +10,9 @@ batch sizes, its rounds the committed rounds; every machine differs from the oth
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import re
 import resource
 import shutil
@@ -27,6 +29,7 @@ from attnbench.results.store import RECORDS, RUN, SAMPLES
 
 COMMITTED = Path(__file__).parents[1] / "reports" / "runs"
 MACHINES = 10  # in a store
+SAMPLED_S = 0.5  # between two readings of the memory
 _ID = re.compile(r'"([0-9a-f]{12})"')
 
 
@@ -89,12 +92,40 @@ def _rebatched(text: str, named: dict[str, str], factor: int) -> Iterator[str]:
         yield json.dumps(record) + "\n"
 
 
-def measure(*words: str) -> tuple[float, float]:
-    """Seconds and peak GiB of a command of the tool; the peak is that of all commands so far."""
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "attnbench", *words], check=True, stdout=subprocess.DEVNULL)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return time.perf_counter() - began, peak / 2**20
+def measure(*words: str) -> tuple[float, float, float]:
+    """A command of the tool: its wall time and its processor time in s, and its peak memory in GiB.
+
+    The memory is that of all its processes together, a page that several share counted once (Linux's PSS).
+    """
+    before, began, peak = _processor_s(), time.perf_counter(), 0
+    command = [sys.executable, "-m", "attnbench", *words]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as running:
+        while running.poll() is None:
+            peak = max(
+                peak, sum(_pss_kib(place) for place in Path("/proc").glob("[0-9]*") if _is_of(place, running.pid))
+            )
+            time.sleep(SAMPLED_S)
+    if running.returncode:
+        raise subprocess.CalledProcessError(running.returncode, command)
+    return time.perf_counter() - began, _processor_s() - before, peak / 2**20
+
+
+def _processor_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _is_of(place: Path, session: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.getsid(int(place.name)) == session
+    return False
+
+
+def _pss_kib(place: Path) -> int:
+    with contextlib.suppress(OSError):  # it has ended
+        found = re.search(r"^Pss:\s+(\d+)", (place / "smaps_rollup").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
 
 
 def main() -> None:
@@ -103,6 +134,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000, help="of each store")
     parser.add_argument("--stores", type=int, default=1, help="to merge; 1: no merge")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/attnbench-scale"), help="for the stores; kept")
+    parser.add_argument("--only", choices=("export", "report", "merge"), help="one command alone")
     given = parser.parse_args()
     stores = [given.folder / f"store{number}" for number in range(given.stores)]
     for number, store in enumerate(stores):
@@ -113,11 +145,11 @@ def main() -> None:
         ("report", ("report", str(stores[0]), "--out", str(given.folder / "report"))),
         ("merge", ("merge", *map(str, stores), "--out", str(given.folder / "merged"))),
     ):
-        if title == "merge" and given.stores == 1:
+        if given.only not in (None, title) or (title == "merge" and given.stores == 1):
             continue
         shutil.rmtree(given.folder / "merged", ignore_errors=True)
-        seconds, peak = measure(*words)
-        print(f"{title:8} {seconds:7.1f} s, peak so far {peak:.2f} GiB", flush=True)
+        wall, processor, peak = measure(*words)
+        print(f"{title:8} {wall:7.1f} s, processor {processor:7.1f} s, peak {peak:.2f} GiB", flush=True)
 
 
 if __name__ == "__main__":

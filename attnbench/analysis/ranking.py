@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from statistics import fmean, median
 
 import numpy as np
@@ -73,23 +73,18 @@ class Measurement:
             bias = self.biases[rng.integers(len(self.biases))] * rng.choice((-1.0, 1.0))
         return bias + self._redrawn(rng)
 
-    def samples(self, rng: np.random.Generator, count: int) -> Floats:
-        """So many samples of `resampled`, [count, arms], from the same random numbers."""
+    def samples(self, seed: int, count: int) -> Floats:
+        """So many samples of `resampled` with a generator of this seed, [count, arms]."""
         if self.block is not None or self.biases is not None or not self.shared:
+            rng = np.random.default_rng(seed)
             return np.array([self.resampled(rng) for _ in range(count)])
-        places: list[list[tuple[int, int]]] = [[] for _ in self.logs]  # by process: the sample, and which of its parts
-        rows: list[list[NDArray[np.int64]]] = [[] for _ in self.logs]  # and the rounds that were drawn there
-        for sample in range(count):
-            for part, process in enumerate(rng.integers(len(self.logs), size=len(self.logs)).tolist()):
-                places[process].append((sample, part))
-                rows[process].append(rng.integers(len(self.logs[process]), size=len(self.logs[process])))
         speeds = np.empty((count, len(self.logs), len(self.arms)))
-        for process, x in enumerate(self.logs):
-            for start in range(0, len(rows[process]), AT_ONCE):
+        resampled = _resampled_rounds(tuple(map(len, self.logs)), seed, count)
+        for x, (samples, parts, rounds) in zip(self.logs, resampled, strict=True):
+            for start in range(0, len(rounds), AT_ONCE):
                 some = slice(start, start + AT_ONCE)
-                drawn = x[np.array(rows[process][some])]
-                samples, parts = zip(*places[process][some], strict=True)
-                speeds[samples, parts] = _hodges_lehmann(drawn[..., :1] - drawn)
+                drawn = x[rounds[some]]
+                speeds[samples[some], parts[some]] = _hodges_lehmann(drawn[..., :1] - drawn)
         return np.asarray(speeds.mean(axis=1))
 
     def _redrawn(self, rng: np.random.Generator) -> Floats:
@@ -105,6 +100,37 @@ class Measurement:
             else:
                 processes.append(np.take_along_axis(x, rng.integers(len(x), size=x.shape), axis=0))
         return log_speeds(processes)
+
+
+Places = NDArray[np.int64]
+
+
+@lru_cache(maxsize=32)  # the comparison groups of a run mostly have the same numbers of rounds
+def _resampled_rounds(rounds: tuple[int, ...], seed: int, count: int) -> tuple[tuple[Places, Places, Places], ...]:
+    """Which rounds the bootstrap samples of a measurement consist of.
+
+    Args:
+        rounds: of each process.
+        seed: of the generator.
+        count: samples.
+
+    Returns:
+        For each process, once for every time that it was drawn: the number of the sample, [times]; its place among the
+        sample's processes, [times]; and the rounds that were drawn there, [times, rounds].
+    """
+    rng = np.random.default_rng(seed)
+    found: list[list[tuple[int, int, Places]]] = [[] for _ in rounds]
+    for sample in range(count):
+        for part, process in enumerate(rng.integers(len(rounds), size=len(rounds)).tolist()):
+            found[process].append((sample, part, rng.integers(rounds[process], size=rounds[process])))
+    return tuple(
+        (
+            np.array([sample for sample, _, _ in times], dtype=np.int64),
+            np.array([part for _, part, _ in times], dtype=np.int64),
+            np.array([drawn for _, _, drawn in times], dtype=np.int64).reshape(-1, length),
+        )
+        for times, length in zip(found, rounds, strict=True)
+    )
 
 
 def measurement(

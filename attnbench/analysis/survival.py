@@ -121,7 +121,7 @@ def draw(measured: Measurement, seed: int = 0) -> Mapping[str, Floats]:
     """Bootstrap samples of the log speeds of a comparison group's arms; empty with fewer than two processes."""
     if len(measured.logs) < 2:
         return {}
-    samples = measured.samples(np.random.default_rng(seed), DRAWS)
+    samples = measured.samples(seed, DRAWS)
     return {arm: samples[:, place] for place, arm in enumerate(measured.arms)}
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from statistics import median
 from string import ascii_letters
 
@@ -84,8 +83,38 @@ def letters(arms: Sequence[str], differ: Iterable[Pair]) -> dict[str, str]:
             if not any(part <= c for c in kept):
                 kept.append(part)
         columns = kept
-    columns.sort(key=sorted)
-    return {arm: "".join(_name(n) for n, c in enumerate(columns) if place[arm] in c) for arm in arms}
+    return _display(arms, columns)
+
+
+def letters_by_interval(arms: Sequence[str], intervals: Mapping[str, Interval]) -> dict[str, str]:
+    """The same display where two arms differ if their intervals do not overlap, in one pass over the intervals' ends.
+
+    Args:
+        arms: the fastest first.
+        intervals: of these arms.
+    """
+    place = {arm: i for i, arm in enumerate(arms)}
+    by_low = sorted(arms, key=lambda arm: intervals[arm].low, reverse=True)
+    columns: list[frozenset[int]] = []
+    meeting: set[int] = set()  # whose intervals hold the end that the pass has come to
+    for arm in sorted(arms, key=lambda arm: intervals[arm].high):
+        end, some = intervals[arm].high, False
+        while by_low and intervals[by_low[-1]].low <= end:
+            meeting.add(place[by_low.pop()])
+            some = True
+        if some:
+            columns.append(frozenset(meeting))
+        meeting.discard(place[arm])
+    return _display(arms, columns)
+
+
+def _display(arms: Sequence[str], columns: Iterable[frozenset[int]]) -> dict[str, str]:
+    """The letters of each arm; a column is the places of the arms that share one letter."""
+    shared: list[list[str]] = [[] for _ in arms]
+    for number, column in enumerate(sorted(columns, key=sorted)):
+        for at in column:
+            shared[at].append(_name(number))
+    return {arm: "".join(names) for arm, names in zip(arms, shared, strict=True)}
 
 
 def _name(number: int) -> str:
@@ -103,15 +132,6 @@ def different_by_rounds(found: Mapping[Pair, Contrast], level: float) -> set[Pai
     """
     p = {(a, b): max(c.p(), found[b, a].p()) for (a, b), c in found.items() if a < b and (b, a) in found}
     return {pair for pair, adjusted in zip(p, holm(list(p.values())), strict=True) if adjusted <= 1 - level}
-
-
-def different_by_interval(intervals: Mapping[str, Interval]) -> set[Pair]:
-    """The pairs whose intervals do not overlap."""
-    return {
-        (a, b)
-        for a, b in combinations(intervals, 2)
-        if intervals[a].high < intervals[b].low or intervals[b].high < intervals[a].low
-    }
 
 
 def smallest_by_rounds(found: Mapping[Pair, Contrast], level: float) -> float | None:
@@ -148,8 +168,7 @@ def resolve(records: Sequence[Record], rounds: Sequence[Round] = (), level: floa
     if len(intervals) < 2:
         return Resolution()
     known = [arm for arm in arms if arm in intervals]
-    shown = letters(known, sorted(different_by_interval(intervals)))
-    return Resolution(smallest_by_interval(intervals.values()), shown)
+    return Resolution(smallest_by_interval(intervals.values()), letters_by_interval(known, intervals))
 
 
 def resolve_run(run: Run, *, by_rounds: bool = True) -> dict[str, Resolution]:

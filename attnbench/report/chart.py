@@ -338,21 +338,26 @@ class Chart:
         axes.set_yticks([])
         axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", wrap=True)
 
-    def save(self, folder: Path, kinds: Sequence[str] = ()) -> list[Path]:
+    def save(self, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
         """Write NAME.pdf, NAME.svg and NAME.png, or the named kinds alone."""
-        paths = []
         self.place()
-        for kind in kinds or KINDS:
+        for kind, path in zip(kinds, self.paths(folder, kinds), strict=True):
             held = io.BytesIO()
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])
             data = held.getvalue()
             if kind == "svg":
                 self._svg = data.decode().replace(" \n", "\n")
                 data = self._svg.encode()
-            path = folder / f"{self.name}.{kind}"
             path.write_bytes(data)
-            paths.append(path)
-        return paths
+        return self.paths(folder, kinds)
+
+    def paths(self, folder: Path, kinds: Sequence[str]) -> list[Path]:
+        """The files that `save` writes."""
+        return [folder / f"{self.name}.{kind}" for kind in kinds]
+
+    def read_back(self, folder: Path) -> None:
+        """Take `svg` from the file that another process saved."""
+        self._svg = (folder / f"{self.name}.svg").read_bytes().decode()
 
 
 def tick(value: float) -> str:

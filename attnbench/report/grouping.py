@@ -9,7 +9,8 @@ from dataclasses import replace
 from attnbench.report.evidence import Evidence, Point, conditions, groups
 
 GROUP = ("machine", "device", "precision", "pass_", "batch", "dim", "heads", "stride", "threads", "allocator", "scope")
-DRAWN = 12  # conditions, each with a figure of every kind
+DRAWN = 12  # conditions that all have a figure of every kind
+DRAWN_OF_MORE = 4  # where there are more: nobody looks through figures of hundreds
 SPEED, MEMORY = "throughput_img_per_s", "peak_memory_bytes"
 
 
@@ -33,16 +34,22 @@ def _usable(p: Point, quantity: str) -> bool:
     return found is not None and (found.value > 0 or (quantity == "macs" and found.value == 0))
 
 
-def busiest(evidence: Evidence) -> Evidence:
-    """The evidence of the `DRAWN` conditions with most timed cells, of which figures are drawn; all if there are fewer.
+def drawn(conditions: int) -> int:
+    """Of how many of so many conditions figures are drawn."""
+    return conditions if conditions <= DRAWN else DRAWN_OF_MORE
 
-    A figure takes about a second, and its condition is one of hundreds where many runs are joined.
+
+def busiest(evidence: Evidence) -> Evidence:
+    """The evidence of the conditions that are drawn: all, or of many those with most timed cells.
+
+    A figure takes one to two seconds, and its condition is one of hundreds where many runs are joined.
     """
     found = groups(evidence.points, *GROUP)
-    if len(found) <= DRAWN:
+    most = drawn(len(found))
+    if most == len(found):
         return evidence
     timed = {key: sum(p.get(SPEED) is not None for p in points) for key, points in found.items()}
-    kept = {id(p) for key in sorted(found, key=lambda key: -timed[key])[:DRAWN] for p in found[key]}
+    kept = {id(p) for key in sorted(found, key=lambda key: -timed[key])[:most] for p in found[key]}
     return replace(evidence, points=tuple(p for p in evidence.points if id(p) in kept))
 
 

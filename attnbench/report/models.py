@@ -18,7 +18,7 @@ from attnbench.analysis.front import front_probability, on_front
 from attnbench.analysis.survival import draw
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Estimate, Evidence, Point
-from attnbench.report.grouping import plain_where, suffix
+from attnbench.report.grouping import drawn, plain_where, suffix
 from attnbench.report.names import display
 from attnbench.report.numbers import estimate
 from attnbench.report.recommend import SHOWN, Question, is_asked
@@ -110,9 +110,14 @@ def table(found: Sequence[Sequence[Model]]) -> Table:
 
 
 def charts(found: Sequence[Sequence[Model]]) -> list[Chart]:
-    """Top-1 against latency, one figure a condition; filled points are on the front by the estimates."""
-    drawn = []
-    for number_, models in enumerate([f for f in found if len(f) >= FEWEST], 1):
+    """Top-1 against latency, one figure a condition; filled points are on the front by the estimates.
+
+    Of many conditions those with most models are drawn.
+    """
+    made = []
+    enough = [models for models in found if len(models) >= FEWEST]
+    most = {id(models) for models in sorted(enough, key=len, reverse=True)[: drawn(len(enough))]}
+    for number_, models in enumerate([models for models in enough if id(models) in most], 1):
         p = models[0].point
         chart = Chart(f"accuracy-latency{suffix(number_)}", "Accuracy beside latency", size=(7.2, 4.8))
         names = ", ".join(
@@ -140,8 +145,8 @@ def charts(found: Sequence[Sequence[Model]]) -> list[Chart]:
                 for m in models
             ],
         )
-        drawn.append(chart)
-    return drawn
+        made.append(chart)
+    return made
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ from attnbench.report import (
 from attnbench.report import published as papers
 from attnbench.report.chart import Chart
 from attnbench.report.chooser import Chooser
+from attnbench.report.drawing import Drawing
 from attnbench.report.evidence import Evidence, gather, groups
-from attnbench.report.grouping import DRAWN, GROUP, busiest
+from attnbench.report.grouping import GROUP, busiest, drawn
 from attnbench.report.numbers import number
 from attnbench.report.page import Tab
 from attnbench.report.style import charts as chart_settings
@@ -93,13 +94,13 @@ def write(folders: Sequence[Path], out: Path, *, say: Callable[[str], None] = la
 
 
 def _write(evidence: Evidence, out: Path) -> list[Path]:
-    report = _report(evidence)
     written: list[Path] = []
-    for table in report.tables:
-        forms = EVERY_FORM if len(table.rows) <= MANY else ("csv",)
-        written += _save_table(table, out / "tables", forms)
-    for chart in report.charts:
-        written += chart.save(out / "figures")
+    with Drawing(out / "figures") as drawing:
+        report = _report(evidence, drawing)
+        for table in report.tables:
+            forms = EVERY_FORM if len(table.rows) <= MANY else ("csv",)
+            written += _save_table(table, out / "tables", forms)
+        written += drawing.finish()
     written.append(_gallery(report.charts, out / "figures" / "README.md"))
     if report.has_partner:
         written += _save_table(papers.long_table(evidence), out / "tables", ("csv",))
@@ -118,8 +119,22 @@ def _page(evidence: Evidence, report: Report) -> str:
 
 
 @search_put_off()
-def _report(evidence: Evidence) -> Report:
-    """Everything that is made of the evidence. A new tab of the page is one more `_tab` in `tabs`."""
+def _report(evidence: Evidence, drawing: Drawing) -> Report:
+    """Everything that is made of the evidence. A new tab of the page is one more `_tab` in `tabs`.
+
+    A chart is added to `drawing` as soon as it is made, and drawn while the tables are made.
+    """
+    drawn_from = busiest(evidence)
+    roofs = roofline.charts(drawn_from)  # few runs measure the intensity
+    measured_charts = [*figures.over_resolution(drawn_from), *scaling.scaling_charts(drawn_from)]
+    measured_charts += [*tradeoff.flops_charts(drawn_from), *tradeoff.pareto_charts(drawn_from), *roofs]
+    drawing.add(measured_charts)
+    kernel_table, kernel_charts = kernels.kernels(evidence, drawn_from)
+    survives = survival.of_runs(evidence)
+    accurate = models.fronts(evidence)
+    accuracy_table, accuracy_charts = models.table(accurate), models.charts(accurate)
+    paper_charts = [c for c in _published_charts(evidence) if c.has_data]
+    drawing.add([*kernel_charts, *survives.charts, *accuracy_charts, *paper_charts])
     judged = claims.judge(evidence)
     scopes = list(dict.fromkeys(p.cell.scope for p in evidence.points))
     resolved = measured.resolutions(evidence)
@@ -129,14 +144,8 @@ def _report(evidence: Evidence) -> Report:
         scaling.scaling_table(evidence),
         tradeoff.flops_table(evidence),
     )
-    drawn_from = busiest(evidence)
-    kernel_table, kernel_charts = kernels.kernels(evidence, drawn_from)
-    survives = survival.of_runs(evidence)
-    accurate = models.fronts(evidence)
-    accuracy_table, accuracy_charts = models.table(accurate), models.charts(accurate)
-    roofs = roofline.charts(drawn_from)  # few runs measure the intensity
     speeds = [kernel_table, *([roofline.table(evidence)] if roofs else [])]
-    printed, drawn = papers.partnered(evidence), [c for c in _published_charts(evidence) if c.has_data]
+    printed = papers.partnered(evidence)
     verdicts, differ, wrong = claims.table(judged), differences.tables(evidence), errata.table()
     beside = [flops, *(t for table in printed if (t := papers.with_partner(table)).rows)]
     tabs = (
@@ -144,16 +153,13 @@ def _report(evidence: Evidence) -> Report:
         _tab("kernels", "Kernels and runtimes", speeds, roofs),
         *_survival_tab(survives),
         *([_tab("accuracy", "Accuracy beside latency", [accuracy_table], accuracy_charts)] if accurate else []),
-        _tab("papers", "The papers", beside, drawn, (papers.agreement(evidence),)),
+        _tab("papers", "The papers", beside, paper_charts, (papers.agreement(evidence),)),
         _tab("claims", "Claims", [verdicts], words=(claims.tally(judged),)),
         _tab("differences", "Differences and errata", [*differ, wrong]),
         _tab("cells", "Every cell"),
         _tab("machines", "Machines", [outcomes], words=tuple(_summary(evidence))),
         _tab("reading", "How to read this"),
     )
-    measured_charts = [*figures.over_resolution(drawn_from), *scaling.scaling_charts(drawn_from)]
-    measured_charts += [*tradeoff.flops_charts(drawn_from), *tradeoff.pareto_charts(drawn_from), *roofs, *kernel_charts]
-    measured_charts += [*survives.charts, *accuracy_charts]
     about_papers = [verdicts, *differ, wrong] if printed else [verdicts]
     tables = (
         *cells,
@@ -169,7 +175,7 @@ def _report(evidence: Evidence) -> Report:
     )
     return Report(
         tables=tuple(table for table in tables if table.rows),
-        charts=(*measured_charts, *drawn),
+        charts=tuple(drawing.charts),
         tabs=tabs,
         chooser=chooser.chooser(evidence, resolved),
         has_partner=bool(printed),
@@ -268,9 +274,9 @@ def _summary(evidence: Evidence) -> Iterator[str]:
 def _bounds(evidence: Evidence) -> Iterator[str]:
     """What a report of very many cells leaves out."""
     conditions = len(groups(evidence.points, *GROUP))
-    if conditions > DRAWN:
+    if (most := drawn(conditions)) < conditions:
         yield (
-            f"Figures are drawn for {DRAWN} of {conditions} conditions, those with most timed cells; tables hold all."
+            f"Figures are drawn for {most} of {conditions} conditions, those with most timed cells; tables hold all."
         )
     if measured.too_many(evidence):
         yield (

@@ -62,8 +62,8 @@ def test_rounds_give_a_narrow_interval_to_clear_orders_and_a_wide_one_to_noisy_o
 def test_samples_made_together_are_those_made_one_by_one_also_of_processes_with_unequal_rounds():
     rng = np.random.default_rng(3)
     measured = Measurement(ARMS, tuple(rng.normal(0, 0.1, (rounds, 8)) for rounds in (4, 7, 4)))
-    one, other = np.random.default_rng(0), np.random.default_rng(0)
-    together = measured.samples(one, 2 * AT_ONCE)
+    other = np.random.default_rng(0)
+    together = measured.samples(0, 2 * AT_ONCE)
     assert np.array_equal(together, [measured.resampled(other) for _ in range(2 * AT_ONCE)])
 
 

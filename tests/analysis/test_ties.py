@@ -14,9 +14,9 @@ from attnbench.analysis.contrasts import contrasts, pairs
 from attnbench.analysis.statistics import Interval
 from attnbench.analysis.ties import (
     Resolution,
-    different_by_interval,
     different_by_rounds,
     letters,
+    letters_by_interval,
     resolve,
     resolve_run,
     smallest_by_interval,
@@ -129,7 +129,21 @@ def test_equal_arms_are_rarely_called_different():
 
 def test_intervals_that_do_not_overlap_differ():
     intervals = {"x": Interval(1.0, 0.9, 1.1), "y": Interval(1.15, 1.1, 1.2), "z": Interval(1.4, 1.3, 1.5)}
-    assert different_by_interval(intervals) == {("x", "z"), ("y", "z")}
+    assert letters_by_interval(["z", "y", "x"], intervals) == {"z": "a", "y": "b", "x": "b"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_letters_by_interval_are_the_letters_of_the_pairs_that_do_not_overlap(seed):
+    rng = random.Random(seed)
+    ends = [sorted((rng.randint(0, 30), rng.choice((rng.randint(0, 30), math.inf)))) for _ in range(rng.randint(0, 25))]
+    intervals = {f"arm {n}": Interval(low, low, high) for n, (low, high) in enumerate(ends)}
+    arms = rng.sample(list(intervals), len(intervals))
+    differ = [
+        (a, b)
+        for a, b in combinations(arms, 2)
+        if intervals[a].high < intervals[b].low or intervals[b].high < intervals[a].low
+    ]
+    assert letters_by_interval(arms, intervals) == letters(arms, differ)
 
 
 def test_the_smallest_difference_of_two_uncertain_arms_is_sqrt_2_half_widths():

@@ -204,10 +204,9 @@ def _demand_same_settings(old: Cell, new: Cell) -> None:
 
 def _measure(sweep: Sweep, out: Path | None, fresh: bool, quiet: bool) -> Run | None:
     from attnbench.commands.run import measure
-    from attnbench.execution.fork_server import ForkServer
-    from attnbench.execution.workers import needs_compiler
+    from attnbench.execution.workers import start_server
 
-    server = ForkServer(sweep.allocator[0], imports_compiler=needs_compiler(sweep))
+    server = start_server(sweep, sweep.allocator[0])
     try:
         return measure(sweep, server, out, fresh=fresh, quiet=quiet)
     finally:

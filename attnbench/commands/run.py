@@ -56,11 +56,10 @@ def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: 
             raise AttnbenchError("--fresh renames a run of this machine; with --executor slurm choose another --out")
         again = _this_command()
         return slurm_options.run_by_slurm(sweep, request, out, again, quiet=quiet, as_json=as_json)
-    from attnbench.execution.fork_server import ForkServer
-    from attnbench.execution.workers import needs_compiler
+    from attnbench.execution.workers import start_server
 
     # imports torch in its own process while this one imports it for the plan
-    server = ForkServer(sweep.allocator[0], imports_compiler=needs_compiler(sweep))
+    server = start_server(sweep, sweep.allocator[0])
     try:
         finished = measure(sweep, server, out, fresh=fresh, quiet=quiet)
         return 130 if finished is None else _show(finished, quiet, as_json)

@@ -186,9 +186,9 @@ class _Runner:
             if self.deadline.passed:
                 self._decline_untried(tried, self.known.groups[group])
                 tried = [c for c in tried if c.id in self.known.groups[group].trials]
-            self._begin_to_count(tried)
             if self.measure - {"params", "macs"}:
                 self._export(tried, self.known.groups[group])
+                self._begin_to_count(tried)
                 self._try(tried, self.known.groups[group])
                 self._probe(tried, self.known.groups[group])
             self._count(tried)
@@ -215,6 +215,7 @@ class _Runner:
         self.counting.ask(self._uncounted(cells))
 
     def _count(self, cells: Sequence[Cell]) -> None:
+        self._begin_to_count(cells)
         for cell in self._uncounted(cells):
             if cell.count_key not in self.known.counts:  # two cells that count alike
                 self.watcher.stage(f"counting {cell.variant}")

@@ -56,6 +56,15 @@ def needs_compiler(sweep: Sweep) -> bool:
     return bool({*sweep.runtime} & {*COMPILED}) or "flex" in sweep.kernel
 
 
+def start_server(sweep: Sweep, allocator: str, *, counts: bool = False) -> ForkServer:
+    """A fork server for the layers of this sweep, which imports what they share while the caller goes on.
+
+    `counts`: for counting and exporting, which need torch's compiler.
+    """
+    models = sorted({name for text in sweep.backbone if ":" in (name := text.partition("[")[0])})
+    return ForkServer(allocator, imports_compiler=counts or needs_compiler(sweep), models=models)
+
+
 class Workers:
     """The worker processes of a run, one fork server for each allocator, started when first needed."""
 
@@ -65,11 +74,11 @@ class Workers:
     ) -> None:  # fmt: skip
         """`origins`: the plugins that a process with these cells may import, by cell id; None: all of them.
 
-        `counts`: for counting and exporting, which need torch's compiler.
+        `counts`: as of `start_server`.
         """
         self._sweep, self._protocol, self._origins = sweep, protocol, origins
         self._servers = dict(servers or {})
-        self._imports_compiler = counts or needs_compiler(sweep)
+        self._counts = counts
         self._closing = False
         self._timing = ""  # the allocator of the timing job that runs
         self._restarts = 0
@@ -97,7 +106,7 @@ class Workers:
     def start(self, allocator: str) -> ForkServer:
         """The fork server for this allocator; a new one imports torch while the caller goes on."""
         if allocator not in self._servers:
-            self._servers[allocator] = ForkServer(allocator, imports_compiler=self._imports_compiler)
+            self._servers[allocator] = start_server(self._sweep, allocator, counts=self._counts)
         return self._servers[allocator]
 
     def request_stop(self) -> None:

@@ -252,7 +252,7 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bo
     _here.extend(drain())
     registry.add(_here)
     if entry_points and not os.environ.get("ATTNBENCH_DISABLE_PLUGINS"):
-        for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        for entry in installed():
             if entry.value.split(":")[0] == BUILTIN:
                 continue
             origin = entry.dist.name if entry.dist else "?"
@@ -262,6 +262,12 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bo
         file = inputs.regular_file("a plugin", plugin.path, kind="a Python file")
         _take(registry, plugin.origin, partial(import_file, file, plugin.namespace), rehearse, plugin)
     return registry
+
+
+@cached
+def installed() -> tuple[importlib.metadata.EntryPoint, ...]:
+    """The entry points of installed packages, read once in a process: it looks into every package's metadata."""
+    return tuple(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
 
 
 @cached

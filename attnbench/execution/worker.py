@@ -103,8 +103,9 @@ def _preload(words: Sequence[str]) -> None:
 
     import attnbench.registry.adapters  # noqa: F401  imported when a layer is built
     from attnbench import registry
+    from attnbench.registry.plugin_import import entry_points_of
 
-    registry.installed()
+    entry_points_of(registry.ENTRY_POINT_GROUP)
     known, threads = registry.load(entry_points=False), torch.get_num_threads()
     if "all" in words:
         from attnbench.measure import flops

@@ -7,10 +7,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
+from attnbench import runtimes
 from attnbench.errors import UnfinishedError
 from attnbench.execution.fork_server import End, ForkServer, Noise, ServerEndedError
 from attnbench.execution.jobs import (
@@ -41,7 +42,6 @@ from attnbench.results.events import (
     Round,
     Trial,
 )
-from attnbench.runtimes import COMPILED
 
 _Answer = TypeVar("_Answer", Probe, Agreement)
 
@@ -53,7 +53,7 @@ RESTARTS = 5  # of fork servers in one run
 
 def needs_compiler(sweep: Sweep) -> bool:
     """Whether layers of this sweep run code of torch's compiler; counting and exporting have a server of their own."""
-    return bool({*sweep.runtime} & {*COMPILED}) or "flex" in sweep.kernel
+    return bool({*sweep.runtime} & {*runtimes.COMPILED}) or "flex" in sweep.kernel
 
 
 def start_server(sweep: Sweep, allocator: str, *, counts: bool = False) -> ForkServer:
@@ -63,6 +63,31 @@ def start_server(sweep: Sweep, allocator: str, *, counts: bool = False) -> ForkS
     """
     models = sorted({name for text in sweep.backbone if ":" in (name := text.partition("[")[0])})
     return ForkServer(allocator, imports_compiler=counts or needs_compiler(sweep), models=models)
+
+
+@dataclass(frozen=True)
+class EarlyServers:
+    """Fork servers that import torch while their sweep is planned; `counting` is None where nothing needs one."""
+
+    timing: ForkServer
+    counting: ForkServer | None
+
+    @classmethod
+    def start(cls, sweep: Sweep) -> EarlyServers:
+        """Start those of the sweep's first allocator.
+
+        Raises:
+            AttnbenchError: the allocator's library is not on this machine.
+        """
+        allocator = sweep.allocator[0]
+        counts = {"params", "macs"} & {*sweep.measure} or any(runtimes.get(name).artifact for name in sweep.runtime)
+        timing = start_server(sweep, allocator)
+        return cls(timing, start_server(sweep, allocator, counts=True) if counts else None)
+
+    def close(self) -> None:
+        """End both; a second call does nothing."""
+        for server in filter(None, (self.timing, self.counting)):
+            server.close()
 
 
 class Workers:

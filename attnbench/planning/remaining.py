@@ -132,7 +132,7 @@ class Remaining:
         return self._before_timing_s() + timing
 
     def _before_timing_s(self) -> float:
-        """Counts, exports, trials and the passes beside time; a GPU's trials run beside the counts."""
+        """Exports, then the longer of counts and trials, then the passes beside time. Layers are counted in no time."""
         open_cells = [cell for name, cell in self.cells.items() if name not in self.finished]
         untried = [cell for cell in open_cells if cell.id not in self.tried and not self.groups[cell.group].rounds]
         counted = {cell.count_key: cell for cell in untried} if {"params", "macs"} & {*self.measure} else {}
@@ -145,9 +145,7 @@ class Remaining:
             waiting = [cell for cell in open_cells if not self.groups[cell.group].rounds]
             passes_s = sum(duration.passes_s(self._call(cell.id), self.measure) for cell in waiting)
         start_s = 0.0 if self.started or not open_cells else duration.START_S
-        on_cpu = any(cell.device == "cpu" for cell in untried)
-        tried_s = counts_s + trials_s if on_cpu else max(counts_s, trials_s)
-        return start_s + exports_s + tried_s + passes_s
+        return start_s + exports_s + max(counts_s, trials_s) + passes_s
 
     def _rounds_at(self, group: Group, look: int) -> int:
         """Rounds of this group if it stops at this look, or before it by its budget."""

@@ -146,7 +146,7 @@ def estimate_calls(cells: Iterable[Cell], known: Registry, rates: Mapping[str, R
         if cell.id not in rates:
             continue
         try:
-            macs = known.macs(cell.mechanism, cell.size)
+            macs: float | None = known.macs(cell.mechanism, cell.size)
         except ValueError:  # a plugin's formula; the estimate does without it
             macs = None
         if macs is None and cell.scope == "backbone":

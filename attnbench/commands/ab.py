@@ -205,14 +205,13 @@ def _demand_same_settings(old: Cell, new: Cell) -> None:
 
 def _measure(sweep: Sweep, out: Path | None, fresh: bool, quiet: bool) -> Run | None:
     from attnbench.commands.run import measure
-    from attnbench.execution.fork_server import ForkServer
-    from attnbench.execution.workers import needs_compiler
+    from attnbench.execution.workers import EarlyServers
 
-    server = ForkServer(sweep.allocator[0], imports_compiler=needs_compiler(sweep))
+    servers = EarlyServers.start(sweep)
     try:
-        return measure(sweep, server, out, fresh=fresh, quiet=quiet)
+        return measure(sweep, servers, out, fresh=fresh, quiet=quiet)
     finally:
-        server.close()
+        servers.close()
 
 
 def _agreements(sweep: Sweep, run: Run, pairs: list[tuple[str, str]]) -> list[OutputComparison]:

@@ -133,16 +133,23 @@ def time_left(planned: Plan, known: Registry, rates: Mapping[str, Rate] | None =
 
 
 def estimate_calls(cells: Iterable[Cell], known: Registry, rates: Mapping[str, Rate]) -> dict[str, float]:
-    """Estimate the seconds of one call, by the id of each cell that has a rate."""
+    """Estimate the seconds of one call, by the id of each cell that has a rate.
+
+    A library's model has no formula; its multiply-accumulates are those that timm published, where it did.
+    """
     from attnbench.planning.duration import call_s
+    from attnbench.published import timm
+    from attnbench.report.survival_sources import timm_name
 
     seconds: dict[str, float] = {}
     for cell in cells:
         if cell.id not in rates:
             continue
         try:
-            macs = known.macs(cell.mechanism, cell.size)
+            macs: float | None = known.macs(cell.mechanism, cell.size)
         except ValueError:  # a plugin's formula; the estimate does without it
             macs = None
+        if macs is None and cell.scope == "backbone":
+            macs = timm.macs(timm_name(cell.mechanism), cell.res_h * cell.res_w)
         seconds[cell.id] = call_s(macs, cell, rates[cell.id].macs_per_s)
     return seconds

@@ -15,7 +15,7 @@ from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
-    from attnbench.execution.fork_server import ForkServer
+    from attnbench.execution.workers import EarlyServers
     from attnbench.planning.sweep import Sweep
     from attnbench.results.record import Record
     from attnbench.results.store import Run
@@ -56,16 +56,15 @@ def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: 
             raise AttnbenchError("--fresh renames a run of this machine; with --executor slurm choose another --out")
         again = _this_command()
         return slurm_options.run_by_slurm(sweep, request, out, again, quiet=quiet, as_json=as_json)
-    from attnbench.execution.fork_server import ForkServer
-    from attnbench.execution.workers import needs_compiler
+    from attnbench.execution.workers import EarlyServers
 
-    # imports torch in its own process while this one imports it for the plan
-    server = ForkServer(sweep.allocator[0], imports_compiler=needs_compiler(sweep))
+    # they import torch in their own processes while this one imports it for the plan
+    servers = EarlyServers.start(sweep)
     try:
-        finished = measure(sweep, server, out, fresh=fresh, quiet=quiet)
+        finished = measure(sweep, servers, out, fresh=fresh, quiet=quiet)
         return 130 if finished is None else _show(finished, quiet, as_json)
     finally:
-        server.close()
+        servers.close()
 
 
 def _this_command() -> str:
@@ -91,7 +90,7 @@ def _holds_the_working_directory(folder: Path) -> bool:
     return Path(os.path.realpath(folder)) in (here, *here.parents)
 
 
-def measure(sweep: Sweep, server: ForkServer, out: Path | None, *, fresh: bool, quiet: bool) -> Run | None:
+def measure(sweep: Sweep, servers: EarlyServers, out: Path | None, *, fresh: bool, quiet: bool) -> Run | None:
     """Measure or resume the sweep's run, with its progress on stderr; None when it was interrupted."""
     from attnbench.commands.plan import headline, time_left
     from attnbench.execution import runner
@@ -112,7 +111,7 @@ def measure(sweep: Sweep, server: ForkServer, out: Path | None, *, fresh: bool, 
         terminal.print_words(errors, headline(planned), lines=True)
     watcher = Silent() if quiet else Bar(time_left(planned, known), errors)
     try:
-        runner.execute(planned, folder, watcher=watcher, command=again, server=server)
+        runner.execute(planned, folder, watcher=watcher, command=again, servers=servers)
     except runner.Interrupted:
         done = len(store.open_run(folder).records)
         for line in (

@@ -1,6 +1,6 @@
 """Cells -> their counts and exported layers, by a fork server of its own.
 
-It counts in the background, while layers are tried on the main server. It alone imports torch's compiler for them.
+It counts in the background; on a GPU, while layers are tried on the main server. It alone imports torch's compiler.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from concurrent.futures import TimeoutError as NotYet
 from types import TracebackType
 from typing import TypeVar
 
+from attnbench.execution.fork_server import ForkServer
 from attnbench.execution.workers import Workers
 from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
@@ -24,9 +25,13 @@ _LOOK_S = 0.1  # between two looks at an interrupt while a count is waited for
 class Counting:
     """Counts and exports what is asked for, one job after another; its processes start with the first cell."""
 
-    def __init__(self, sweep: Sweep, protocol: Protocol, origins: Mapping[str, Sequence[str]] | None = None) -> None:
-        """`origins`: as of `Workers`."""
-        self._workers = Workers(sweep, protocol, origins=origins, counts=True)
+    def __init__(
+        self, sweep: Sweep, protocol: Protocol, origins: Mapping[str, Sequence[str]] | None = None,
+        server: ForkServer | None = None,
+    ) -> None:  # fmt: skip
+        """`origins`: as of `Workers`; `server`: for the sweep's first allocator, started before."""
+        servers = {sweep.allocator[0]: server} if server else {}
+        self._workers = Workers(sweep, protocol, servers, origins, counts=True)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="counting")
         self._asked: dict[str, Future[Count]] = {}
 

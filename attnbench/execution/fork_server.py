@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -108,9 +108,12 @@ class ForkServer:
         allocator: of the processes.
         imports_compiler: import torch's compiler and the counters too, which counting and compiling need. It takes as
             long as torch itself.
+        models: names of libraries' models, as NAMESPACE:NAME, whose libraries are imported too.
     """
 
-    def __init__(self, allocator: str = "pinned", *, imports_compiler: bool = False) -> None:
+    def __init__(
+        self, allocator: str = "pinned", *, imports_compiler: bool = False, models: Sequence[str] = ()
+    ) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         environment |= allocator_environment(allocator) | runtimes.environment()
         self._mark = environment[MARK] = secrets.token_hex(8)
@@ -119,8 +122,9 @@ class ForkServer:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
         self.status = StatusFile()
         events, self._children_end = os.pipe()
+        words = [str(self._children_end), *["all"] * imports_compiler, *models]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "attnbench.execution.worker", str(self._children_end), *["all"] * imports_compiler],
+            [sys.executable, "-m", "attnbench.execution.worker", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -7,6 +7,7 @@ What is seen is reported as events; the runner makes records of them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -28,6 +29,7 @@ from attnbench.measure import breakdown, energy, error, memory
 from attnbench.measure.agreement import compare_versions, error_against, expected_output
 from attnbench.measure.arm import Arm, InputSets, build_module, make_inputs, tensors_of
 from attnbench.measure.ceilings import measure_ceilings, product_rate
+from attnbench.measure.initialize import prepared_weights
 from attnbench.measure.kernels import kernel_that_ran
 from attnbench.registry.variant import parse_variant
 from attnbench.results.events import Agreement, Ceilings, Count, Event, Exported, Probe, Progress, Trial
@@ -68,7 +70,8 @@ def _count(job: CountJob) -> Count:
 
     cell = job.cell
     known = registry.load(job.plugins)
-    module = known.build(known.check(parse_variant(cell.variant)), cell.size).eval()
+    with prepared_weights():
+        module = known.build(known.check(parse_variant(cell.variant)), cell.size).eval()
     shape = (1, *cell.grid, cell.dim) if cell.scope == "layer" else (1, 3, cell.res_h, cell.res_w)
     counts = count(module, torch.empty(shape, device="meta"))
     by_formula, formula_notes = None, ""
@@ -121,9 +124,10 @@ def _trial(job: TrialJob, say: Say) -> None:
         guard = Guard()
         inputs = make_inputs(cell, device, dtype, job.seed, sets=1)
         expected = expected_output(cell, device, known, inputs, inference=job.inference, weights=job.weights)
-        arm = Arm(
-            cell, device, known, inference=job.inference, weights=job.weights, artifact=job.artifact, prepare=False
-        )
+        with contextlib.nullcontext() if expected else prepared_weights():
+            arm = Arm(
+                cell, device, known, inference=job.inference, weights=job.weights, artifact=job.artifact, prepare=False
+            )
         values, first_s = _first_call(arm, inputs, guard, partial(say, Progress(stage="built", cell=of_plugin)))
         arm.check()
         if expected:

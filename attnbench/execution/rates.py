@@ -5,15 +5,20 @@ A probe runs in this process, so it is made on the CPU alone where a run follows
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from attnbench.execution import ceilings_cache
 from attnbench.machine import environment
+from attnbench.machine.counters import HostReading
 from attnbench.planning.cell import Cell
 from attnbench.planning.duration import CPU_MACS_PER_S, GPU_MACS_PER_S, layer_rate
+from attnbench.results import flags
 
 MEASURED, PROBED, ASSUMED = "measured since this machine was started", "from a short probe", "assumed"
+BUSY = f"{PROBED} beside other programs: the machine is busy now, and a quiet one takes less time"
+LOOKS, PAUSE_S = 3, 0.1  # of a probe, the best of which counts, and the seconds between them
 _PROBE_S = 0.02  # of each of the two forms
 
 
@@ -57,21 +62,25 @@ def _kept(key: tuple[str | int, ...], torch_version: str) -> Rate | None:
 
 
 def _probed(name: str, threads: int) -> Rate:
-    """A matrix product and a 1x1 convolution in fp32, a tenth of a second together."""
+    """The best of a few looks at a matrix product and a 1x1 convolution in fp32, of a tenth of a second each."""
     import torch
 
     from attnbench.machine.devices import open_device
     from attnbench.measure.ceilings import conv_rate, product_rate
 
-    device, before = open_device(name), torch.get_num_threads()
+    device, before, reading = open_device(name), torch.get_num_threads(), HostReading()
+    product = convolution = 0.0
     try:
         device.set_threads(threads)
         with torch.inference_mode():
-            product = product_rate(device, torch.float32, _PROBE_S)
-            convolution = conv_rate(device, torch.float32, _PROBE_S)
-        return Rate(layer_rate(product, convolution), PROBED)
+            for look in range(LOOKS):
+                time.sleep(PAUSE_S if look else 0.0)
+                product = max(product, product_rate(device, torch.float32, _PROBE_S))
+                convolution = max(convolution, conv_rate(device, torch.float32, _PROBE_S))
     finally:
         torch.set_num_threads(before)
+    disturbed = flags.disturbed(reading.finish()) & {"busy_machine", "stolen"}
+    return Rate(layer_rate(product, convolution), BUSY if disturbed else PROBED)
 
 
 def _assumed(name: str) -> Rate:

@@ -24,11 +24,11 @@ from attnbench.execution import ceilings_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
 from attnbench.execution.counting import Counting
 from attnbench.execution.deadline import Deadline
-from attnbench.execution.fork_server import ForkServer, allocator_environment
+from attnbench.execution.fork_server import allocator_environment
 from attnbench.execution.interrupts import Interrupted, Interrupts
 from attnbench.execution.progress import Silent, Watcher
 from attnbench.execution.resume import replay
-from attnbench.execution.workers import Workers
+from attnbench.execution.workers import EarlyServers, Workers
 from attnbench.machine import environment
 from attnbench.planning import protocol
 from attnbench.planning.cell import Cell
@@ -106,9 +106,10 @@ def run(sweep: Sweep, out: Path | str | None = None, *, watcher: Watcher | None 
 
 
 def execute(
-    planned: Plan, folder: Path, *, watcher: Watcher | None = None, command: str = "", server: ForkServer | None = None
-) -> Path:
-    """Measure a plan into `folder`; see `run`. A fork server for its first allocator, started before, saves time."""
+    planned: Plan, folder: Path, *, watcher: Watcher | None = None, command: str = "",
+    servers: EarlyServers | None = None,
+) -> Path:  # fmt: skip
+    """Measure a plan into `folder`; see `run`. Fork servers that were started before it was planned save time."""
     sweep = planned.sweep
     numbers = protocol.get(sweep.protocol, sweep.overrides)
     facts = RunFacts(
@@ -119,23 +120,26 @@ def execute(
         environment=environment.describe(sweep.device),
     )
     with create_or_resume(folder, planned, facts) as writer:
-        servers = {sweep.allocator[0]: server} if server else {}
-        workers = Workers(sweep, numbers, servers, planned.origins if planned.isolated else None)
-        _Runner(planned, writer, numbers, watcher or Silent(), workers).go()
+        origins = planned.origins if planned.isolated else None
+        timing = {sweep.allocator[0]: servers.timing} if servers else {}
+        workers = Workers(sweep, numbers, timing, origins)
+        counting = Counting(sweep, numbers, origins, servers.counting if servers else None)
+        _Runner(planned, writer, numbers, watcher or Silent(), workers, counting).go()
     return folder
 
 
 class _Runner:
     def __init__(
-        self, planned: Plan, writer: Writer, numbers: protocol.Protocol, watcher: Watcher, workers: Workers
-    ) -> None:
+        self, planned: Plan, writer: Writer, numbers: protocol.Protocol, watcher: Watcher, workers: Workers,
+        counting: Counting,
+    ) -> None:  # fmt: skip
         self.plan, self.writer, self.protocol, self.watcher, self.workers = planned, writer, numbers, watcher, workers
         self.measure = set(planned.sweep.measure)
         self.interrupts = Interrupts(self._on_interrupt)
         self.known = replay(planned, writer.events)
         self.exports: dict[tuple[object, ...], Exported | Failure] = {}
         self.export_values: dict[str, Mapping[str, float | int]] = {}
-        self.counting = Counting(planned.sweep, numbers, planned.origins if planned.isolated else None)
+        self.counting = counting
         self.forward_s = 0.0
         self.deadline = Deadline()
 
@@ -189,6 +193,8 @@ class _Runner:
             self._begin_to_count(tried)
             if self.measure - {"params", "macs"}:
                 self._export(tried, self.known.groups[group])
+                if any(cell.device == "cpu" for cell in tried):  # a trial's threads wait for one that shares its core
+                    self._count(tried)
                 self._try(tried, self.known.groups[group])
                 self._probe(tried, self.known.groups[group])
             self._count(tried)

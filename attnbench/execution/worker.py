@@ -1,22 +1,25 @@
 """The processes behind a fork server: one that has imported torch, and the children that it forks for each job.
 
-`python -m attnbench.execution.worker EVENTS [all]` reads one JSON job a line on stdin, forks a child for it, and says
-on stdout which process it is and how it ended. The server runs no operator, so a fork is safe; its environment chooses
-the allocator; with `all` it imports torch's compiler too. A child has a session of its own, its prints go to a log
-file, it reports on the descriptor EVENTS in signed lines, and it dies with the server. A server that is asked to end,
-or whose runner has ended, ends all that was started. What a job does is in attnbench.execution.perform.
+`python -m attnbench.execution.worker EVENTS [all] [NAMESPACE:NAME...]` reads one JSON job a line on stdin, forks a
+child for it, and says on stdout which process it is and how it ended. The server starts no thread of torch, so a fork
+is safe; its environment chooses the allocator; with `all` it imports torch's compiler too, and with names of models
+the libraries that build them. A child has a session of its own, its prints go to a log file, it reports on the
+descriptor EVENTS in signed lines, and it dies with the server. A server that is asked to end, or whose runner has
+ended, ends all that was started. What a job does is in attnbench.execution.perform.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
 import select
 import signal
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -61,14 +64,8 @@ def _serve(events: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     import attnbench.execution.perform  # with torch: children find it imported, which is the point of the server
-    from attnbench import registry
 
-    registry.load(entry_points=False)
-    if "all" in sys.argv[2:]:
-        from attnbench.measure import flops
-
-        flops.preload()
-
+    _preload(sys.argv[2:])
     _say(control, {"pid": 0})
     while True:
         ready, _, _ = select.select([0, wake], [], [])
@@ -98,6 +95,30 @@ def _serve(events: int) -> None:
                         os.close(descriptor)
                     _child(job, events, attnbench.execution.perform)
                 _say(control, {"pid": child})
+
+
+def _preload(words: Sequence[str]) -> None:
+    """Import what the children share; a library that fails is met again by the job that needs it."""
+    import torch
+
+    import attnbench.registry.adapters  # noqa: F401  imported when a layer is built
+    from attnbench import registry
+    from attnbench.registry.plugin_import import entry_points_of
+
+    entry_points_of(registry.ENTRY_POINT_GROUP)
+    known, threads = registry.load(entry_points=False), torch.get_num_threads()
+    if "all" in words:
+        from attnbench.measure import flops
+
+        flops.preload()
+    torch.set_num_threads(1)  # a library may compute while it is asked; a pool of threads does not survive a fork
+    for name in words:
+        if ":" in name:
+            with contextlib.suppress(Exception):
+                known[name]
+    torch.set_num_threads(threads)
+    gc.collect()
+    gc.freeze()  # children neither look through it nor copy its pages when they collect
 
 
 def _say(control: int, message: dict[str, int]) -> None:

@@ -7,10 +7,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
+from attnbench import runtimes
 from attnbench.errors import UnfinishedError
 from attnbench.execution.fork_server import End, ForkServer, Noise, ServerEndedError
 from attnbench.execution.jobs import (
@@ -41,7 +42,6 @@ from attnbench.results.events import (
     Round,
     Trial,
 )
-from attnbench.runtimes import COMPILED
 
 _Answer = TypeVar("_Answer", Probe, Agreement)
 
@@ -53,7 +53,41 @@ RESTARTS = 5  # of fork servers in one run
 
 def needs_compiler(sweep: Sweep) -> bool:
     """Whether layers of this sweep run code of torch's compiler; counting and exporting have a server of their own."""
-    return bool({*sweep.runtime} & {*COMPILED}) or "flex" in sweep.kernel
+    return bool({*sweep.runtime} & {*runtimes.COMPILED}) or "flex" in sweep.kernel
+
+
+def start_server(sweep: Sweep, allocator: str, *, counts: bool = False) -> ForkServer:
+    """A fork server for the layers of this sweep, which imports what they share while the caller goes on.
+
+    `counts`: for counting and exporting, which need torch's compiler.
+    """
+    models = sorted({name for text in sweep.backbone if ":" in (name := text.partition("[")[0])})
+    return ForkServer(allocator, imports_compiler=counts or needs_compiler(sweep), models=models)
+
+
+@dataclass(frozen=True)
+class EarlyServers:
+    """Fork servers that import torch while their sweep is planned; `counting` is None where nothing needs one."""
+
+    timing: ForkServer
+    counting: ForkServer | None
+
+    @classmethod
+    def start(cls, sweep: Sweep) -> EarlyServers:
+        """Start those of the sweep's first allocator.
+
+        Raises:
+            AttnbenchError: the allocator's library is not on this machine.
+        """
+        allocator = sweep.allocator[0]
+        counts = {"params", "macs"} & {*sweep.measure} or any(runtimes.get(name).artifact for name in sweep.runtime)
+        timing = start_server(sweep, allocator)
+        return cls(timing, start_server(sweep, allocator, counts=True) if counts else None)
+
+    def close(self) -> None:
+        """End both; a second call does nothing."""
+        for server in filter(None, (self.timing, self.counting)):
+            server.close()
 
 
 class Workers:
@@ -65,11 +99,11 @@ class Workers:
     ) -> None:  # fmt: skip
         """`origins`: the plugins that a process with these cells may import, by cell id; None: all of them.
 
-        `counts`: for counting and exporting, which need torch's compiler.
+        `counts`: as of `start_server`.
         """
         self._sweep, self._protocol, self._origins = sweep, protocol, origins
         self._servers = dict(servers or {})
-        self._imports_compiler = counts or needs_compiler(sweep)
+        self._counts = counts
         self._closing = False
         self._timing = ""  # the allocator of the timing job that runs
         self._restarts = 0
@@ -97,7 +131,7 @@ class Workers:
     def start(self, allocator: str) -> ForkServer:
         """The fork server for this allocator; a new one imports torch while the caller goes on."""
         if allocator not in self._servers:
-            self._servers[allocator] = ForkServer(allocator, imports_compiler=self._imports_compiler)
+            self._servers[allocator] = start_server(self._sweep, allocator, counts=self._counts)
         return self._servers[allocator]
 
     def request_stop(self) -> None:

@@ -15,6 +15,7 @@ from attnbench.machine.devices import Device
 from attnbench.planning.cell import Cell
 from attnbench.registry import Registry
 from attnbench.registry.variant import parse_variant
+from attnbench.runtimes import artifacts
 from attnbench.runtimes.compile import forbid_fallback
 
 INPUT_SETS = 3  # random inputs that calls use in turn
@@ -95,8 +96,6 @@ class Arm:
             UnsupportedError: the runtime cannot take it.
             FileNotFoundError: its exported form is not there any more.
         """
-        from attnbench.runtimes import artifacts
-
         file: Path | None = artifacts.path_of(self.artifact) if self.runtime.artifact else None
         example = torch.empty(_input_shape(self.cell), dtype=self.dtype, device=self.device.torch_device())
         self.prepared = self.runtime.prepare(self.module, example, self.cell.threads, self.cell.precision, file)

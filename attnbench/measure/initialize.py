@@ -2,7 +2,8 @@
 
 A timing process builds every arm anew, and drawing 30 million normal numbers for a model takes longer than its turns.
 Values keep their scale, so that softmax, routing and norms see what they would see; that they repeat after 262,144 is
-nothing that a speed depends on. Trials, counts and numerical errors use the real initialisation.
+nothing that a speed or a count depends on. What is compared with another output, as of an exported layer, and
+numerical errors use the real initialisation.
 """
 
 from __future__ import annotations

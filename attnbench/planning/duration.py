@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
+from attnbench import runtimes
 from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import LEAST_PROCESSES, TURNS_ALONE, Protocol
-from attnbench.runtimes import COMPILED, EAGER
 
 START_S = 4.0  # until the processes of a run have imported torch, and ceilings
 TRIAL_S = 0.2  # of a trial besides its calls: process, checks, memory
 CALLS_OF_A_TRIAL = 12.0  # calls in turns that take as long as a trial's calls, the first of which are slow
 STEADY = 0.85  # time of a call in turns over that of a trial's
-COUNT_S = 0.1  # of a layer
-COUNT_MODEL_S = 2.0  # of a whole model
-EXPORT_S = 1.5  # of an exported layer that is not in the cache
+COUNT_S = {"layer": 0.1, "backbone": 1.4, "task": 2.9}
+EXPORT_S, EXPORT_MODEL_S = 1.6, 6.0  # of a layer, a whole model, that is not in the cache
+EXPORTED_MODEL_S = 0.45  # more of the trial of an exported model: the model itself, its session, what it executes
 COMPILE_S = 5.0  # of a compiled cell's trial
 COMPILED_START_S = 0.4  # of a compiled cell in each timing process: its code is read from a cache
 PASS_S = {"breakdown": 2.0, "error": 1.5, "energy": 2.5}  # of a pass beside time, its calls not included
 PASS_CALLS = {"breakdown": 5.0, "error": 12.0, "energy": 2.0}  # fp32 calls on the batch that take as long as its calls
 PROCESS_S = 0.15  # until a timing process has started and prepared its inputs
 BUILD_S = 0.02  # to build one layer in it, its first call not included
-BUILD_MODEL_S = 0.15  # the same of a whole model
+BUILD_MODEL_S = 0.07  # the same of a whole model
+LOAD_MODEL_S = 0.25  # more of an exported one: its session
 TURN_S = 0.005  # of a turn besides its calls: inputs, checks, canary
 DEFAULT_MSA_LAYERS = 1.5  # assumed cost of a mechanism without a formula, in MSA layers of the same size
+DEFAULT_MODEL_MACS = 9e4  # a pixel, assumed of a whole model without a figure: 4.5 G at 224 px
 PASSES_OVER_INPUT = 12.0  # of a layer without multiply-accumulates, such as pooling
 BYTES_PER_S = 1e10  # assumed rate of such passes
 EFFICIENCY = 0.5  # share of `layer_rate` that layers reach
@@ -48,7 +51,7 @@ def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
     """Estimate the seconds of one call on a batch.
 
     Args:
-        macs: multiply-accumulates per image, forward; None where no formula is known.
+        macs: multiply-accumulates per image, forward; None where no figure is known.
         cell: the cell; its batch and pass count.
         macs_per_s: the `layer_rate` of its device.
     """
@@ -56,19 +59,31 @@ def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
     dim = cell.dim or 384
     if macs == 0:
         return cell.batch * PASSES_OVER_INPUT * 4 * tokens * dim / BYTES_PER_S
-    if macs is None:
+    if macs is None and cell.scope != "layer":
+        macs = DEFAULT_MODEL_MACS * cell.res_h * cell.res_w
+    elif macs is None:
         macs = DEFAULT_MSA_LAYERS * (4 * tokens * dim**2 + 2 * tokens**2 * dim)
     return cell.batch * macs * (3.0 if cell.pass_ == "train" else 1.0) / (EFFICIENCY * macs_per_s)
 
 
 def count_s(cell: Cell) -> float:
     """Seconds to count a cell."""
-    return COUNT_S if cell.scope == "layer" else COUNT_MODEL_S
+    return COUNT_S[cell.scope]
+
+
+def exports_s(cells: Iterable[Cell]) -> float:
+    """Seconds to export these cells for their runtimes; two runtimes share a file of one format."""
+    files = {}
+    for cell in cells:
+        if artifact := runtimes.get(cell.runtime).artifact:
+            files[artifact, replace(cell, runtime=runtimes.EAGER, threads=1, allocator="")] = cell
+    return sum(COMPILE_S if cell.compiles else _of(cell, EXPORT_S, EXPORT_MODEL_S) for cell in files.values())
 
 
 def trial_s(cell: Cell, call: float) -> float:
-    """Seconds of a cell's export and trial, whose calls in turns take `call` seconds."""
-    prepared = COMPILE_S if cell.compiles else EXPORT_S if cell.runtime != EAGER else 0.0
+    """Seconds of a cell's trial, whose calls in turns take `call` seconds; its export is not included."""
+    exported = bool(runtimes.get(cell.runtime).artifact)
+    prepared = _of(cell, 0.0, EXPORTED_MODEL_S) if exported else COMPILE_S if cell.compiles else 0.0
     return TRIAL_S + prepared + CALLS_OF_A_TRIAL * call
 
 
@@ -85,8 +100,15 @@ def turn_s(call: float, protocol: Protocol) -> float:
 
 def build_s(cell: Cell, call: float) -> float:
     """Seconds of an arm in each timing process, until it has been called once."""
-    compiled = COMPILED_START_S if cell.runtime in COMPILED else 0.0
-    return (BUILD_S if cell.scope == "layer" else BUILD_MODEL_S) + compiled + call
+    runtime = runtimes.get(cell.runtime)
+    loaded = COMPILED_START_S if runtime.name in runtimes.COMPILED else 0.0
+    if runtime.artifact:
+        loaded += _of(cell, 0.0, LOAD_MODEL_S)
+    return _of(cell, BUILD_S, BUILD_MODEL_S) + loaded + call
+
+
+def _of(cell: Cell, layer: float, model: float) -> float:
+    return layer if cell.scope == "layer" else model
 
 
 def round_s(shared: Iterable[float], alone: Iterable[float], reference: float, protocol: Protocol) -> float:

@@ -72,15 +72,22 @@ class Remaining:
         self.known: dict[str, float] = {}  # seconds of one call in turns
         self.tried: set[str] = set()
         self.finished: set[str] = set()
+        self.exported: set[str] = set()  # groups
         self.trials = Spent()
         self.started = False
 
     def learn(self, cell: str, call: float | None, seconds: float = 0.0) -> None:
-        """Record a cell's trial: seconds of one call, None if it failed; `seconds`: since the last report."""
-        if seconds and cell in self.cells:
+        """Record a cell's trial: seconds of one call, None if it failed; `seconds`: since the last report.
+
+        The first trial of a group comes after all exports of the group.
+        """
+        group = self.cells[cell].group if cell in self.cells else ""
+        if seconds and group:
             steady = self._call(cell) if call is None else duration.STEADY * call
-            start_s = 0.0 if self.started else duration.START_S
-            self.trials.add(seconds, start_s + duration.trial_s(self.cells[cell], steady))
+            before_s = 0.0 if self.started else duration.START_S
+            before_s += 0.0 if group in self.exported else duration.exports_s(self.groups[group].cells)
+            self.trials.add(seconds, before_s + duration.trial_s(self.cells[cell], steady))
+        self.exported.add(group)
         self.started = True
         self.tried.add(cell)
         if call is None:
@@ -125,18 +132,20 @@ class Remaining:
         return self._before_timing_s() + timing
 
     def _before_timing_s(self) -> float:
-        """Counts run beside trials; the passes beside time follow them."""
+        """Exports, then the longer of counts and trials, then the passes beside time. Layers are counted in no time."""
         open_cells = [cell for name, cell in self.cells.items() if name not in self.finished]
         untried = [cell for cell in open_cells if cell.id not in self.tried and not self.groups[cell.group].rounds]
         counted = {cell.count_key: cell for cell in untried} if {"params", "macs"} & {*self.measure} else {}
         counts_s = sum(map(duration.count_s, counted.values()))
-        trials_s = passes_s = 0.0
+        exports_s = trials_s = passes_s = 0.0
         if {*self.measure} - {"params", "macs"}:
-            trials_s = sum(duration.trial_s(cell, self._call(cell.id)) for cell in untried) * (self.trials.scale or 1.0)
+            scale = self.trials.scale or 1.0
+            exports_s = scale * duration.exports_s(cell for cell in untried if cell.group not in self.exported)
+            trials_s = scale * sum(duration.trial_s(cell, self._call(cell.id)) for cell in untried)
             waiting = [cell for cell in open_cells if not self.groups[cell.group].rounds]
             passes_s = sum(duration.passes_s(self._call(cell.id), self.measure) for cell in waiting)
         start_s = 0.0 if self.started or not open_cells else duration.START_S
-        return start_s + max(counts_s, trials_s) + passes_s
+        return start_s + exports_s + max(counts_s, trials_s) + passes_s
 
     def _rounds_at(self, group: Group, look: int) -> int:
         """Rounds of this group if it stops at this look, or before it by its budget."""

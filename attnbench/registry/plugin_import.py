@@ -1,8 +1,9 @@
-"""Import a plugin's file so that the import neither ends this process nor leaves it changed."""
+"""Find plugins, and import a plugin's file so that the import neither ends this process nor leaves it changed."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import select
@@ -12,6 +13,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 
 _HARNESS = os.path.dirname(__file__) + os.sep
+
+
+@cache
+def entry_points_of(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """What installed packages offer, read once in a process: it looks into every package's metadata."""
+    return tuple(importlib.metadata.entry_points(group=group))
 
 
 def ends_process(importer: Callable[[], object], patience_s: float = 60.0) -> str:

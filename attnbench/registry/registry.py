@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import inspect
 import numbers
 import os
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench import inputs
 from attnbench.errors import AttnbenchError
 from attnbench.inputs import brief, describe_error
-from attnbench.registry import catalogue, notebook
+from attnbench.registry import catalogue, notebook, plugin_import
 from attnbench.registry.declaration import BUILT_FROM, KERNELS, Declaration, ReadsKernel, Scope, Setting, Size, drain
 from attnbench.registry.declared import check_setting, parameters
 from attnbench.registry.native import absent_package
@@ -252,7 +251,7 @@ def load(plugins: Iterable[str] = (), *, entry_points: bool = True, rehearse: bo
     _here.extend(drain())
     registry.add(_here)
     if entry_points and not os.environ.get("ATTNBENCH_DISABLE_PLUGINS"):
-        for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        for entry in plugin_import.entry_points_of(ENTRY_POINT_GROUP):
             if entry.value.split(":")[0] == BUILTIN:
                 continue
             origin = entry.dist.name if entry.dist else "?"

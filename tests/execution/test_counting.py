@@ -7,6 +7,8 @@ import pytest
 from attnbench import registry
 from attnbench.execution.counting import Counting
 from attnbench.execution.interrupts import Interrupted
+from attnbench.execution.runner import run
+from attnbench.execution.workers import Workers
 from attnbench.planning import protocol
 from attnbench.planning.sweep import Sweep, plan
 
@@ -43,3 +45,15 @@ def test_an_interrupt_ends_the_wait_and_the_server_with_it():
             counting.count(cells[0], interrupted)
     assert all(server._process.poll() is not None for server in servers)
     assert len(servers) == 1
+
+
+def test_no_trial_on_the_cpu_runs_beside_a_count(monkeypatch, tmp_path):
+    order = []
+    real_count, real_trial = Counting.count, Workers.trial
+    monkeypatch.setattr(Counting, "count", lambda *given: order.append("count") or real_count(*given))
+    monkeypatch.setattr(Workers, "trial", lambda *given: order.append("trial") or real_trial(*given))
+    run(
+        Sweep(mechanism=("msa", "sra"), res=((32, 32),), dim=(24,), heads=(3,), measure=("macs", "memory")),
+        tmp_path / "run",
+    )
+    assert order == ["count", "count", "trial", "trial"]

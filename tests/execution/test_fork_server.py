@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from attnbench.execution.fork_server import End, ForkServer
 from attnbench.execution.jobs import CountJob
 from attnbench.planning.sweep import plan
 from attnbench.results.events import Count, Done
+from mechanisms.backbones import libraries
 
 
 @pytest.fixture
@@ -60,3 +63,15 @@ def test_a_job_whose_patience_ends_before_its_process_is_known_is_killed_all_the
     with ForkServer() as server:
         (end,) = server.do(CountJob(cell=cell, plugins=(hangs,)), patience_s=0)
     assert (end.code, end.timed_out) == (-9, True)
+
+
+@pytest.mark.skipif(libraries.absent("timm") is not None, reason="timm is not installed")
+def test_a_server_imports_the_libraries_of_its_models_and_starts_no_thread_that_a_fork_would_lose():
+    code = (
+        "import sys, torch; from attnbench.execution import guard, worker; "
+        "before = guard.native_threads(), torch.get_num_threads(); "
+        "worker._preload(['timm:vit_tiny_patch16_224', 'timm:none', 'nobody:none']); "
+        "print('timm' in sys.modules, (guard.native_threads(), torch.get_num_threads()) == before)"
+    )
+    given = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert given.stdout.split() == ["True", "True"]

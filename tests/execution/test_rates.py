@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,9 +39,22 @@ def test_a_probe_gives_the_rate_and_the_threads_back(cell):
     before = torch.get_num_threads()
     probed = rates.rates_of([replace(cell, threads=before + 1)])
     (rate,) = probed.values()
-    assert rate.source == rates.PROBED
+    assert rate.source in (rates.PROBED, rates.BUSY)
     assert rate.macs_per_s > 1e8
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("other_cpu_s", "source"), [(0.0, rates.PROBED), (0.5, rates.BUSY)])
+def test_a_probe_takes_the_best_of_its_looks_and_says_where_other_programs_ran_beside_it(
+    cell, monkeypatch, other_cpu_s, source
+):
+    looks = iter([1e11, 3e11, 2e11])
+    reading = SimpleNamespace(finish=lambda: {"wall_s": 1.0, "cpus": 2.0, "own_cpu_s": 1.0, "other_cpu_s": other_cpu_s})
+    monkeypatch.setattr("attnbench.measure.ceilings.product_rate", lambda *given: next(looks))
+    monkeypatch.setattr("attnbench.measure.ceilings.conv_rate", lambda *given: 3e11)
+    monkeypatch.setattr(rates, "HostReading", lambda: reading)
+    (rate,) = rates.rates_of([cell]).values()
+    assert (rate.macs_per_s, rate.source) == (pytest.approx(3e11), source)
 
 
 def test_the_words_name_each_device_once_with_its_figure_and_source():

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from attnbench import registry
+from attnbench.commands.plan import estimate_calls
+from attnbench.execution.rates import Rate
 from attnbench.planning import duration
 from attnbench.planning.duration import call_s, expected_rounds, layer_rate, round_s, turn_s
 from attnbench.planning.protocol import get
@@ -19,6 +21,12 @@ QUICK, STANDARD = get("quick"), get("standard")
 @pytest.fixture(scope="module")
 def cells():
     return plan(Sweep(mechanism=("msa", "hilo", "sra"), batch=(8,)), registry.load(entry_points=False)).cells
+
+
+@pytest.fixture(scope="module")
+def models():
+    sweep = Sweep(backbone=("resnet50", "litv2_s"), batch=(1,), reference="litv2_s")
+    return plan(sweep, registry.load(entry_points=False)).cells
 
 
 def remaining(cells, protocol=QUICK, **more):
@@ -77,7 +85,7 @@ def test_passes_beside_time_are_counted_and_counts_alone_are_cheap(cells):
     more = remaining(cells, measure=("latency", "breakdown", "error"))
     assert more.total_s > alone.total_s + 3 * len(cells)
     counts = remaining(cells, measure=("params", "macs"))
-    assert counts.total_s == pytest.approx(duration.START_S + 3 * duration.COUNT_S)
+    assert counts.total_s == pytest.approx(duration.START_S + 3 * duration.COUNT_S["layer"])
 
 
 def test_an_exported_or_compiled_arm_takes_longer_to_try(cells):
@@ -85,3 +93,21 @@ def test_an_exported_or_compiled_arm_takes_longer_to_try(cells):
     for runtime, least in (("onnxruntime", duration.EXPORT_S), ("compile", duration.COMPILE_S)):
         other = remaining([replace(cell, runtime=runtime) for cell in cells])
         assert other.total_s >= eager + 3 * least
+
+
+def test_two_runtimes_share_the_export_of_a_layer_and_a_model_takes_longer_to_export(cells, models):
+    both = [replace(cell, runtime=runtime) for cell in cells for runtime in ("onnxruntime", "openvino", "eager")]
+    assert duration.exports_s(both) == pytest.approx(3 * duration.EXPORT_S)
+    exported = [replace(cell, runtime="onnxruntime") for cell in models]
+    assert duration.exports_s(exported) == pytest.approx(2 * duration.EXPORT_MODEL_S)
+    assert duration.build_s(exported[0], 0.1) > duration.build_s(models[0], 0.1) > duration.build_s(cells[0], 0.1)
+
+
+def test_a_librarys_model_costs_what_timm_published_and_one_without_a_figure_what_is_usual(models):
+    rates = {cell.id: Rate(1e11, "assumed") for cell in models}
+    known = registry.load(entry_points=False)
+    resnet, litv2 = (estimate_calls(models, known, rates)[cell.id] for cell in models)
+    assert resnet == pytest.approx(4.11e9 / (duration.EFFICIENCY * 1e11), rel=0.02)
+    assert litv2 == pytest.approx(3.7e9 / (duration.EFFICIENCY * 1e11), rel=0.1)
+    large = replace(models[0], variant="nobodys", res_h=448, res_w=448)
+    assert call_s(None, large, 1e11) == pytest.approx(4 * 4.5e9 / (duration.EFFICIENCY * 1e11), rel=0.01)

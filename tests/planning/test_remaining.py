@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from attnbench import registry
@@ -37,6 +39,16 @@ def test_slow_trials_make_the_other_trials_slower_and_not_the_rounds(cells, rema
         run.learn(cells[0].id, 0.1 / duration.STEADY)
         run.learn(cells[1].id, 0.1 / duration.STEADY, times * usual_s)
     assert slow.left_s == pytest.approx(remaining.left_s + 2 * usual_s)
+
+
+def test_the_first_trial_of_a_group_pays_for_all_its_exports(cells):
+    exported = [replace(cell, runtime="onnxruntime") for cell in cells]
+    run = Remaining({c.id: 0.1 for c in exported}, QUICK, exported)
+    before, exports_s = run.left_s, duration.exports_s(exported)
+    trial_s = duration.trial_s(exported[0], 0.1)
+    run.learn(exported[0].id, 0.1 / duration.STEADY, duration.START_S + exports_s + trial_s)
+    assert run.trials.scale == pytest.approx(1)
+    assert run.left_s == pytest.approx(before - duration.START_S - exports_s - trial_s)
 
 
 def test_what_a_round_really_takes_replaces_what_was_expected_of_it(cells):

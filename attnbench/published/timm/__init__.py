@@ -7,6 +7,7 @@ the columns. A speed is one run without an interval; a throughput row names no w
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -89,6 +90,15 @@ def models() -> tuple[Model, ...]:
         )
         for row in _rows("throughput")
     )
+
+
+def macs(model: str, pixels: int) -> float | None:
+    """Multiply-accumulates of an image of so many pixels, in proportion to the nearest size at which timm counted."""
+    counted = [(m.resolution**2, m.gmacs) for m in models() if m.name == model and m.gmacs]
+    if not counted:
+        return None
+    nearest, gmacs = min(counted, key=lambda size: abs(math.log(size[0] / pixels)))
+    return 1e9 * gmacs * pixels / nearest
 
 
 @cache

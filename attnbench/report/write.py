@@ -126,9 +126,7 @@ def _report(evidence: Evidence, drawing: Drawing) -> Report:
     """
     drawn_from = busiest(evidence)
     roofs = roofline.charts(drawn_from)  # few runs measure the intensity
-    measured_charts = [*figures.over_resolution(drawn_from), *scaling.scaling_charts(drawn_from)]
-    measured_charts += [*tradeoff.flops_charts(drawn_from), *tradeoff.pareto_charts(drawn_from), *roofs]
-    drawing.add(measured_charts)
+    drawing.add([*_measured_charts(drawn_from), *roofs])
     kernel_table, kernel_charts = kernels.kernels(evidence, drawn_from)
     survives = survival.of_runs(evidence)
     accurate = models.fronts(evidence)
@@ -213,6 +211,16 @@ def _tab(
     short = [t for t in tables if len(t.rows) <= MANY]
     files = [f"{t.title}: {len(t.rows)} rows, in tables/{t.name}.csv." for t in tables if len(t.rows) > MANY]
     return Tab(key, heading, short, charts, (*(w for w in words if w), *files))
+
+
+def _measured_charts(evidence: Evidence) -> list[Chart]:
+    """Speed over sizes, and what it costs in MACs and memory."""
+    return [
+        *figures.over_resolution(evidence),
+        *scaling.scaling_charts(evidence),
+        *tradeoff.flops_charts(evidence),
+        *tradeoff.pareto_charts(evidence),
+    ]
 
 
 def _published_charts(evidence: Evidence) -> list[Chart]:

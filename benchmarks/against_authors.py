@@ -1,14 +1,14 @@
 """Time our layers against a folder of the authors' own, given by an adapter file; print the table, write it with --to.
 
-    python benchmarks/against_authors.py PATH [--res 224,512] [--batch 1,8] [--kernel eager,sdpa]
+    python benchmarks/against_authors.py PATH [--files FOLDER] [--res 224,512] [--batch 1,8] [--kernel eager,sdpa]
         [--runtime eager,openvino] [--protocol standard] [--mechanism LIST] [--run FOLDER,...] [--from-run]
-        [--to FILE] [--page]
+        [--to FILE] [--page MARK]
 
-PATH is a TOML file beside the authors' files; `benchmarks/comparison/authors.py` says what it holds, and
-`benchmarks/adapters/libraries.toml` is one for layers of installed libraries. Their code runs in the timing processes:
-read it first. All arms of a size share their rounds, so that a ratio is of turns that lie side by side; every
-`theirs_...` arm is compared as its authors wrote it, in eager PyTorch, with each of our kernels and runtimes. The first
-folder is measured or resumed; the table has the pairs of all.
+PATH is a TOML file beside the authors' files, or for those in FOLDER; `benchmarks/comparison/authors.py` says what it
+holds, and `benchmarks/adapters/` has one for the paper's own layers and one for layers of installed libraries. Their
+code runs in the timing processes: read it first. All arms of a size share their rounds, so that a ratio is of turns
+that lie side by side; every `theirs_...` arm is compared as its authors wrote it, in eager PyTorch, with each of our
+kernels and runtimes. The first folder is measured or resumed; the table has the pairs of all.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main() -> None:
     """Measure (unless --from-run) and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("path", type=Path, help="the adapter file")
+    parser.add_argument("--files", type=Path, help="the folder of the authors' files; by default that of PATH")
     parser.add_argument("--res", default="224,512")
     parser.add_argument("--batch", default="1,8")
     parser.add_argument("--kernel", default="eager", help="our kernels, a comma list that begins with eager")
@@ -50,17 +51,17 @@ def main() -> None:
     parser.add_argument("--run", default="runs/against_authors")
     parser.add_argument("--from-run", action="store_true", help="measure nothing")
     parser.add_argument("--to", type=Path, help="write the table there too")
-    parser.add_argument("--page", action="store_true", help=f"write it into docs/{PAGE.name} too")
+    parser.add_argument("--page", metavar="MARK", help=f"write it into docs/{PAGE.name} too, between these marks")
     given = parser.parse_args()
     try:
-        layers = read_adapter(given.path)
+        layers = read_adapter(given.path, given.files)
         folders = [Path(folder) for folder in given.run.split(",")]
         if not given.from_run:
             wanted = [x for x in layers if parse_variant(x.ours).name in given.mechanism.split(",")]
             run(sweep(wanted if given.mechanism else layers, given, folders[0]), folders[0])
         text = page([open_run(folder) for folder in folders], layers)
         if given.page:
-            put("authors", text.rstrip("\n"))
+            put(given.page, text.rstrip("\n"))
     except AttnbenchError as error:
         sys.exit(f"against_authors: {error}")
     print(text, end="")
@@ -70,7 +71,7 @@ def main() -> None:
 
 def sweep(layers: Sequence[Theirs], given: argparse.Namespace, folder: Path) -> Sweep:
     """Each of our variants once, and every layer of theirs."""
-    plugin = authors_plugin(given.path, folder.parent / f"{folder.name}-plugins")
+    plugin = authors_plugin(given.path, folder.parent / f"{folder.name}-plugins", given.files)
     ours = dict.fromkeys(layer.ours for layer in layers)
     return Sweep(
         mechanism=(*ours, *(layer.name for layer in layers)), reference="none",

@@ -169,9 +169,12 @@ class DAT(ReadsKernel, nn.Module):
             project(sampled).permute(0, 2, 3, 1).reshape(B, h * w, n, C // n).transpose(1, 2)
             for project in (self.proj_k, self.proj_v)
         )
-        apart = asking.flip(-1)[:, None] * 0.5 - places.view(B * G, 1, h * w, 2) * 0.5  # one pass over all pairs
+        # x and y in planes of their own, (2, b g, h w, m): along the samples both the pass over all pairs and the
+        # sampling then read neighbours in memory
+        planes = places.view(B * G, 1, h * w, 2).permute(3, 0, 1, 2).contiguous()
+        apart = asking.flip(-1).t().contiguous().view(2, 1, H * W, 1) * 0.5 - planes * 0.5
         table = self.rpe_table.view(G, n // G, *self.rpe_table.shape[1:]).repeat(B, 1, 1, 1)
-        bias = _sample(table, apart).view(B, n, H * W, h * w)
+        bias = _sample(table, apart.movedim(0, -1)).view(B, n, H * W, h * w)
         q = q.permute(0, 2, 3, 1).reshape(B, H * W, n, C // n).transpose(1, 2)
         y = attend(q, k, v, bias, kernel=self.kernel).transpose(1, 2).reshape(B, H, W, C)
         return self.proj_out(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

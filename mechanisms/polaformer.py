@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from attnbench.registry.declaration import Size, mechanism
 from mechanisms.linear_attention import EPSILON
 from mechanisms.precision import wide
-from mechanisms.sra import keys, reach, reduced
+from mechanisms.sra import keys, reach, reduced, reduction
 from mechanisms.sra import refuses as sra_refuses
 
 
@@ -89,7 +89,7 @@ class PolaFormer(nn.Module):
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
         if sr_ratio > 1:
-            self.sr = nn.Conv2d(dim, dim, sr_ratio, stride=sr_ratio)
+            self.sr = reduction(dim, sr_ratio)
             self.norm = nn.LayerNorm(dim)
         self.dwc = nn.Conv2d(d, d, kernel_size, padding=kernel_size // 2, groups=d)
         self.power = nn.Parameter(torch.zeros(1, heads, 1, d))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,6 +31,16 @@ def cross(q: Tensor, kv: Tensor, heads: int, kernel: str) -> Tensor:
     k, v = kv.view(B, -1, 2, heads, C // heads).permute(2, 0, 3, 1, 4)
     y = attend(queries, k, v, kernel=kernel)  # b n (h w) d
     return y.transpose(1, 2).reshape(B, H, W, C)
+
+
+def reduction(dim: int, r: int) -> nn.Conv2d:
+    """The convolution r x r of stride r, its weight stored in the memory format of the maps that it meets.
+
+    PyTorch converts a weight of another format in every call: at batch 1 that is more traffic than the map itself.
+    """
+    convolution = nn.Conv2d(dim, dim, r, stride=r)
+    convolution.weight = nn.Parameter(convolution.weight.detach().contiguous(memory_format=torch.channels_last))
+    return convolution
 
 
 def reduced(x: Tensor, convolution: nn.Conv2d) -> Tensor:
@@ -94,7 +105,7 @@ class SRA(ReadsKernel, nn.Module):
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
         if sr_ratio > 1:
-            self.sr = nn.Conv2d(dim, dim, sr_ratio, stride=sr_ratio)
+            self.sr = reduction(dim, sr_ratio)
             self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:

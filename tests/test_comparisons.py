@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +56,11 @@ def adapter(folder: Path, text: str = ADAPTER) -> Path:
 def test_a_layer_of_an_adapter_is_an_arm_that_computes_what_its_authors_wrote(tmp_path):
     from comparison.plugins import authors_plugin
 
-    known = registry.load(plugins=[str(authors_plugin(adapter(tmp_path), tmp_path / "run"))])
+    files = tmp_path / "checkout"
+    files.mkdir()
+    apart = adapter(tmp_path)
+    (tmp_path / "models.py").rename(files / "models.py")
+    known = registry.load(plugins=[str(authors_plugin(apart, tmp_path / "run", files))])
     name = Variant("theirs_1_msa")
     built = known.build(name, known.size(name, dim=8, heads=2, grid=(4, 6)))
     x = torch.randn(2, 4, 6, 8)
@@ -71,7 +76,7 @@ def test_a_layer_of_an_adapter_is_an_arm_that_computes_what_its_authors_wrote(tm
         ("[[layer]]", "[[layer", "must be a TOML file; 'adapter.toml' is not valid TOML"),
         ("ours", "their", r"layer 1 of the adapter needs ours, file and class"),
         ('"msa"', "1", "layer 1 of the adapter: ours must be text; got 1"),
-        ("models.py", "gone.py", "file must exist beside the adapter; got 'gone.py'"),
+        ("models.py", "gone.py", "file must exist in the folder of --files or beside the adapter; got 'gone.py'"),
         ('"sequence"', '"tokns"', "layout must be grid, tokens, image or sequence|layout must be one of"),
         ("$dim", "$width", "a word of an argument must be"),
     ],
@@ -136,6 +141,22 @@ def test_a_section_replaces_what_stands_between_its_markers_alone(tmp_path):
     assert page.read_text() == "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb\n"
     with pytest.raises(AttnbenchError, match="needs the lines <!-- y:begin --> and <!-- y:end -->"):
         put("y", "new", page)
+
+
+def test_every_layer_of_the_paper_is_compared_with_its_own_benchmark(tmp_path):
+    from against_authors import not_compared
+    from comparison.authors import read_adapter
+
+    from attnbench.published.suites import LAYERS
+
+    path = BENCHMARKS / "adapters" / "vit_attention_benchmark.toml"
+    for file in {layer["file"] for layer in tomllib.loads(path.read_text())["layer"]}:
+        (tmp_path / file).touch()
+    layers = read_adapter(path, tmp_path)
+    assert {layer.ours for layer in layers} == set(LAYERS)
+    assert not_compared(layers) == []
+    with pytest.raises(AttnbenchError, match="--files must be a folder; got 'gone'"):
+        read_adapter(path, Path("gone"))
 
 
 def test_every_layer_of_the_paper_is_compared_with_a_library_or_named_as_left_out():

@@ -1,23 +1,24 @@
 """An adapter file -> mechanisms: layers of other people's files, declared as arms named `theirs_...`.
 
-The adapter is TOML beside those files; nothing of theirs is copied. A table for each layer:
+The adapter is TOML beside those files, or for a folder of them that is given; nothing of theirs is copied. A table for
+each layer:
 
     [[layer]]
     ours = "window[window_size=7]"     # our variant
-    file = "models/swin.py"            # relative to the adapter
+    file = "models/swin.py"            # relative to the folder given, or to the adapter
     class = "WindowAttention"
     layout = "sequence"                # grid [B,H,W,C], tokens ([B,N,C], H, W), image [B,C,H,W] or sequence [B,N,C]
     arguments = { dim = "$dim", num_heads = "$heads", window_size = ["$grid_h", "$grid_w"] }
 
 `$dim`, `$heads`, `$grid_h`, `$grid_w`, `$tokens` and `$stride` stand for the cell's own numbers, also inside of lists
-and tables; a list is passed as a tuple. Imports between their files work as from the adapter's folder.
+and tables; a list is passed as a tuple. Imports between their files work as from the folder given and the adapter's.
 """
 
 from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,12 @@ class Theirs:
     layout: str
 
 
-def read_adapter(path: Path) -> list[Theirs]:
+def read_adapter(path: Path, files: Path | None = None) -> list[Theirs]:
     """The layers that an adapter file names.
+
+    Args:
+        path: the adapter.
+        files: a folder of the authors' files; the adapter's own folder holds what is not there.
 
     Raises:
         AttnbenchError: it cannot be read, or a layer's table is wrong; with the layer's place.
@@ -69,10 +74,16 @@ def read_adapter(path: Path) -> list[Theirs]:
     layers = data.get("layer")
     if set(data) != {"layer"} or not isinstance(layers, list) or not layers:
         raise AttnbenchError(f"an adapter holds [[layer]] tables and nothing else; got the keys {brief(sorted(data))}")
-    return [_layer(place, layer, path.resolve().parent) for place, layer in enumerate(layers, 1)]
+    return [_layer(place, layer, _folders(path, files)) for place, layer in enumerate(layers, 1)]
 
 
-def _layer(place: int, layer: Any, folder: Path) -> Theirs:
+def _folders(path: Path, files: Path | None) -> list[Path]:
+    if files is not None and not files.is_dir():
+        raise AttnbenchError(f"--files must be a folder; got {brief(str(files))}")
+    return [folder.resolve() for folder in (files, path.parent) if folder]
+
+
+def _layer(place: int, layer: Any, folders: Sequence[Path]) -> Theirs:
     where = f"layer {place} of the adapter"
     if not isinstance(layer, dict) or set(layer) - KEYS or not {"ours", "file", "class"} <= set(layer):
         given = sorted(layer) if isinstance(layer, dict) else layer
@@ -86,9 +97,11 @@ def _layer(place: int, layer: Any, folder: Path) -> Theirs:
     if not isinstance(arguments, dict):
         raise AttnbenchError(f"{where}: arguments must be a table; got {brief(arguments)}")
     filled(arguments, dict.fromkeys(WORDS, 1))
-    file = folder / layer["file"]
-    if not file.is_file():
-        raise AttnbenchError(f"{where}: file must exist beside the adapter; got {brief(layer['file'])}")
+    file = next((folder / layer["file"] for folder in folders if (folder / layer["file"]).is_file()), None)
+    if file is None:
+        raise AttnbenchError(
+            f"{where}: file must exist in the folder of --files or beside the adapter; got {brief(layer['file'])}"
+        )
     layout = inputs.one_of(f"{where}: layout", layer.get("layout", "tokens"), LAYOUTS)
     ours = str(parse_variant(layer["ours"]))
     return Theirs(f"theirs_{place}_{parse_variant(ours).name}", ours, file, layer["class"], arguments, layout)
@@ -112,14 +125,12 @@ def filled(value: Any, numbers: Mapping[str, int]) -> Any:
     return value
 
 
-def declare(path: Path) -> None:
-    """Declare every layer of the adapter, as the plugin that the tool loads does."""
+def declare(path: Path, files: Path | None = None) -> None:
+    """Declare every layer of the adapter, as the plugin that the tool loads does; arguments as of read_adapter."""
     from attnbench.registry.declaration import mechanism
 
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    for layer in read_adapter(path):
+    sys.path += [str(folder) for folder in _folders(path, files) if str(folder) not in sys.path]
+    for layer in read_adapter(path, files):
         layout: Any = "grid" if layer.layout == "sequence" else layer.layout
         mechanism(name=layer.name, title=f"the layer that stands against {layer.ours}", layout=layout)(_builder(layer))
 

@@ -10,14 +10,15 @@ from attnbench.errors import AttnbenchError
 HERE = Path(__file__).resolve().parents[1]
 
 
-def authors_plugin(adapter: Path, folder: Path) -> Path:
-    """A file that declares the layers of an adapter."""
+def authors_plugin(adapter: Path, folder: Path, files: Path | None = None) -> Path:
+    """A file that declares the layers of an adapter, of the authors' files in `files`."""
+    given = f", Path({str(files.resolve())!r})" if files else ""
     text = (
         '"""Declares the layers of an adapter file; written by against_authors.py."""\n\n'
         "import sys\nfrom pathlib import Path\n\n"
         f"sys.path.insert(0, {str(HERE)!r})\n"
         "from comparison.authors import declare\n\n"
-        f"declare(Path({str(adapter.resolve())!r}))\n"
+        f"declare(Path({str(adapter.resolve())!r}){given})\n"
     )
     return _write(folder / "theirs.py", text)
 

@@ -338,22 +338,23 @@ class Chart:
         axes.set_yticks([])
         axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", wrap=True)
 
-    def save(self, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    def save(self, folder: Path, kinds: Sequence[str] | None = None) -> list[Path]:
         """Write NAME.pdf, NAME.svg and NAME.png, or the named kinds alone."""
         self.place()
-        for kind, path in zip(kinds, self.paths(folder, kinds), strict=True):
-            held = io.BytesIO()
+        written = self.paths(folder, kinds)
+        for path in written:
+            held, kind = io.BytesIO(), path.suffix[1:]
             self.figure.savefig(held, format=kind, metadata=METADATA[kind])
             data = held.getvalue()
             if kind == "svg":
                 self._svg = data.decode().replace(" \n", "\n")
                 data = self._svg.encode()
             path.write_bytes(data)
-        return self.paths(folder, kinds)
+        return written
 
-    def paths(self, folder: Path, kinds: Sequence[str]) -> list[Path]:
+    def paths(self, folder: Path, kinds: Sequence[str] | None = None) -> list[Path]:
         """The files that `save` writes."""
-        return [folder / f"{self.name}.{kind}" for kind in kinds]
+        return [folder / f"{self.name}.{kind}" for kind in (KINDS if kinds is None else kinds)]
 
     def read_back(self, folder: Path) -> None:
         """Take `svg` from the file that another process saved."""

@@ -20,7 +20,7 @@ from types import TracebackType
 
 from attnbench.errors import AttnbenchError
 from attnbench.machine.linux import affinity
-from attnbench.report.chart import KINDS, Chart
+from attnbench.report.chart import Chart
 
 FEWEST = 4  # charts of a process: for fewer it is not worth starting
 
@@ -81,7 +81,7 @@ class Drawing:
                 raise failure
             for chart in share:
                 chart.read_back(self.folder)
-        return [path for chart in self.charts for path in chart.paths(self.folder, KINDS)]
+        return [path for chart in self.charts for path in chart.paths(self.folder)]
 
     def __enter__(self) -> Drawing:
         return self

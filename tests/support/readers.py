@@ -53,6 +53,7 @@ def without_drawing() -> Iterator[None]:
     """The report makes its figures, and saves none of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attnbench.report.chart.KINDS", ())
+        patch.setattr("attnbench.report.chart.Chart.read_back", lambda *_: None)
         patch.setattr("attnbench.report.chart.Chart.place", lambda self: None)
         patch.setattr("attnbench.report.chart.Chart.labels", lambda *_: None)
         patch.setattr("attnbench.report.chart.Chart.end_labels", lambda *_: None)

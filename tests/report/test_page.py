@@ -91,6 +91,16 @@ def test_a_hostile_name_stays_text_and_the_console_stays_silent(browser: Any, pa
     assert log(browser) == []
 
 
+@pytest.mark.parametrize(("now", "other"), [("light", "dark"), ("dark", "light")])
+def test_the_theme_button_says_which_theme_a_press_gives(browser: Any, page: Path, now: str, other: str) -> None:
+    view(browser, 1280, theme=now)
+    visit(browser, page)
+    assert text(browser, "theme") == f"{other} theme"
+    browser.execute_script("document.getElementById('theme').click()")
+    assert browser.execute_script("return getComputedStyle(document.documentElement).colorScheme") == other
+    assert text(browser, "theme") == f"{now} theme"
+
+
 def test_hovering_over_a_row_marks_the_cell_in_both_charts_and_says_what_it_is(shown: Any) -> None:
     from selenium.webdriver import ActionChains
 

@@ -106,8 +106,10 @@ byId("resolution-measure").addEventListener("change", drawResolution);
 document.querySelector("#chooser form").addEventListener("submit", (event) => event.preventDefault());
 const theme = byId("theme"), root = document.documentElement;
 const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; theme.setAttribute("aria-pressed", String(dark())); });
-theme.setAttribute("aria-pressed", String(dark()));
+const nameTheme = () => { theme.textContent = `${dark() ? "light" : "dark"} theme`; }; // what a press does
+theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; nameTheme(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
+nameTheme();
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") { tip.hidden = true; point(""); } });
 addEventListener("hashchange", () => { readAddress(); openTab(state.tab); update(); });
 addEventListener("beforeprint", () => { all("#panels > section").forEach(fillPanel); all("details").forEach((d) => { d.open = true; }); });

@@ -4,13 +4,17 @@ const conditionWords = (c, without = []) => [
 ].filter(([axis]) => !without.includes(axis)).map(([, words]) => words).join(", ");
 const kindWords = () => [state.kind === "all" ? "" : SHOWN[state.kind] ?? state.kind, state.reach, state.find && `named ${state.find}`, Number(state.memory) > 0 ? `at most ${state.memory} MiB` : ""].filter(Boolean).join(", ");
 
+// A chosen name that has no row here, and why.
+const isAbsent = (variant) => !shown.some((c) => c.variant === variant);
+const whyAbsent = (variant) => (cellsOf(condition).some((c) => c.variant === variant) ? "not among the cells that are chosen" : "not measured here");
+
 function say(cell) {
-  const picked = shown.filter((c) => state.pick.includes(c.variant));
-  const cells = cell ? [cell] : picked.length ? picked : shown.filter((c) => c.rank !== null).slice(0, 1);
+  const picked = shown.filter((c) => state.pick.includes(c.variant)), absent = cell ? [] : state.pick.filter(isAbsent);
+  const cells = cell ? [cell] : state.pick.length ? picked : shown.filter((c) => c.rank !== null).slice(0, 1);
   const others = (c) => shown.filter((o) => o !== c && o.fits && tied(o, c)).map((o) => o.variant);
   const same = cells.length === 1 ? others(cells[0]) : [];
-  byId("said").textContent = cells.length
-    ? `${cells.map(sentence).join(" · ")}.${same.length ? ` Not distinguishable in speed from ${same.slice(0, 6).join(", ")}${same.length > 6 ? ` and ${same.length - 6} more` : ""}.` : ""}`
+  byId("said").textContent = cells.length || absent.length
+    ? `${[...cells.map(sentence), ...absent.map((v) => `${v}: ${whyAbsent(v)}`)].join(" · ")}.${same.length ? ` Not distinguishable in speed from ${same.slice(0, 6).join(", ")}${same.length > 6 ? ` and ${same.length - 6} more` : ""}.` : ""}`
     : "Nothing here fits what is chosen.";
 }
 function answer() {
@@ -31,7 +35,8 @@ function chips() {
   const known = [...new Set(shown.map((c) => c.variant))];
   byId("known").replaceChildren(...known.map((v) => element("option", { value: v })));
   byId("chips").replaceChildren(...state.pick.map((variant, i) => {
-    const chip = element("button", { type: "button", class: "chip", "aria-label": `Remove ${variant}` }, `${variant} ×`);
+    const absent = isAbsent(variant);
+    const chip = element("button", { type: "button", class: absent ? "chip absent" : "chip", "aria-label": `Remove ${variant}${absent ? `, ${whyAbsent(variant)}` : ""}` }, `${variant} ×`);
     chip.style.borderColor = `var(--c${i})`;
     chip.addEventListener("click", () => { toggle(variant); byId("add").focus(); });
     return chip;

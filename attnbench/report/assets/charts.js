@@ -92,6 +92,14 @@ async function drawRanked() {
     off.length ? `Beyond the axis: ${off.join(", ")}.` : "",
   ].filter(Boolean).join(" ");
 }
+// How many rows the ranking holds below what is seen of it: it scrolls, and a reader of its end should know.
+function sayMoreRanked() {
+  const box = byId("ranked-chart"), more = byId("ranked-more"), end = box.getBoundingClientRect().bottom;
+  const below = all(".mark-rect.layer_0_marks path", box).filter((row) => row.getBoundingClientRect().bottom > end + 1).length;
+  if (!below && document.activeElement === more) box.focus();
+  more.hidden = !below;
+  more.textContent = `${below} more below ↓`;
+}
 function frontRows(everyName = false) {
   const accuracy = condition.scope === "backbone" && shown.some((c) => c.speed && c.top1 !== null);
   const cells = shown.filter((c) => c.time && !isUnresolved(c.time) && (accuracy ? c.top1 !== null : c.memory !== null))
@@ -131,6 +139,7 @@ async function draw() {
   const height = HEIGHTS();
   byId("ranked-chart").style.maxHeight = `${height}px`;
   await Promise.all([drawRanked(), drawFront(height - 4)]);
+  sayMoreRanked();
 }
 
 // One line a variant over resolution, all else as chosen.

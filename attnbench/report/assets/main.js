@@ -90,6 +90,8 @@ for (const name of ["res", "batch"]) {
     if (right.test(typed.value)) { typed.parentElement.hidden = true; choose(name, name === "res" ? size(typed.value.replace(/\s/g, "")) : typed.value.trim()); }
   });
 }
+byId("ranked-chart").addEventListener("scroll", sayMoreRanked);
+byId("ranked-more").addEventListener("click", () => byId("ranked-chart").scrollBy(0, byId("ranked-chart").clientHeight - 48));
 byId("add").addEventListener("change", () => {
   const found = shown.find((c) => c.variant === byId("add").value.trim());
   if (found && !state.pick.includes(found.variant)) toggle(found.variant);

@@ -20,7 +20,9 @@ function say(cell) {
 function answer() {
   const best = shown.filter((c) => c.rank !== null && c.speed), kinds = kindWords();
   const place = `${conditionWords(condition)}${kinds ? ` (${kinds})` : ""}`;
-  const top = best.slice(0, 3).map((c) => element("span", { class: "best" }, element("b", {}, `${c.shared ? "=" : ""}${c.rank} ${c.variant}`), c.ratio && !isUnresolved(c.ratio) ? ` ${number(c.ratio.value)} × ${shown.reference}` : ` ${estimate(c.time)} ms`));
+  const hasRatio = (c) => c.ratio && !isUnresolved(c.ratio), last = best.slice(0, 3).filter(hasRatio).pop(); // the last names what all are over
+  const speed = (c) => (!hasRatio(c) ? `${estimate(c.time)} ms` : `${number(c.ratio.value)} ×${c === last ? ` ${shown.over}` : ""}`);
+  const top = best.slice(0, 3).map((c) => element("span", { class: "best" }, element("b", {}, `${c.shared ? "=" : ""}${c.rank} ${c.variant}`), ` ${speed(c)}`));
   const more = best.filter((c) => c.rank === (best[2] || {}).rank).length - best.slice(0, 3).filter((c) => c.rank === (best[2] || {}).rank).length;
   byId("answer").replaceChildren(`Fastest at ${place}: `, ...(best.length ? top.flatMap((t, i) => (i ? [", ", t] : [t])) : ["nothing that was timed fits"]), more > 0 ? `, and ${more} more of equal rank.` : ".");
   byId("chooser-words").textContent = `${SHOWN[state.scope] ?? state.scope}, ${condition.res.replace("x", "×")}, batch ${condition.batch}, ${condition.precision}, ${SHOWN[condition.pass] ?? condition.pass}${kinds ? `, ${kinds}` : ""}`;

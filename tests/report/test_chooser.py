@@ -158,6 +158,17 @@ def test_a_chosen_name_without_a_row_says_why(ways: Path, browser: Any) -> None:
     assert browser.execute_script(chips) == ["chip absent", "chip"]
 
 
+def test_in_a_narrow_window_no_name_of_the_front_is_far_from_its_point(ways: Path, browser: Any) -> None:
+    view(browser, 390, 844)
+    visit(browser, ways, "#pick=hilo&pick=variant_20&pick=variant_30&pick=variant_33&pick=variant_36")
+    away = browser.execute_script(
+        "return [...document.querySelectorAll('#front-chart .labels text')].map(t => t.__data__)"
+        ".filter(t => t.text && t.opacity).map(t => Math.hypot(t.x - t.datum.x, t.y - t.datum.y))"
+    )
+    assert len(away) >= 2
+    assert max(away) < 20
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_cells_fit_into_the_page_and_the_opening_block_stands_before_the_script(
     tmp_path: Path, browser: Any

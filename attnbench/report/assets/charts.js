@@ -116,11 +116,13 @@ function frontRows(everyName = false) {
   const stairs = best.map((c) => ({ x: clamp(c.fx, xs), y: clamp(c.fy, ys) }));
   return { accuracy, rows, stairs, xs, ys };
 }
+const [NEAR, FAR] = [16, 48]; // places of a name beside its point, of the charts' eight around it at each of six distances
 async function drawFront(height, width = byId("front-chart").clientWidth - 4, everyName = false) {
   const { accuracy, rows, stairs, xs, ys } = frontRows(everyName);
   const view = await viewOf("front-chart", accuracy ? "accuracy" : "memory");
   view.signal("x_low", xs[0]).signal("x_high", xs[1]).signal("x_ticks", logTicks(xs)).signal("y_low", ys[0]).signal("y_high", ys[1]);
   view.signal("y_ticks", accuracy ? [] : logTicks(ys));
+  view.signal("places", width < 480 ? NEAR : FAR); // in little room a name far from its point seems to be another's
   await view.width(width).height(height).data("rows", rows).data("front", stairs).resize().runAsync();
   byId("front-title").textContent = accuracy ? "Accuracy and latency" : "Latency and memory";
   const off = rows.filter((r) => r.off).map((r) => r.variant);

@@ -39,7 +39,7 @@ SHAPES = {
     "state-space": "triangle-left",
 }
 
-# Where a label may stand beside its point, the nearest first.
+# Where a label may stand beside its point, the nearest first; the page sets how many of these `places` are tried.
 ANCHORS = ("right", "left", "top", "bottom", "top-right", "bottom-right", "top-left", "bottom-left")
 OFFSETS = (3, 9, 16, 24, 34, 46)
 
@@ -157,7 +157,16 @@ def front(title_x: str, title_y: str, y_is_log: bool) -> alt.LayerChart:
     return (
         alt.layer(stairs, ring.encode(x=x, y=y), point)
         .add_params(
-            *parameters(hover="", x_low=1, x_high=100, x_ticks=[1, 10, 100], y_low=1, y_high=100, y_ticks=[1, 10, 100])
+            *parameters(
+                hover="",
+                x_low=1,
+                x_high=100,
+                x_ticks=[1, 10, 100],
+                y_low=1,
+                y_high=100,
+                y_ticks=[1, 10, 100],
+                places=len(ANCHORS) * len(OFFSETS),
+            )
         )
         .properties(width=400, height=400, autosize=alt.AutoSizeParams(type="fit", contains="padding"))
     )
@@ -211,7 +220,8 @@ def compiled(chart: alt.LayerChart, labels: bool = False) -> dict[str, Any]:
 
 
 def _labels(points: str) -> dict[str, Any]:
-    places = [(anchor, offset) for offset in OFFSETS for anchor in ANCHORS]
+    anchors = [anchor for _ in OFFSETS for anchor in ANCHORS]
+    offsets = [offset for offset in OFFSETS for _ in ANCHORS]
     update = {
         "text": {"field": "datum.label"}, "fill": {"field": "datum.ink"}, "fontSize": {"field": "datum.size"},
         "fontWeight": {"field": "datum.weight"},
@@ -226,7 +236,7 @@ def _labels(points: str) -> dict[str, Any]:
             {
                 "type": "label", "size": {"signal": "[width, height]"}, "padding": 0, "avoidBaseMark": True,
                 "avoidMarks": ["layer_0_marks"],
-                "anchor": [anchor for anchor, _ in places], "offset": [offset for _, offset in places],
+                "anchor": anchors, "offset": {"signal": f"slice({offsets}, 0, places)"},
                 "sort": {"field": "datum.first", "order": "ascending"},
             }
         ],

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attnbench import inert
+from attnbench.analysis.summarize import reference_of
 from attnbench.analysis.ties import Resolution
 from attnbench.planning.cell import Cell
 from attnbench.report.evidence import Evidence, Point
@@ -133,8 +134,13 @@ def _block(points: Sequence[Point], words: Mapping[str, Names], resolved: Resolu
         "ties": [found.letters.get(p.cell.id, "") for p in points] if found.letters else [""] * len(points),
     }
     reference = next((p.reference for p in points if p.reference), "")
+    cells = [p.cell for p in points]
+    base = reference_of(cells, reference)
     packed = {name: _packed(values) for name, values in columns.items()}
-    return {**packed, "count": len(points), "limit": found.limit, "reference": reference}
+    return {
+        **packed, "count": len(points), "limit": found.limit, "reference": reference,
+        "base": cells.index(base) if base else None,
+    }  # fmt: skip
 
 
 def _packed(values: list[Any]) -> Any:

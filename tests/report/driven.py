@@ -98,6 +98,19 @@ def choose(browser: Any, axis: str, value: str) -> None:
     until(browser, "return document.getElementById('answer').textContent !== arguments[0]", before)
 
 
+def taken_away(browser: Any, *names: str) -> list[str]:
+    """What the buttons of these names (csv, latex, svg) save; afterwards no link of this page saves anything."""
+    browser.execute_script(
+        "window.saved = []; const old = URL.createObjectURL; "
+        "URL.createObjectURL = (blob) => { blob.text().then(t => saved.push(t)); return old(blob); };"
+        "HTMLAnchorElement.prototype.click = () => {};"
+    )
+    for count, name in enumerate(names, 1):
+        browser.execute_script("document.querySelector(`[data-action=${arguments[0]}]`).click()", name)
+        until(browser, "return saved.length", wanted=count)
+    return list(browser.execute_script("return saved"))
+
+
 def log(browser: Any) -> list[str]:
     """Every message of the console since the page was opened."""
     return [str(entry["message"]) for entry in browser.get_log("browser")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import synthetic as made
-from driven import log, text, view, visit
+from driven import log, ranking, text, until, view, visit
 
 from attnbench import inert
 from attnbench.registry.declaration import KERNELS
@@ -98,6 +99,74 @@ def many(count: int) -> Iterator[Point]:
         )
         values = {key: value * (1 + number / 1e6) for key, value in record.values.items()}
         yield Point(cell, replace(record, cell=cell, values=values), "run", "Invented CPU")
+
+
+@pytest.fixture(scope="module")
+def ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 40 layers in eager PyTorch, two of which ran in OpenVINO too: msa 1.7 times as fast as in PyTorch."""
+    records = [made.measured(made.cell(f"variant_{i}"), 0.5 + 0.01 * i) for i in range(38)]
+    records += [made.measured(made.cell(name), speed) for name, speed in (("msa", 1.0), ("hilo", 1.3))]
+    records += [made.measured(made.cell(n, runtime="openvino"), speed) for n, speed in (("msa", 1.7), ("hilo", 2.6))]
+    page = tmp_path_factory.mktemp("ways") / "index.html"
+    found = of([Point(r.cell, r, "run", "Invented CPU") for r in records])
+    page.write_text(render(chooser=found, tabs=TABS, problems=[], runs=[]), encoding="utf-8")
+    return page
+
+
+def test_a_ratio_names_the_arm_that_it_is_over_when_the_reference_ran_in_several_runtimes(
+    ways: Path, browser: Any
+) -> None:
+    view(browser, 1280)
+    visit(browser, ways, "#pick=msa")
+    assert text(browser, "ranked-title") == "Speed over msa (eager PyTorch)"
+    labels = "return [...document.querySelectorAll('#ranked-chart .layer_6_marks text')].map(t => t.textContent)"
+    assert browser.execute_script(labels)[:2] == ["hilo", "msa (openvino)"]
+    answer = text(browser, "answer").partition("only): ")[2]
+    assert re.match(r"1 hilo 2[\d.]+ ×, 2 msa 1[\d.]+ ×, 3 \w+ [\d.]+ × msa \(eager PyTorch\)", answer)
+    assert re.match(r"msa \(openvino\): .* ms, 1\.[67].* × msa \(eager PyTorch\),", text(browser, "said"))
+    visit(browser, ways, "#runtime=eager&pick=msa")
+    assert "msa (reference)" in browser.execute_script(labels)
+    assert text(browser, "said").startswith("msa (eager PyTorch, the reference): ")
+
+
+def test_the_ranking_says_how_many_rows_are_below_what_is_seen(ways: Path, browser: Any) -> None:
+    view(browser, 1280, 700)
+    visit(browser, ways)
+    seen = browser.execute_script(
+        "const end = document.getElementById('ranked-chart').getBoundingClientRect().bottom + 1;"
+        "return [...document.querySelectorAll('#ranked-chart .layer_0_marks path')]"
+        ".filter(p => p.getBoundingClientRect().bottom <= end).length"
+    )
+    assert 0 < seen < len(ranking(browser)) == 40
+    assert text(browser, "ranked-more") == f"{40 - seen} more below ↓"
+    press = "document.getElementById('ranked-more').click(); return document.getElementById('ranked-more').hidden"
+    until(browser, press)
+    assert browser.execute_script("return document.getElementById('ranked-chart').scrollTop") > 0
+    assert log(browser) == []
+
+
+def test_a_chosen_name_without_a_row_says_why(ways: Path, browser: Any) -> None:
+    view(browser, 1280)
+    visit(browser, ways, "#pick=focal&pick=hilo&memory=1")
+    said = text(browser, "said")
+    assert said == "focal: not measured here · hilo: not among the cells that are chosen."
+    chips = "return [...document.querySelectorAll('.chip')].map(c => c.className)"
+    assert browser.execute_script(chips) == ["chip absent", "chip absent"]
+    visit(browser, ways, "#pick=focal&pick=hilo")
+    assert text(browser, "said").startswith("hilo (openvino): ")
+    assert " · focal: not measured here." in text(browser, "said")
+    assert browser.execute_script(chips) == ["chip absent", "chip"]
+
+
+def test_in_a_narrow_window_no_name_of_the_front_is_far_from_its_point(ways: Path, browser: Any) -> None:
+    view(browser, 390, 844)
+    visit(browser, ways, "#pick=hilo&pick=variant_20&pick=variant_30&pick=variant_33&pick=variant_36")
+    away = browser.execute_script(
+        "return [...document.querySelectorAll('#front-chart .labels text')].map(t => t.__data__)"
+        ".filter(t => t.text && t.opacity).map(t => Math.hypot(t.x - t.datum.x, t.y - t.datum.y))"
+    )
+    assert len(away) >= 2
+    assert max(away) < 20
 
 
 @pytest.mark.slow

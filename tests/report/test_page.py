@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import synthetic as made
-from driven import choose, is_on_screen, log, ranking, text, until, view, visit
+from driven import choose, is_on_screen, log, ranking, taken_away, text, until, view, visit
 from latex_compiler import assert_compiles
 
 from attnbench.report import write
@@ -89,6 +89,16 @@ def test_a_hostile_name_stays_text_and_the_console_stays_silent(browser: Any, pa
     assert HOSTILE in browser.execute_script(cells)
     assert HOSTILE in text(browser, "panel-machines")
     assert log(browser) == []
+
+
+@pytest.mark.parametrize(("now", "other"), [("light", "dark"), ("dark", "light")])
+def test_the_theme_button_says_which_theme_a_press_gives(browser: Any, page: Path, now: str, other: str) -> None:
+    view(browser, 1280, theme=now)
+    visit(browser, page)
+    assert text(browser, "theme") == f"{other} theme"
+    browser.execute_script("document.getElementById('theme').click()")
+    assert browser.execute_script("return getComputedStyle(document.documentElement).colorScheme") == other
+    assert text(browser, "theme") == f"{now} theme"
 
 
 def test_hovering_over_a_row_marks_the_cell_in_both_charts_and_says_what_it_is(shown: Any) -> None:
@@ -253,21 +263,8 @@ def test_the_keyboard_alone_chooses_sorts_and_opens_tabs(browser: Any, page: Pat
     assert log(browser) == []
 
 
-def taken_away(browser: Any) -> list[str]:
-    """What the buttons CSV, LaTeX and SVG save."""
-    browser.execute_script(
-        "window.saved = []; const old = URL.createObjectURL; "
-        "URL.createObjectURL = (blob) => { blob.text().then(t => saved.push(t)); return old(blob); };"
-        "HTMLAnchorElement.prototype.click = () => {};"
-    )
-    for count, name in enumerate(("csv", "latex", "svg"), 1):
-        browser.execute_script("document.querySelector(`[data-action=${arguments[0]}]`).click()", name)
-        until(browser, "return saved.length", wanted=count)
-    return list(browser.execute_script("return saved"))
-
-
 def test_what_is_shown_is_taken_away_as_csv_latex_svg_command_and_link(shown: Any) -> None:
-    csv, latex, svg = taken_away(shown)
+    csv, latex, svg = taken_away(shown, "csv", "latex", "svg")
     assert csv.splitlines()[1].startswith("hilo,attention,global,layer,Invented CPU,cpu,224x224,64,fp32,forward")
     assert latex.count(r"\\") == 1 + len(ATTENTION)
     assert r"\bfseries " in latex
@@ -285,7 +282,7 @@ def test_what_is_shown_is_taken_away_as_csv_latex_svg_command_and_link(shown: An
 
 
 def test_the_table_that_is_taken_away_fits_a_two_column_paper(shown: Any, tmp_path: Path) -> None:
-    assert_compiles(taken_away(shown)[1], tmp_path)
+    assert_compiles(taken_away(shown, "latex")[0], tmp_path)
 
 
 def test_a_hostile_name_is_text_in_what_is_taken_away(shown: Any) -> None:
@@ -293,7 +290,7 @@ def test_a_hostile_name_is_text_in_what_is_taken_away(shown: Any) -> None:
     current = shown.execute_script("return document.querySelector('#choose-run select').value")
     (other,) = (run for run in runs if run != current)
     choose(shown, "run", other)
-    csv, latex, svg = taken_away(shown)
+    csv, latex, svg = taken_away(shown, "csv", "latex", "svg")
     assert '"<img src=x onerror=""document.title=1"">",attention' in csv
     assert r"\textless{}img src=x" in latex
     assert "<img" not in latex

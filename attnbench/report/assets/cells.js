@@ -14,7 +14,11 @@ const conditions = index.conditions.map((codes, block) => {
 const REACHES = ["global", "sparse", "local"];
 const parsed = new Map();
 
-// The cells of a condition as objects; times are of a batch in ms, memory in MiB.
+// How a cell was executed, where the report holds several ways.
+const SHOWN_RUNTIME = (runtime) => (runtime === "eager" ? "eager PyTorch" : runtime);
+const way = (cell) => [index.words.runtime.length > 1 ? SHOWN_RUNTIME(cell.runtime) : "", index.words.kernel.length > 1 ? cell.kernel : ""].filter(Boolean).join(", ");
+
+// The cells of a condition as objects; `base` is the arm of the reference that ratios are over, `over` its words; times are of a batch in ms, memory in MiB.
 function cellsOf(condition) {
   if (parsed.has(condition.block)) return parsed.get(condition.block);
   const block = json(`block-${condition.block}`), words = index.words;
@@ -31,10 +35,12 @@ function cellsOf(condition) {
     const ms = (speed) => (speed === null ? null : 1000 * condition.images / speed);
     cell.time = cell.speed && { value: ms(cell.speed.value), low: ms(cell.speed.high), high: ms(cell.speed.low) };
     cell.reference = cell.variant === block.reference;
+    cell.base = i === block.base;
     cell.key = `${cell.variant}|${cell.runtime}|${cell.kernel}`;
     return cell;
   });
-  Object.assign(cells, { reference: block.reference, limit: block.limit });
+  const base = cells[block.base], alone = cells.filter((c) => c.reference).length < 2;
+  Object.assign(cells, { reference: block.reference, limit: block.limit, over: base && !alone ? `${base.variant} (${way(base)})` : block.reference });
   parsed.set(condition.block, cells);
   return cells;
 }
@@ -60,8 +66,8 @@ const tied = (a, b) => Boolean(a.ties && b.ties && share(a.ties, b.ties));
 
 // The fastest first. A rank is one more than the number of arms that are distinguishably faster, and never falls.
 function rank(cells) {
-  const base = cells.find((c) => c.reference && c.speed);
-  const merit = (c) => (c.ratio ? c.ratio.value : !c.speed ? -1 : base ? c.speed.value / base.speed.value : c.speed.value);
+  const known = cells.find((c) => c.reference && c.speed), one = known ? known.speed.value / (known.ratio ? known.ratio.value : 1) : 1;
+  const merit = (c) => (c.ratio ? c.ratio.value : c.speed ? c.speed.value / one : -1);
   const order = [...cells].sort((a, b) => merit(b) - merit(a));
   let last = 1;
   order.forEach((cell, i) => {

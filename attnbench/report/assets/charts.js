@@ -44,18 +44,17 @@ function look(cell) {
   return { key: cell.key, variant: cell.variant, shape, color, ink: place >= 0 || cell.reference ? color : "var(--soft)", stands: place >= 0 || cell.reference };
 }
 const clamp = (v, [low, high]) => Math.min(Math.max(v, low), high);
-const way = (cell) => [index.words.runtime.length > 1 ? cell.runtime : "", index.words.kernel.length > 1 ? cell.kernel : ""].filter(Boolean).join(", ");
 function sentence(cell) {
   const parts = [];
   if (cell.time) parts.push(`${estimate(cell.time)} ms`);
-  if (cell.ratio && !cell.reference) parts.push(`${estimate(cell.ratio)} × ${shown.reference}`);
+  if (cell.ratio && !cell.base) parts.push(`${estimate(cell.ratio)} × ${shown.over}`);
   if (cell.memory !== null) parts.push(`${number(cell.memory)} MiB`);
   if (cell.macs !== null) parts.push(`${isLowerBound(cell) ? "≥ " : ""}${number(cell.macs / 1e9)} G MACs`);
   if (cell.params !== null) parts.push(`${number(cell.params / 1e6)} M parameters`);
   if (cell.top1 !== null) parts.push(`${cell.top1.toFixed(1)} % top-1 as published`);
   if (!cell.speed) parts.push(cell.outcome === "ok" ? "not timed" : `${cell.outcome}: ${cell.why}`);
-  const name = [cell.variant, way(cell) && `(${way(cell)})`, cell.reference ? "(the reference)" : ""].filter(Boolean).join(" ");
-  return `${name}: ${parts.join(", ")}${cell.flags ? `; flags: ${cell.flags}` : ""}`;
+  const inside = [way(cell), cell.base && "the reference"].filter(Boolean).join(", ");
+  return `${cell.variant}${inside && ` (${inside})`}: ${parts.join(", ")}${cell.flags ? `; flags: ${cell.flags}` : ""}`;
 }
 
 function rankedRows(width) {
@@ -67,7 +66,7 @@ function rankedRows(width) {
     const out = ok && (e.value < ends[0] ? "◀" : e.value > ends[1] ? "▶" : "");
     const words = !e ? (cell.speed ? "no ratio" : cell.outcome === "ok" ? "not timed" : cell.outcome) : width < 480 ? (isUnresolved(e) ? "unresolved" : number(e.value)) : estimate(e);
     return {
-      ...look(cell), i, rank: cell.rank === null || !cell.fits ? "" : `${cell.shared ? "=" : ""}${cell.rank}`, label: cell.reference ? `${cell.variant} (reference)` : cell.variant, words, tip: sentence(cell),
+      ...look(cell), i, rank: cell.rank === null || !cell.fits ? "" : `${cell.shared ? "=" : ""}${cell.rank}`, label: !cell.reference ? cell.variant : `${cell.variant} (${cell.base ? "reference" : way(cell)})`, words, tip: sentence(cell),
       value: ok && !out ? e.value : out ? clamp(e.value, ends) : null, out,
       low: ok ? clamp(e.low ?? e.value, ends) : null, high: ok ? clamp(e.high ?? e.value, ends) : null,
     };
@@ -85,12 +84,20 @@ async function drawRanked() {
   view.signal("left", left).signal("right", right).signal("x_low", ends[0]).signal("x_high", ends[1]).signal("x_ticks", logTicks(ends));
   view.data("one", ratio ? [{ x: 1 }] : []);
   await view.width(Math.max(60, width - left - right - 2)).data("rows", rows).resize().runAsync();
-  byId("ranked-title").textContent = ratio ? `Speed over ${shown.reference}` : "Images per second";
+  byId("ranked-title").textContent = ratio ? `Speed over ${shown.over}` : "Images per second";
   const off = rows.filter((r) => r.out).map((r) => `${r.variant} (${r.words})`);
   byId("ranked-note").textContent = [
     shown.limit ? `Differences below ${shown.limit} are not distinguishable here; = marks equal ranks.` : "",
     off.length ? `Beyond the axis: ${off.join(", ")}.` : "",
   ].filter(Boolean).join(" ");
+}
+// How many rows the ranking holds below what is seen of it: it scrolls, and a reader of its end should know.
+function sayMoreRanked() {
+  const box = byId("ranked-chart"), more = byId("ranked-more"), end = box.getBoundingClientRect().bottom;
+  const below = all(".mark-rect.layer_0_marks path", box).filter((row) => row.getBoundingClientRect().bottom > end + 1).length;
+  if (!below && document.activeElement === more) box.focus();
+  more.hidden = !below;
+  more.textContent = `${below} more below ↓`;
 }
 function frontRows(everyName = false) {
   const accuracy = condition.scope === "backbone" && shown.some((c) => c.speed && c.top1 !== null);
@@ -109,11 +116,13 @@ function frontRows(everyName = false) {
   const stairs = best.map((c) => ({ x: clamp(c.fx, xs), y: clamp(c.fy, ys) }));
   return { accuracy, rows, stairs, xs, ys };
 }
+const [NEAR, FAR] = [16, 48]; // places of a name beside its point, of the charts' eight around it at each of six distances
 async function drawFront(height, width = byId("front-chart").clientWidth - 4, everyName = false) {
   const { accuracy, rows, stairs, xs, ys } = frontRows(everyName);
   const view = await viewOf("front-chart", accuracy ? "accuracy" : "memory");
   view.signal("x_low", xs[0]).signal("x_high", xs[1]).signal("x_ticks", logTicks(xs)).signal("y_low", ys[0]).signal("y_high", ys[1]);
   view.signal("y_ticks", accuracy ? [] : logTicks(ys));
+  view.signal("places", width < 480 ? NEAR : FAR); // in little room a name far from its point seems to be another's
   await view.width(width).height(height).data("rows", rows).data("front", stairs).resize().runAsync();
   byId("front-title").textContent = accuracy ? "Accuracy and latency" : "Latency and memory";
   const off = rows.filter((r) => r.off).map((r) => r.variant);
@@ -131,6 +140,7 @@ async function draw() {
   const height = HEIGHTS();
   byId("ranked-chart").style.maxHeight = `${height}px`;
   await Promise.all([drawRanked(), drawFront(height - 4)]);
+  sayMoreRanked();
 }
 
 // One line a variant over resolution, all else as chosen.

@@ -28,8 +28,8 @@ function siunitx(cells) {
 }
 function latex() {
   const columns = [
-    ["latency (ms)", (c) => c.time && c.time.value, Math.min], [`speed over ${shown.reference || "the reference"}`, (c) => c.ratio && c.ratio.value, Math.max],
-    ["± (%)", (c) => percent(c.ratio && !c.reference ? c.ratio : c.speed), null], ["memory (MiB)", (c) => c.memory, Math.min],
+    ["latency (ms)", (c) => c.time && c.time.value, Math.min], [`speed over ${shown.over || "the reference"}`, (c) => c.ratio && c.ratio.value, Math.max],
+    ["± (%)", (c) => percent(c.ratio && !c.base ? c.ratio : c.speed), null], ["memory (MiB)", (c) => c.memory, Math.min],
     ["MACs (G)", (c) => (c.macs === null ? null : c.macs / 1e9), Math.min], ["parameters (M)", (c) => (c.params === null ? null : c.params / 1e6), Math.min],
   ].filter(([, read]) => shown.some((c) => read(c) !== null));
   const written = columns.map(([, read, best]) => {

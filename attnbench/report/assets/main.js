@@ -4,19 +4,25 @@ const conditionWords = (c, without = []) => [
 ].filter(([axis]) => !without.includes(axis)).map(([, words]) => words).join(", ");
 const kindWords = () => [state.kind === "all" ? "" : SHOWN[state.kind] ?? state.kind, state.reach, state.find && `named ${state.find}`, Number(state.memory) > 0 ? `at most ${state.memory} MiB` : ""].filter(Boolean).join(", ");
 
+// A chosen name that has no row here, and why.
+const isAbsent = (variant) => !shown.some((c) => c.variant === variant);
+const whyAbsent = (variant) => (cellsOf(condition).some((c) => c.variant === variant) ? "not among the cells that are chosen" : "not measured here");
+
 function say(cell) {
-  const picked = shown.filter((c) => state.pick.includes(c.variant));
-  const cells = cell ? [cell] : picked.length ? picked : shown.filter((c) => c.rank !== null).slice(0, 1);
+  const picked = shown.filter((c) => state.pick.includes(c.variant)), absent = cell ? [] : state.pick.filter(isAbsent);
+  const cells = cell ? [cell] : state.pick.length ? picked : shown.filter((c) => c.rank !== null).slice(0, 1);
   const others = (c) => shown.filter((o) => o !== c && o.fits && tied(o, c)).map((o) => o.variant);
   const same = cells.length === 1 ? others(cells[0]) : [];
-  byId("said").textContent = cells.length
-    ? `${cells.map(sentence).join(" · ")}.${same.length ? ` Not distinguishable in speed from ${same.slice(0, 6).join(", ")}${same.length > 6 ? ` and ${same.length - 6} more` : ""}.` : ""}`
+  byId("said").textContent = cells.length || absent.length
+    ? `${[...cells.map(sentence), ...absent.map((v) => `${v}: ${whyAbsent(v)}`)].join(" · ")}.${same.length ? ` Not distinguishable in speed from ${same.slice(0, 6).join(", ")}${same.length > 6 ? ` and ${same.length - 6} more` : ""}.` : ""}`
     : "Nothing here fits what is chosen.";
 }
 function answer() {
   const best = shown.filter((c) => c.rank !== null && c.speed), kinds = kindWords();
   const place = `${conditionWords(condition)}${kinds ? ` (${kinds})` : ""}`;
-  const top = best.slice(0, 3).map((c) => element("span", { class: "best" }, element("b", {}, `${c.shared ? "=" : ""}${c.rank} ${c.variant}`), c.ratio && !isUnresolved(c.ratio) ? ` ${number(c.ratio.value)} × ${shown.reference}` : ` ${estimate(c.time)} ms`));
+  const hasRatio = (c) => c.ratio && !isUnresolved(c.ratio), last = best.slice(0, 3).filter(hasRatio).pop(); // the last names what all are over
+  const speed = (c) => (!hasRatio(c) ? `${estimate(c.time)} ms` : `${number(c.ratio.value)} ×${c === last ? ` ${shown.over}` : ""}`);
+  const top = best.slice(0, 3).map((c) => element("span", { class: "best" }, element("b", {}, `${c.shared ? "=" : ""}${c.rank} ${c.variant}`), ` ${speed(c)}`));
   const more = best.filter((c) => c.rank === (best[2] || {}).rank).length - best.slice(0, 3).filter((c) => c.rank === (best[2] || {}).rank).length;
   byId("answer").replaceChildren(`Fastest at ${place}: `, ...(best.length ? top.flatMap((t, i) => (i ? [", ", t] : [t])) : ["nothing that was timed fits"]), more > 0 ? `, and ${more} more of equal rank.` : ".");
   byId("chooser-words").textContent = `${SHOWN[state.scope] ?? state.scope}, ${condition.res.replace("x", "×")}, batch ${condition.batch}, ${condition.precision}, ${SHOWN[condition.pass] ?? condition.pass}${kinds ? `, ${kinds}` : ""}`;
@@ -31,7 +37,8 @@ function chips() {
   const known = [...new Set(shown.map((c) => c.variant))];
   byId("known").replaceChildren(...known.map((v) => element("option", { value: v })));
   byId("chips").replaceChildren(...state.pick.map((variant, i) => {
-    const chip = element("button", { type: "button", class: "chip", "aria-label": `Remove ${variant}` }, `${variant} ×`);
+    const absent = isAbsent(variant);
+    const chip = element("button", { type: "button", class: absent ? "chip absent" : "chip", "aria-label": `Remove ${variant}${absent ? `, ${whyAbsent(variant)}` : ""}` }, `${variant} ×`);
     chip.style.borderColor = `var(--c${i})`;
     chip.addEventListener("click", () => { toggle(variant); byId("add").focus(); });
     return chip;
@@ -85,6 +92,8 @@ for (const name of ["res", "batch"]) {
     if (right.test(typed.value)) { typed.parentElement.hidden = true; choose(name, name === "res" ? size(typed.value.replace(/\s/g, "")) : typed.value.trim()); }
   });
 }
+byId("ranked-chart").addEventListener("scroll", sayMoreRanked);
+byId("ranked-more").addEventListener("click", () => byId("ranked-chart").scrollBy(0, byId("ranked-chart").clientHeight - 48));
 byId("add").addEventListener("change", () => {
   const found = shown.find((c) => c.variant === byId("add").value.trim());
   if (found && !state.pick.includes(found.variant)) toggle(found.variant);
@@ -106,8 +115,10 @@ byId("resolution-measure").addEventListener("change", drawResolution);
 document.querySelector("#chooser form").addEventListener("submit", (event) => event.preventDefault());
 const theme = byId("theme"), root = document.documentElement;
 const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; theme.setAttribute("aria-pressed", String(dark())); });
-theme.setAttribute("aria-pressed", String(dark()));
+const nameTheme = () => { theme.textContent = `${dark() ? "light" : "dark"} theme`; }; // what a press does
+theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; nameTheme(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
+nameTheme();
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") { tip.hidden = true; point(""); } });
 addEventListener("hashchange", () => { readAddress(); openTab(state.tab); update(); });
 addEventListener("beforeprint", () => { all("#panels > section").forEach(fillPanel); all("details").forEach((d) => { d.open = true; }); });

@@ -76,7 +76,7 @@ function chosenCells(from = condition) {
     if (!held || (cell.speed && (!held.speed || cell.speed.value > held.speed.value))) best.set(cell.variant, cell);
   }
   const found = [...best.values()].map((cell) => Object.assign(cell, { fits: fits(cell) })).filter((c) => c.fits || c.reference);
-  return Object.assign(rank(found), { reference: cellsOf(from).reference, limit: cellsOf(from).limit });
+  return Object.assign(rank(found), { reference: cellsOf(from).reference, limit: cellsOf(from).limit, over: cellsOf(from).over });
 }
 
 const quote = (word) => (/^[\w.,:=x/-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);

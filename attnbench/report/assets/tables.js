@@ -118,7 +118,7 @@ const macs = (c, shown) => (shown && isLowerBound(c) ? [`≥ ${shown[0]}`, shown
 const CELL_COLUMNS = [
   ["variant", (c) => c.variant], ["kind", (c) => SHOWN_KIND(c)],
   ["latency (ms)", (c) => interval(c.time, 4), { numeric: true, low: true }],
-  ["± %", (c) => { const p = percent(c.ratio && !c.reference ? c.ratio : c.speed); return p === null ? "" : [p.toFixed(1), p]; }, { numeric: true, warn: 10, low: true }],
+  ["± %", (c) => { const p = percent(c.ratio && !c.base ? c.ratio : c.speed); return p === null ? "" : [p.toFixed(1), p]; }, { numeric: true, warn: 10, low: true }],
   ["throughput (img/s)", (c) => interval(c.speed, 4), { numeric: true }],
   ["speed ratio (x)", (c) => interval(c.ratio), { numeric: true }],
   ["peak memory (MiB)", (c) => numeric(c.memory, 4), { numeric: true, low: true }],
@@ -142,7 +142,7 @@ function cellTable(everything) {
   rows = rows.map((r) => r.filter((_, i) => filled[i]));
   return {
     name: "cells", title: everything ? "Every cell of every run" : `Every cell shown above: ${conditionWords(condition)}`,
-    caption: everything ? "Every planned cell, whatever its outcome." : `The fastest first. The speed ratio is over ${shown.reference || "the reference"}. ± % is half the interval of the ratio (of the speed for the reference). Press a name to choose it.`,
+    caption: everything ? "Every planned cell, whatever its outcome." : `The fastest first. The speed ratio is over ${shown.over || "the reference"}. ± % is half the interval of the ratio (of the speed for the reference). Press a name to choose it.`,
     columns: columns.map(([c]) => c), rows, notes: [],
   };
 }

@@ -74,7 +74,9 @@ def markdown(text: str, *, block: bool = False) -> str:
 
 def spreadsheet(text: str) -> str:
     """For a field of a CSV file: no formula, also where a semicolon separates fields. A number stays one."""
-    text = _AFTER_SEPARATOR.sub(r";\1'", plain(text))
+    text = plain(text)
+    if ";" in text:
+        text = _AFTER_SEPARATOR.sub(r";\1'", text)
     start = text.lstrip()[:1]
     return f"'{text}" if start and start in _STARTS and not _NUMBER.fullmatch(text.strip()) else text
 

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attnbench.analysis.statistics import Interval, student_quantile, t_p
+from attnbench.analysis.statistics import Interval, hodges_lehmann, student_quantile, t_p
 from attnbench.results.events import ArmTurn, Round, mean_log
 
 Floats = NDArray[np.float64]
@@ -263,9 +263,8 @@ def _expected_sd(base: Sequence[float], mine: Sequence[float], units: Sequence[i
 
 
 def location(values: Floats) -> float:
-    """Hodges and Lehmann's estimate: the median of all means of two values, each with itself included."""
-    i, j = np.triu_indices(len(values))
-    return float(np.median((values[i] + values[j]) / 2))
+    """Hodges and Lehmann's estimate of a single sample, [values]."""
+    return float(hodges_lehmann(values))
 
 
 def _refined(found: dict[str, Contrast], pseudo: dict[str, Floats]) -> dict[str, Contrast]:

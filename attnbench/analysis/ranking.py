@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from statistics import fmean, median
 
 import numpy as np
@@ -166,15 +166,8 @@ def log_speeds(processes: Sequence[Floats]) -> Floats:
 
 
 def _hodges_lehmann(x: Floats) -> Floats:
-    """The median of all means of two rows, each row with itself included, of every column: [..., rows, columns]."""
-    i, j = _pairs(x.shape[-2])
-    return np.asarray(np.median((x[..., i, :] + x[..., j, :]) / 2, axis=-2))
-
-
-@cache
-def _pairs(rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The places of every two rows, each with itself included."""
-    return np.triu_indices(rows)
+    """The Hodges-Lehmann estimate over the rows of every column: [..., rows, columns] to [..., columns]."""
+    return statistics.hodges_lehmann(np.ascontiguousarray(np.swapaxes(x, -1, -2)))
 
 
 def process_biases(*measured: Measurement) -> Floats | None:

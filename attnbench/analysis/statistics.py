@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist, correlation
 
 import numpy as np
@@ -50,6 +51,28 @@ def student_p(values: Sequence[float], centre: float = 0.0) -> float:
     x = _checked(values)
     error = float(x.std(ddof=1)) / math.sqrt(len(x)) if len(x) > 1 else math.inf
     return t_p(float(x.mean()) - centre, error, len(x) - 1)
+
+
+def hodges_lehmann(values: Floats) -> Floats:
+    """The median of all means of two values, each with itself included: [..., values] to [...].
+
+    The bits of `numpy.median`, in a third of its time: it looks for values that are not finite, which are not allowed.
+
+    Source: Hodges, Lehmann (1963), Estimates of location based on rank tests, Ann. Math. Statist. 34.
+    """
+    i, j = _places_of_pairs(values.shape[-1])
+    sums = np.take(values, i, axis=-1)
+    sums += np.take(values, j, axis=-1)
+    middle, even = len(i) // 2, len(i) % 2 == 0
+    sums.partition(middle, axis=-1)
+    centre = sums[..., middle]
+    return np.asarray((centre + sums[..., :middle].max(axis=-1)) / 4 if even else centre / 2)
+
+
+@cache
+def _places_of_pairs(values: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The places of every two values, each with itself included."""
+    return np.triu_indices(values)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from attnbench.results.store import Run, open_run, read_rounds
 MISSING = "missing"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A number, with its interval where it was estimated and not counted; `at_least`: a lower bound."""
 
@@ -62,6 +62,7 @@ class Point:
     record: Record | None
     run_id: str
     machine: str
+    _estimates: dict[str, Estimate | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def outcome(self) -> str:
@@ -89,7 +90,12 @@ class Point:
         return "cpu" if self.cell.device.startswith("cpu") else "gpu"
 
     def get(self, quantity: str) -> Estimate | None:
-        """A quantity with its interval; None where it was not measured."""
+        """A quantity with its interval; None where it was not measured. Made once: each table and claim asks again."""
+        if quantity not in self._estimates:
+            self._estimates[quantity] = self._estimate(quantity)
+        return self._estimates[quantity]
+
+    def _estimate(self, quantity: str) -> Estimate | None:
         if self.record is None:
             return None
         values = self.record.values

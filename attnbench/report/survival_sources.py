@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from attnbench import inputs, runtimes
 from attnbench.analysis import ranking
@@ -154,9 +155,14 @@ def timm_beside(conditions: Sequence[Condition]) -> list[Condition]:
 def timm_name(variant: str) -> str:
     """Timm's name of a backbone: after `timm:`, or one of its names in `partners.py`; empty where timm has none."""
     variant = variant.removeprefix(OF_TIMM)
-    known = {m.name for m in timm.models()}
+    known = _names_of_timm()
     others = next((names for _, names in BACKBONES.values() if variant in names), (variant,))
     return next((name for name in (variant, *others) if name in known), "")
+
+
+@cache
+def _names_of_timm() -> frozenset[str]:
+    return frozenset(m.name for m in timm.models())
 
 
 def published_timm(

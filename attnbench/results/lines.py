@@ -23,7 +23,8 @@ _PLAIN = (str, bool, float, type(None))  # that only one annotation takes, so th
 LARGEST = 2**64  # a whole number of any kind: a seed has 64 bits
 DEEPEST = 24  # levels of lists and objects in a value whose type is free
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
-_MAY_OVERFLOW = re.compile(r"\d[eE]\+?0*[1-9]\d\d|\d{200}")  # a float beyond the largest; other text may match too
+_ALIKE = bytes.maketrans(b"123456789E]} \t\r\n", b"000000000e,,,,,,")  # each digit 0, what ends a number a comma
+_EXPONENT, _LONG = re.compile(rb"e000+(?:,|\Z)"), b"0" * 200  # of a float beyond the largest; other text may match too
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 60
 
@@ -41,11 +42,17 @@ def parse(raw: bytes, *, finite: bool = True) -> Any:
     text = raw.decode("utf-8")
     if "\\ud" in text or "\\uD" in text:
         text = _ESCAPE.sub(_whole_characters, text)
-    doubtful = finite and _MAY_OVERFLOW.search(text)  # elsewhere no float is looked at, which would take half the time
+    doubtful = finite and _may_overflow(raw)  # elsewhere no float is looked at, which would take half the time
     try:
         return json.loads(text, parse_constant=_finite if finite else None, parse_float=_finite if doubtful else None)
     except RecursionError:
         raise ValueError("its lists and objects are nested too deeply") from None
+
+
+def _may_overflow(raw: bytes) -> bool:
+    """Whether some number of these bytes may be too large for a float: 200 digits, or an exponent of 100 or more."""
+    alike = raw.translate(_ALIKE, b"+")
+    return _LONG in alike or _EXPONENT.search(alike) is not None
 
 
 def _whole_characters(escape: re.Match[str]) -> str:

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from attnbench.analysis.statistics import holm, kendall_tau, power_law, share_of_pairs, spearman_rho, welch, wilson
+from attnbench.analysis.statistics import (
+    hodges_lehmann,
+    holm,
+    kendall_tau,
+    power_law,
+    share_of_pairs,
+    spearman_rho,
+    welch,
+    wilson,
+)
 
 NOISE = np.random.default_rng(0).normal(0.01, 0.02, 40)
 
@@ -42,6 +51,15 @@ def test_welch_equals_scipys():
     found, wanted = welch(x, y), truth.confidence_interval()
     assert (found.df, found.p()) == pytest.approx((truth.df, truth.pvalue))
     assert (found.interval().low, found.interval().high) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_hodges_and_lehmanns_estimate_has_the_bits_of_the_median_of_all_means():
+    rng = np.random.default_rng(0)
+    for n in range(1, 12):
+        drawn = rng.normal(size=(3, 20, n)).take(rng.integers(n, size=n), axis=-1)
+        i, j = np.triu_indices(n)
+        means = (drawn[..., i] + drawn[..., j]) / 2
+        assert np.array_equal(hodges_lehmann(drawn), np.median(means, axis=-1))
 
 
 def test_a_single_process_gives_a_difference_without_an_interval():

@@ -19,9 +19,10 @@ def command(folders: tuple[Path, ...], out: Path) -> None:
     Machines are kept apart, and every number is computed anew from the stored rounds. Start with OUT/index.html.
     """
     from attnbench.report import write
+    from attnbench.report.numbers import counted
     from attnbench.results.collection import find
 
     runs = find(folders)
-    click.echo(f"{len(runs)} run{'' if len(runs) == 1 else 's'}", err=True)
+    click.echo(counted(len(runs), "run"), err=True)
     written = write(runs, out, say=lambda line: click.echo(inert.terminal(line), err=True))
     click.echo(inert.terminal(str(written[0])))

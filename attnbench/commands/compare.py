@@ -66,7 +66,7 @@ def print_comparison(result: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from attnbench.report.numbers import estimate
+    from attnbench.report.numbers import counted, estimate
     from attnbench.report.terminal import inert_text, open_console, print_words
 
     console = open_console()
@@ -88,13 +88,11 @@ def print_comparison(result: Comparison) -> None:
     for note in _notes_of_rows(result):
         print_words(console, note)
     what = {"time": "times", "ratio": "ratios to the reference", "rounds": "ratios within shared rounds"}[result.by]
-    method = f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {_rows(result)}"
+    method = (
+        f"equivalent: within {result.margin:.1%}; p and verdicts by Holm's rule over {counted(len(result.rows), 'row')}"
+    )
     for note in (f"{what}; {method}", *result.notes):
         print_words(console, note, "dim")
-
-
-def _rows(result: Comparison) -> str:
-    return f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}"
 
 
 def _said_of(result: Comparison) -> dict[str, set[str]]:

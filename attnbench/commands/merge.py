@@ -19,15 +19,14 @@ def command(runs: tuple[Path, ...], out: Path) -> int:
     Each run stays whole, with its raw rounds and its machine. A run that comes twice is kept once: the copy with most
     records, then with the longest journal. Merging again changes nothing.
     """
+    from attnbench.report.numbers import counted
     from attnbench.results.merge import merge
 
     done = merge(runs, out)
     click.echo(inert.terminal(str(out)))
-    runs_ = done.added + done.replaced + done.kept
     click.echo(
-        f"{done.records} record{'' if done.records == 1 else 's'} in {runs_} run{'' if runs_ == 1 else 's'}: "
-        f"{done.added} added, "
-        f"{done.replaced} replaced by a longer copy, {done.kept} were there",
+        f"{counted(done.records, 'record')} in {counted(done.added + done.replaced + done.kept, 'run')}: "
+        f"{done.added} added, {done.replaced} replaced by a longer copy, {done.kept} were there",
         err=True,
     )
     return 0

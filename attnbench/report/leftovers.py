@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnbench.report.numbers import counted
 from attnbench.results.journal import open_plain
 
 LIST = "report.sha256"
@@ -66,5 +67,4 @@ def _digest(path: Path) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    count = f"{len(names)} file{'' if len(names) == 1 else 's'}"
-    return f"{count} ({', '.join(sorted(names)[:NAMED])}{', …' if names[NAMED:] else ''})"
+    return f"{counted(len(names), 'file')} ({', '.join(sorted(names)[:NAMED])}{', …' if names[NAMED:] else ''})"

@@ -32,6 +32,11 @@ def _fixed(x: float, places: int) -> str:
     return f"{round(x, places):.{max(places, 0)}f}" if math.isfinite(x) else "–"
 
 
+def counted(things: int, noun: str) -> str:
+    """`1 cell`, `2 cells`."""
+    return f"{things} {noun}{'' if things == 1 else 's'}"
+
+
 def is_unresolved(low: float, high: float) -> bool:
     """Whether an interval of a positive quantity spans more than a factor of ten."""
     return low > 0 and high > FACTOR * low

@@ -15,6 +15,7 @@ from attnbench.analysis.survival import COUNTED, ITEMS, LEAST_ITEMS, Agreement, 
 from attnbench.report import survival_figure, survival_sources
 from attnbench.report.chart import Chart
 from attnbench.report.evidence import Estimate, Evidence
+from attnbench.report.numbers import counted
 from attnbench.report.tables import Column, Table, Value
 
 BASES = "The interval of a tau comes from the stored rounds (the same items, measured again: bootstrap over processes)"
@@ -233,22 +234,18 @@ def words(found: Survival) -> list[str]:
         most = first.largest
         lines.append(
             f"The single change that moves the ranking most is that of the {first.axis}: median tau "
-            f"{first.median_tau:.2f} over {_count(len(first.pairs), 'pair')}. The lowest is {_interval(most)}, "
-            f"{_count(most.items, 'item')}, between {found.label(most.one)} and {found.label(most.other)}."
+            f"{first.median_tau:.2f} over {counted(len(first.pairs), 'pair')}. The lowest is {_interval(most)}, "
+            f"{counted(most.items, 'item')}, between {found.label(most.one)} and {found.label(most.other)}."
         )
     again = next((c for c in found.changes if c.axis == survival.TIME), None)
     if again:
         lines.append(
             f"Measured again under equal conditions: median tau {again.median_tau:.2f} over "
-            f"{_count(len(again.pairs), 'pair')}."
+            f"{counted(len(again.pairs), 'pair')}."
         )
     if any(a.basis == ITEMS for a in found.agreements):
         lines.append(BASES)
     return lines
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _interval(a: Agreement) -> str:

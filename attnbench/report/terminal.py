@@ -135,7 +135,9 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
     """A row for each comparison group and for each reason for which cells are declined; or one for every cell."""
     if every_cell:
         return [_cells_of_plan(plan)]
-    groups = Table(title=_count(len(plan.groups()), "comparison"), title_justify="left", box=None, pad_edge=False)
+    groups = Table(
+        title=numbers.counted(len(plan.groups()), "comparison"), title_justify="left", box=None, pad_edge=False
+    )
     for name in ("timed together", "cells", "declined"):
         groups.add_column(name, overflow="fold", justify="left" if name == "timed together" else "right")
     for cells in plan.groups().values():
@@ -151,7 +153,7 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
             by_reason.setdefault(alike, []).append(cell.variant)
     if not by_reason:
         return [groups]
-    title = f"{_count(len(plan.declined), 'cell')} declined"
+    title = f"{numbers.counted(len(plan.declined), 'cell')} declined"
     declines = Table(title=title, title_justify="left", box=None, pad_edge=False)
     declines.add_column("variants", overflow="fold")
     declines.add_column("reason", overflow="fold")
@@ -160,12 +162,8 @@ def plan_tables(plan: Plan, *, every_cell: bool = False) -> list[Table]:
     return [groups, declines]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _cells_of_plan(plan: Plan) -> Table:
-    title = f"{_count(len(plan.cells), 'cell')}, {len(plan.declined)} declined"
+    title = f"{numbers.counted(len(plan.cells), 'cell')}, {len(plan.declined)} declined"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("variant", "conditions", "grid", "verdict"):
         table.add_column(name, overflow="fold", no_wrap=name in ("variant", "grid"))

@@ -37,7 +37,6 @@ from mechanisms.grid import crop, pad_to
 from mechanisms.pieces import pieces
 
 UNROUTED = -2  # the authors' value of topk for the layer of their last stage
-COPIES = 1  # of all keys (and of all values) that are gathered at a time
 
 
 def refuses(n_win: int, topk: int) -> str | None:
@@ -120,7 +119,7 @@ class BiLevelRouting(ReadsKernel, nn.Module):
         regions = qkv.view(B, r, h, r, w, 3, n, -1).permute(5, 0, 6, 1, 3, 2, 4, 7)
         q, k, v = regions.reshape(3, B * n, r * r, h * w, -1)
         rows = self._route(q, k).flatten(0, 1)
-        number = pieces(q, -(-self.topk // COPIES))
+        number = pieces(q, self.topk)  # so that a piece gathers as many keys as there are in all
         parts = [
             attend(some, _gather(k, chosen), _gather(v, chosen), scale=self.scale, kernel=self.kernel)
             for some, chosen in zip(q.chunk(number), rows.chunk(number), strict=True)

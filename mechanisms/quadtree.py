@@ -33,7 +33,6 @@ from mechanisms.grid import crop, pad_to
 from mechanisms.pieces import pieces
 
 MOST_LEVELS = 16  # the grid is padded to multiples of 2^(sr_ratio-1)
-COPIES = 1  # of a level's keys (and of its values) that are gathered at a time
 
 
 def refuses(sr_ratio: int, topk: int) -> str | None:
@@ -137,7 +136,7 @@ class QuadTree(nn.Module):
         if best is None:
             return self._attend(q, k, v, choose=not last)
         ys, choices = [], []
-        number = pieces(q, -(-best.shape[-1] // COPIES))
+        number = pieces(q, best.shape[-1])  # so that a piece gathers as many keys as the level has
         for some in zip(*(t.chunk(number) for t in (q, k, v, best)), strict=True):
             y, chosen = self._below(*some, choose=not last)
             ys.append(y)

@@ -132,7 +132,7 @@ class Remaining:
         return self._before_timing_s() + timing
 
     def _before_timing_s(self) -> float:
-        """Exports, then the longer of counts and trials, then the passes beside time. Layers are counted in no time."""
+        """Exports, counts and trials, then the passes beside time; on a GPU counts run beside trials."""
         open_cells = [cell for name, cell in self.cells.items() if name not in self.finished]
         untried = [cell for cell in open_cells if cell.id not in self.tried and not self.groups[cell.group].rounds]
         counted = {cell.count_key: cell for cell in untried} if {"params", "macs"} & {*self.measure} else {}
@@ -145,7 +145,8 @@ class Remaining:
             waiting = [cell for cell in open_cells if not self.groups[cell.group].rounds]
             passes_s = sum(duration.passes_s(self._call(cell.id), self.measure) for cell in waiting)
         start_s = 0.0 if self.started or not open_cells else duration.START_S
-        return start_s + exports_s + max(counts_s, trials_s) + passes_s
+        both_s = counts_s + trials_s if any(c.device == "cpu" for c in untried) else max(counts_s, trials_s)
+        return start_s + exports_s + both_s + passes_s
 
     def _rounds_at(self, group: Group, look: int) -> int:
         """Rounds of this group if it stops at this look, or before it by its budget."""

@@ -51,6 +51,17 @@ def test_the_first_trial_of_a_group_pays_for_all_its_exports(cells):
     assert run.left_s == pytest.approx(before - duration.START_S - exports_s - trial_s)
 
 
+@pytest.mark.parametrize(("device", "beside"), [("cpu", False), ("cuda:0", True)])
+def test_counts_come_before_trials_on_a_cpu_and_run_beside_them_on_a_gpu(cells, device, beside):
+    tried = [replace(cell, device=device) for cell in cells]
+    timed, counted = (
+        Remaining({c.id: 0.1 for c in tried}, QUICK, tried, measure).left_s
+        for measure in (["latency"], ["latency", "macs"])
+    )
+    counts_s = sum(map(duration.count_s, tried))
+    assert counted - timed == pytest.approx(0.0 if beside else counts_s)
+
+
 def test_what_a_round_really_takes_replaces_what_was_expected_of_it(cells):
     remaining = Remaining({c.id: 0.01 for c in cells}, QUICK, cells)
     for cell in cells:

@@ -28,6 +28,7 @@ from attnbench.execution.schedule import beside, joined
 from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Sweep
+from attnbench.registry.variant import parse_variant
 from attnbench.results.events import (
     Agreement,
     Ceilings,
@@ -61,7 +62,7 @@ def start_server(sweep: Sweep, allocator: str, *, counts: bool = False) -> ForkS
 
     `counts`: for counting and exporting, which need torch's compiler.
     """
-    models = sorted({name for text in sweep.backbone if ":" in (name := text.partition("[")[0])})
+    models = sorted({name for text in sweep.backbone if ":" in (name := parse_variant(text).name)})
     return ForkServer(allocator, imports_compiler=counts or needs_compiler(sweep), models=models)
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnbench.analysis.table import load
-    from attnbench.api import claims, compare, recommend, report, run
+    from attnbench.api import claims, compare, recommend, run
     from attnbench.errors import AttnbenchError
     from attnbench.planning.sweep import Sweep
     from attnbench.registry import build, names
     from attnbench.registry.declaration import Size, mechanism
+    from attnbench.report import report
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,7 +44,7 @@ _HOME = {
     "mechanism": "registry.declaration",
     "names": "registry",
     "recommend": "api",
-    "report": "api",
+    "report": "report",
     "run": "api",
 }
 

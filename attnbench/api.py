@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.execution.progress import Watcher
     from attnbench.planning.sweep import Sweep
 
-__all__ = ["claims", "compare", "recommend", "report", "run"]
+__all__ = ["claims", "compare", "recommend", "run"]
 
 
 def run(
@@ -144,14 +144,3 @@ def claims(*runs: Path | str) -> pd.DataFrame:
         }
         for j in judged
     )  # fmt: skip
-
-
-def report(*runs: Path | str, out: Path | str = "reports") -> Path:
-    """Draw tables, figures and one HTML page of `runs` into the folder `out`; returns the page.
-
-    Raises:
-        AttnbenchError: a folder that is no run, or one that cannot be written.
-    """
-    from attnbench.report import write
-
-    return write([Path(r) for r in runs], Path(out))[0]

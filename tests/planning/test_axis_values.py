@@ -1,5 +1,7 @@
 """What a person writes for an axis in Python means the same as on the command line."""
 
+import importlib
+
 import pytest
 
 from attnbench import AttnbenchError, Sweep
@@ -47,3 +49,11 @@ def test_the_commands_are_listed_and_found():
 
     assert {"claims", "compare", "recommend", "report", "run"} <= set(dir(attnbench))
     assert callable(attnbench.compare)
+
+
+def test_the_function_report_can_be_called_also_when_the_package_of_its_name_was_imported(tmp_path):
+    import attnbench
+
+    importlib.import_module("attnbench.report.numbers")
+    with pytest.raises(AttnbenchError, match="no-run"):
+        attnbench.report(tmp_path / "no-run", out=tmp_path / "out")

@@ -205,7 +205,7 @@ def _demand_same_settings(old: Cell, new: Cell) -> None:
 
 def _measure(sweep: Sweep, out: Path | None, fresh: bool, quiet: bool) -> Run | None:
     from attnbench.commands.run import measure
-    from attnbench.execution.workers import EarlyServers
+    from attnbench.execution.servers import EarlyServers
 
     servers = EarlyServers.start(sweep)
     try:

@@ -15,7 +15,7 @@ from attnbench.commands.parameters import path_of
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
-    from attnbench.execution.workers import EarlyServers
+    from attnbench.execution.servers import EarlyServers
     from attnbench.planning.sweep import Sweep
     from attnbench.results.record import Record
     from attnbench.results.store import Run
@@ -56,7 +56,7 @@ def command(out: Path | None, fresh: bool, dry_run: bool, quiet: bool, as_json: 
             raise AttnbenchError("--fresh renames a run of this machine; with --executor slurm choose another --out")
         again = _this_command()
         return slurm_options.run_by_slurm(sweep, request, out, again, quiet=quiet, as_json=as_json)
-    from attnbench.execution.workers import EarlyServers
+    from attnbench.execution.servers import EarlyServers
 
     # they import torch in their own processes while this one imports it for the plan
     servers = EarlyServers.start(sweep)

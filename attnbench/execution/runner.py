@@ -28,7 +28,8 @@ from attnbench.execution.fork_server import allocator_environment
 from attnbench.execution.interrupts import Interrupted, Interrupts
 from attnbench.execution.progress import Silent, Watcher
 from attnbench.execution.resume import replay
-from attnbench.execution.workers import EarlyServers, Workers
+from attnbench.execution.servers import EarlyServers
+from attnbench.execution.workers import Workers
 from attnbench.machine import environment
 from attnbench.planning import protocol
 from attnbench.planning.cell import Cell
@@ -121,8 +122,7 @@ def execute(
     )
     with create_or_resume(folder, planned, facts) as writer:
         origins = planned.origins if planned.isolated else None
-        timing = {sweep.allocator[0]: servers.timing} if servers else {}
-        workers = Workers(sweep, numbers, timing, origins)
+        workers = Workers(sweep, numbers, {sweep.allocator[0]: servers.timing} if servers else None, origins)
         counting = Counting(sweep, numbers, origins, servers.counting if servers else None)
         _Runner(planned, writer, numbers, watcher or Silent(), workers, counting).go()
     return folder

@@ -9,7 +9,8 @@ import pytest
 from attnbench import registry
 from attnbench.analysis.summarize import GroupData
 from attnbench.execution.comparison import Comparison
-from attnbench.execution.workers import COMPILING, Workers, needs_compiler
+from attnbench.execution.servers import needs_compiler
+from attnbench.execution.workers import COMPILING, Workers
 from attnbench.planning.protocol import get
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.events import Trial

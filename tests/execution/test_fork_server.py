@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from attnbench.execution.fork_server import End, ForkServer
 from attnbench.execution.jobs import CountJob
 from attnbench.planning.sweep import plan
 from attnbench.results.events import Count, Done
-from mechanisms.backbones import libraries
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_job_whose_patience_ends_before_its_process_is_known_is_killed_all_the
     assert (end.code, end.timed_out) == (-9, True)
 
 
-@pytest.mark.skipif(libraries.absent("timm") is not None, reason="timm is not installed")
+@pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 def test_a_server_imports_the_libraries_of_its_models_and_starts_no_thread_that_a_fork_would_lose():
     code = (
         "import sys, torch; from attnbench.execution import guard, worker; "

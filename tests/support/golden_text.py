@@ -5,6 +5,7 @@ golden/NAME.txt where all widths print the same, else golden/NAME-WIDTH.txt for 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def printed(words: Sequence[str], width: int, folder: Path, monkeypatch: pytest.
     for name, value in {**TERMINAL, "COLUMNS": str(width)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # the test of the notebook imports it
     speed = Rate(25e9, "from a short probe")  # instead of a probe of this machine
     monkeypatch.setattr(rates, "rates_of", lambda cells, **_: {cell.id: speed for cell in cells})
     for name in COMMANDS:  # click keeps a help option that another test made without its group

@@ -8,7 +8,7 @@ how well the latencies are known; an accuracy is taken as published.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,20 +52,46 @@ class Model:
         return found
 
 
-def fronts(evidence: Evidence) -> list[list[Model]]:
-    """The models of every comparison group and way of execution, the most accurate first."""
+Chances = Sequence[float | None]  # of each model of a group
+
+
+def fronts(evidence: Evidence, chances: Sequence[Chances] | None = None) -> list[list[Model]]:
+    """The models of every comparison group and way of execution, the most accurate first.
+
+    `chances`: what `probabilities` gives of this evidence, if it was asked already.
+    """
+    likely = probabilities(evidence) if chances is None else chances
+    return [_front(members, chance) for members, chance in zip(_members(evidence), likely, strict=True)]
+
+
+def probabilities(evidence: Evidence) -> list[Chances]:
+    """Of being on the front, for every model of each front; this reads and resamples the stored rounds."""
+    members = _members(evidence)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for place, models in enumerate(members):
+        groups.setdefault((models[0][0].run_id, models[0][0].cell.group), []).append(place)
+    found: dict[int, Chances] = {}
+    for places in groups.values():
+        one = replace(evidence)  # which keeps the rounds of this group alone
+        for place in places:
+            models = members[place]
+            found[place] = _probabilities(one, [p for p, _ in models], [top1.percent for _, top1 in models])
+    return [found[place] for place in range(len(members))]
+
+
+def _members(evidence: Evidence) -> list[list[tuple[Point, Top1]]]:
+    """The measured models with a published accuracy by comparison group and way of execution."""
     groups: dict[tuple[str, str, str], list[tuple[Point, Top1]]] = {}
     for p in evidence.ok:
         top1 = published_top1(p.cell)
         if top1 and p.get(LATENCY):
             groups.setdefault((p.run_id, p.cell.group, p.cell.execution), []).append((p, top1))
-    return [_front(evidence, members) for members in groups.values()]
+    return list(groups.values())
 
 
-def _front(evidence: Evidence, members: Sequence[tuple[Point, Top1]]) -> list[Model]:
+def _front(members: Sequence[tuple[Point, Top1]], likely: Chances) -> list[Model]:
     points, accuracy = [p for p, _ in members], [top1.percent for _, top1 in members]
     best = on_front([-p.get(LATENCY).value for p in points], accuracy)  # type: ignore[union-attr]  # all have one
-    likely = _probabilities(evidence, points, accuracy)
     found = [
         Model(p, top1, bool(is_best), chance) for (p, top1), is_best, chance in zip(members, best, likely, strict=True)
     ]

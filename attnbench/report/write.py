@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from attnbench.report import (
     tradeoff,
 )
 from attnbench.report import published as papers
+from attnbench.report.aside import Later, begin
 from attnbench.report.chart import Chart
 from attnbench.report.chooser import Chooser
 from attnbench.report.drawing import Drawing
@@ -94,19 +96,25 @@ def write(folders: Sequence[Path], out: Path, *, say: Callable[[str], None] = la
 
 
 def _write(evidence: Evidence, out: Path) -> list[Path]:
-    written: list[Path] = []
-    with Drawing(out / "figures") as drawing:
-        report = _report(evidence, drawing)
-        for table in report.tables:
-            forms = EVERY_FORM if len(table.rows) <= MANY else ("csv",)
-            written += _save_table(table, out / "tables", forms)
-        written += drawing.finish()
-    written.append(_gallery(report.charts, out / "figures" / "README.md"))
-    if report.has_partner:
-        written += _save_table(papers.long_table(evidence), out / "tables", ("csv",))
-    index = out / "index.html"
-    index.write_text(_page(evidence, report), encoding="utf-8")
-    return [index, *written]
+    resampled = begin(partial(models.probabilities, evidence), "resamples rounds")
+    with resampled as chances, Drawing(out / "figures") as drawing:
+        report = _report(evidence, drawing, chances)
+        with begin(partial(_save_tables, report.tables, out / "tables"), "writes tables") as saved:
+            more = [_gallery(report.charts, out / "figures" / "README.md")]
+            if report.has_partner:
+                more += _save_table(papers.long_table(evidence), out / "tables", ("csv",))
+            index = out / "index.html"
+            drawn_files = drawing.finish()  # which reads the charts back for the page
+            index.write_text(_page(evidence, report), encoding="utf-8")
+            return [index, *saved.result(), *drawn_files, *more]
+
+
+def _save_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
+    return [
+        path
+        for table in tables
+        for path in _save_table(table, folder, EVERY_FORM if len(table.rows) <= MANY else ("csv",))
+    ]
 
 
 def _page(evidence: Evidence, report: Report) -> str:
@@ -119,20 +127,18 @@ def _page(evidence: Evidence, report: Report) -> str:
 
 
 @search_put_off()
-def _report(evidence: Evidence, drawing: Drawing) -> Report:
+def _report(evidence: Evidence, drawing: Drawing, chances: Later[list[models.Chances]]) -> Report:
     """Everything that is made of the evidence. A new tab of the page is one more `_tab` in `tabs`.
 
     A chart is added to `drawing` as soon as it is made, and drawn while the tables are made.
     """
     drawn_from = busiest(evidence)
     roofs = roofline.charts(drawn_from)  # few runs measure the intensity
-    drawing.add([*_measured_charts(drawn_from), *roofs])
+    measured_charts = drawing.add([*_measured_charts(drawn_from), *roofs])
     kernel_table, kernel_charts = kernels.kernels(evidence, drawn_from)
     survives = survival.of_runs(evidence)
-    accurate = models.fronts(evidence)
-    accuracy_table, accuracy_charts = models.table(accurate), models.charts(accurate)
     paper_charts = [c for c in _published_charts(evidence) if c.has_data]
-    drawing.add([*kernel_charts, *survives.charts, *accuracy_charts, *paper_charts])
+    drawing.add([*kernel_charts, *survives.charts, *paper_charts])
     judged = claims.judge(evidence)
     scopes = list(dict.fromkeys(p.cell.scope for p in evidence.points))
     resolved = measured.resolutions(evidence)
@@ -146,6 +152,8 @@ def _report(evidence: Evidence, drawing: Drawing) -> Report:
     printed = papers.partnered(evidence)
     verdicts, differ, wrong = claims.table(judged), differences.tables(evidence), errata.table()
     beside = [flops, *(t for table in printed if (t := papers.with_partner(table)).rows)]
+    accurate = models.fronts(evidence, chances.result())
+    accuracy_table, accuracy_charts = models.table(accurate), drawing.add(models.charts(accurate))
     tabs = (
         _tab("resolution", "Over resolution", [growth]),
         _tab("kernels", "Kernels and runtimes", speeds, roofs),
@@ -173,7 +181,7 @@ def _report(evidence: Evidence, drawing: Drawing) -> Report:
     )
     return Report(
         tables=tuple(table for table in tables if table.rows),
-        charts=tuple(drawing.charts),
+        charts=(*measured_charts, *kernel_charts, *survives.charts, *accuracy_charts, *paper_charts),
         tabs=tabs,
         chooser=chooser.chooser(evidence, resolved),
         has_partner=bool(printed),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from sys import intern
 from typing import Any, NamedTuple
 
 from attnbench.errors import AttnbenchError
@@ -267,7 +268,7 @@ def _read_1(data: Mapping[str, Any]) -> Record:
     check_cell(record.cell, "record.cell")
     if record.outcome not in OUTCOMES:
         raise ValueError(f"an outcome is one of {', '.join(OUTCOMES)}; got {record.outcome[:40]!r}")
-    values = {name: value for name, value in record.values.items() if name in QUANTITIES}
+    values = {_NAMES[name]: value for name, value in record.values.items() if name in QUANTITIES}
     for name, value in values.items():
         largest = math.inf if name in _ENDS_OF_INTERVALS else LARGEST_VALUE
         least = -largest if name in _MAY_BE_NEGATIVE else 0
@@ -279,9 +280,10 @@ def _read_1(data: Mapping[str, Any]) -> Record:
     for low, high in _ENDS:
         if low in values and high in values and values[low] > values[high]:
             raise ValueError(f"{low} must be at most {high}; got {values[low]:.6g} and {values[high]:.6g}")
-    words = {name: text for name, text in record.words.items() if name not in QUANTITIES}
+    words = {intern(name): intern(text) for name, text in record.words.items() if name not in QUANTITIES}
     flags = tuple(word for word in record.flags if word not in _RETIRED_FLAGS)
-    return replace(record, values=values, words=words, flags=flags)
+    outcome, protocol, run_id = intern(record.outcome), intern(record.protocol), intern(record.run_id)
+    return replace(record, outcome=outcome, protocol=protocol, run_id=run_id, values=values, words=words, flags=flags)
 
 
 LARGEST_SIZE = 2**31  # of an image, a batch, a layer
@@ -293,4 +295,5 @@ _ENDS_OF_INTERVALS = {end for pair in _ENDS for end in pair}  # one that resolve
 _ABOVE_0 = {"latency_s", "throughput_img_per_s", "ratio_to_reference", *_ENDS_OF_INTERVALS}
 _MAY_BE_NEGATIVE = {"energy_j_per_image", "host_share"}  # differences of two readings
 _RETIRED_FLAGS = ("wide",)  # said of an interval that is twice as wide as its group's median; ± is a column instead
+_NAMES = {name: name for name in QUANTITIES}  # one text a name, whatever the number of records
 _READERS = {1: _read_1, 2: _read_1}

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ def open_run(folder: Path | str) -> Run:
         lines, whole = read_lines(folder / RECORDS)
         file = folder / RECORDS
         torn = "the last line was torn and left out" if file.exists() and file.stat().st_size > whole else ""
-    records = _records(lines, folder)
+    records = _records(lines, folder, {cell.id: cell for cell in facts.planned.cells})
     once = _first_of_each_cell(records)
     return Run(folder, facts, once, torn, repeated=len(records) - len(once))
 
@@ -323,12 +323,19 @@ def _facts(folder: Path) -> RunFacts:
         raise AttnbenchError(f"{path} is damaged ({error}); restore it, or measure anew") from error
 
 
-def _records(lines: Iterable[Mapping[str, Any]], folder: Path) -> list[Record]:
-    """The record of each line, one that is there twice included."""
+def _records(
+    lines: Iterable[Mapping[str, Any]], folder: Path, planned: Mapping[str, Cell] | None = None
+) -> list[Record]:
+    """The record of each line, one that is there twice included.
+
+    An equal cell of `planned`, by identifier, stands in for the record's own: it is in memory, and hashed, once.
+    """
     found: list[Record] = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(from_dict(line))
+            record = from_dict(line)
+            cell = planned.get(str(line.get("cell_id"))) if planned else None
+            found.append(replace(record, cell=cell) if cell == record.cell else record)
         except AttnbenchError as error:
             raise AttnbenchError(
                 f"every line of {RECORDS} is a record; line {number} of {folder / RECORDS} is damaged: {error}; "

@@ -39,6 +39,7 @@ PINNED = {
 _LIBRARIES = {"tcmalloc": ("tcmalloc_minimal", "tcmalloc"), "jemalloc": ("jemalloc",)}
 _PACKAGES = {"tcmalloc": "libtcmalloc-minimal4", "jemalloc": "libjemalloc2"}
 _START_S = 120.0
+_LEAVE_S = 10.0  # for a process whose answer was taken
 _KILL_S = 120.0  # on a machine that is busy, or has memory to write out
 
 
@@ -246,7 +247,7 @@ class ForkServer:
 
     def _finish_last(self) -> None:
         """Wait for the end of a job whose caller took its answer and left: it must not pass for the next job's end."""
-        deadline, killed = time.monotonic() + _KILL_S, False
+        deadline, killed = time.monotonic() + _LEAVE_S, False
         while self._running:
             if not self._select(deadline) and time.monotonic() >= deadline:
                 if killed:

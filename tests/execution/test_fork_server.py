@@ -8,11 +8,14 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from plugins import HOSTILE, write_plugin
 
 from attnbench import Sweep, registry
+from attnbench.errors import UnfinishedError
+from attnbench.execution import fork_server
 from attnbench.execution.fork_server import End, ForkServer
 from attnbench.execution.jobs import CountJob
 from attnbench.planning.sweep import plan
@@ -54,6 +57,28 @@ def test_an_end_that_is_read_together_with_the_report_is_not_waited_for_again(jo
         first.close()
         assert not server._running
         assert [type(event) for event in server.do(job, patience_s=60)] == [Count, Done, End]
+
+
+class Silent:
+    """A pipe on which nothing comes: its other end is stopped."""
+
+    descriptor, closed = -1, False
+
+    def read(self):
+        return []
+
+
+def test_the_process_of_an_answer_that_was_taken_is_soon_killed(monkeypatch):
+    """A server that was stopped just then is given up before a run's own 240 s are over."""
+    clock = [0.0]
+    monkeypatch.setattr(fork_server, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    server = object.__new__(ForkServer)
+    server._control = server._events = Silent()
+    server._running, server.child = True, 0
+    server._select = lambda deadline: clock.__setitem__(0, deadline) or []
+    with pytest.raises(UnfinishedError, match="could not be killed"):
+        server._finish_last()
+    assert clock[0] < 1.2 * fork_server._KILL_S
 
 
 def test_a_job_whose_patience_ends_before_its_process_is_known_is_killed_all_the_same(tmp_path):

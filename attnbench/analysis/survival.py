@@ -37,7 +37,11 @@ TIME = "time"  # what differs between two measurements whose axes are all equal
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """What a condition consists of, in words; an empty text where the source does not say."""
+    """What a condition consists of, in words; an empty text where the source does not say.
+
+    Attributes:
+        code: the commit, or the version, of attnbench that measured: a layer may have been written anew since.
+    """
 
     device: str = ""
     version: str = ""
@@ -51,10 +55,16 @@ class Axes:
     layout: str = ""
     threads: str = ""
     allocator: str = ""
+    code: str = ""
 
     def differences(self, other: Axes) -> tuple[str, ...]:
-        """The names of the axes on which the two differ; `(TIME,)` where there is none."""
+        """The names of the axes on which the two differ; `(TIME,)` where there is none.
+
+        `code` is one of them between two runs of attnbench; a published source has other code in any case.
+        """
         names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+        if "code" in names and not (self.code and other.code):
+            names.remove("code")
         return tuple(name.rstrip("_") for name in names) or (TIME,)
 
 

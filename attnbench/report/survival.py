@@ -87,6 +87,7 @@ def _named(condition: Condition, among: Sequence[Condition]) -> str:
     if condition.source == COUNTED:
         return condition.axes.runtime
     stated = {f.name: {getattr(c.axes, f.name) for c in among if c.source != COUNTED} - {""} for f in fields(Axes)}
+    del stated["code"]  # a hash says nothing to a reader; the table says where it differs
     return ", ".join(_words(condition.axes, [name for name, values in stated.items() if len(values) > 1]))
 
 
@@ -144,7 +145,8 @@ def pairs_table(found: Survival) -> Table:
         name="survival",
         title="Which rankings survive",
         caption="Kendall's tau of the rankings by speed under two conditions, over the items that both have: 1 is the "
-        f"same order, 0 an unrelated one. {BASES}",
+        f"same order, 0 an unrelated one. {BASES} Code differs between runs of two commits of attnbench: a layer may "
+        "have been written anew between them.",
         columns=tuple([*columns, *more] if fronts else columns),
         rows=tuple(rows),
     )

@@ -16,6 +16,7 @@ from attnbench.published.layouts import LAYOUTS, Layout, Metric
 from attnbench.published.partners import BACKBONES
 from attnbench.report.evidence import Evidence, Point
 from attnbench.report.grouping import SPEED
+from attnbench.results.run_facts import RunFacts
 
 RUNTIME_NAMES: Mapping[str, str] = {
     runtimes.COMPILE: "compiled", "aoti": "AOTInductor", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO",
@@ -61,18 +62,18 @@ def _of_group(evidence: Evidence, points: Sequence[Point], ways: Sequence[Sequen
             if p.cell.id in samples
         }
         run = evidence.runs_by_id[some[0].run_id]
-        torch = run.facts.environment.torch.version
-        axes = _axes(some[0], f"torch {torch}" if torch else "")
+        axes = _axes(some[0], run.facts)
         yield Condition(
             scope=some[0].cell.scope, source=MEASURED, origin=run.folder.name, axes=axes, speeds=speeds, draws=draws
         )
 
 
-def _axes(p: Point, version: str) -> Axes:
-    c = p.cell
+def _axes(p: Point, facts: RunFacts) -> Axes:
+    c, torch, code = p.cell, facts.environment.torch.version, facts.environment.code
+    commit = f"{code.commit[:8]}{' with changes' if code.dirty else ''}" if code.commit else facts.attnbench
     return Axes(
         device=p.machine,
-        version=version,
+        version=f"torch {torch}" if torch else "",
         runtime=RUNTIME_NAMES.get(c.runtime, c.runtime) + (", graphs" if c.graphs else ""),
         kernel=c.kernel,
         precision=c.precision,
@@ -82,6 +83,7 @@ def _axes(p: Point, version: str) -> Axes:
         layer=_layer(c),
         threads=f"{c.threads} threads" if c.device.startswith("cpu") else "",
         allocator=f"{c.allocator} allocator" if c.device.startswith("cpu") else "",
+        code=commit,
     )
 
 

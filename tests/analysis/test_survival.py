@@ -30,6 +30,12 @@ def noisy(seed, spread, processes=6):
     return Measurement(ARMS, tuple(times + rng.normal(0, spread, (4, 8)) for _ in range(processes)))
 
 
+def test_two_runs_of_different_code_differ_in_it_and_a_source_without_code_does_not():
+    old, new = Axes(device="a", code="1ef2dac0"), Axes(device="b", code="9df0f549")
+    assert old.differences(new) == ("device", "code")
+    assert old.differences(Axes(device="a", version="2022")) == ("version",)
+
+
 def test_the_jackknife_over_items_leaves_out_each_item_by_hand():
     x, y = [1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 3.0, 2.0, 5.0, 4.0]
     without = [kendall_tau(x[:i] + x[i + 1 :], y[:i] + y[i + 1 :]) for i in range(5)]

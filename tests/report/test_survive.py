@@ -68,6 +68,18 @@ def test_runs_stand_beside_the_papers_tables(tmp_path):
         group.main(["survive", "--timm", str(folders[0])], standalone_mode=False)
 
 
+def test_what_differs_between_runs_of_two_commits_is_the_code_too(tmp_path):
+    folders = [layers(tmp_path / f"b{batch}", batch=batch) for batch in (1, 64)]
+    for folder, commit in zip(folders, ("1ef2dac006", "9df0f549aa"), strict=True):
+        facts = json.loads((folder / "run.json").read_text())
+        facts["environment"]["code"] = {"commit": commit, "dirty": False}
+        (folder / "run.json").write_text(json.dumps(facts))
+    found = survival.of_runs(gather(folders))
+    (pair,) = [a for a in found.agreements if {a.one.source, a.other.source} == {"measured"}]
+    assert pair.changes == ("batch", "code")
+    assert not found.changes
+
+
 def test_of_too_many_measured_conditions_those_with_most_items_are_compared_and_the_answer_says_so(
     tmp_path, monkeypatch
 ):

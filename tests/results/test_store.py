@@ -39,6 +39,29 @@ def test_a_record_survives_its_line(planned):
     assert from_dict(json.loads(json.dumps(made.as_dict()))) == made
 
 
+def test_a_run_that_was_read_holds_each_cell_and_each_name_once(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
+        for cell in planned.cells:
+            writer.add(record(cell, words={"reference": "msa"}))
+    run = open_run(tmp_path / "r")
+    assert all(r.cell is cell for r, cell in zip(run.records, run.cells, strict=True))
+    first, second = run.records
+    assert all(a is b for a, b in zip(first.values, second.values, strict=True))
+    assert first.words["reference"] is second.words["reference"]
+
+
+def test_a_record_whose_cell_differs_from_the_one_that_it_names_keeps_its_own(planned, tmp_path):
+    with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
+        writer.add(record(planned.cells[0]))
+    file = tmp_path / "r" / store.RECORDS
+    line = json.loads(file.read_text())
+    line["cell"]["batch"] += 1
+    file.write_text(json.dumps(line) + "\n")
+    run = open_run(tmp_path / "r")
+    assert run.strays == run.records
+    assert run.records[0].cell.batch == planned.cells[0].batch + 1
+
+
 def test_the_export_has_the_promised_columns_in_order(planned, tmp_path):
     with create_or_resume(tmp_path / "r", planned, RunFacts()) as writer:
         writer.add(record(planned.cells[0]))

@@ -86,8 +86,10 @@ def labels(conditions: Sequence[Condition]) -> list[str]:
 def _named(condition: Condition, among: Sequence[Condition]) -> str:
     if condition.source == COUNTED:
         return condition.axes.runtime
-    stated = {f.name: {getattr(c.axes, f.name) for c in among if c.source != COUNTED} - {""} for f in fields(Axes)}
-    del stated["code"]  # a hash says nothing to a reader; the table says where it differs
+    names = [
+        f.name for f in fields(Axes) if f.name != "code"
+    ]  # whose hash says nothing; the table says where it differs
+    stated = {name: {getattr(c.axes, name) for c in among if c.source != COUNTED} - {""} for name in names}
     return ", ".join(_words(condition.axes, [name for name, values in stated.items() if len(values) > 1]))
 
 

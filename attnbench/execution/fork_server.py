@@ -198,7 +198,7 @@ class ForkServer:
             ServerEndedError: the server itself ended.
             UnfinishedError: the server did not start, or a child cannot be killed.
         """
-        self._wait_until_ready()
+        self.wait_until_ready()
         self._finish_last()
         self.empty_log()
         self.status.reset()
@@ -236,7 +236,23 @@ class ForkServer:
         self.child = 0
         yield End(code, timed_out, self._tail(), _oom_kills() > kills)
 
-    def _wait_until_ready(self) -> None:
+    @property
+    def own_bytes(self) -> int:
+        """Memory that only this server has, apart from its children's; 0 where the system does not say."""
+        import psutil
+
+        try:
+            return int(psutil.Process(self._process.pid).memory_full_info().uss)
+        except (psutil.Error, AttributeError, OSError):
+            return 0
+
+    def wait_until_ready(self) -> None:
+        """Wait until torch is imported.
+
+        Raises:
+            ServerEndedError: the server itself ended.
+            UnfinishedError: the server did not start.
+        """
         deadline = time.monotonic() + _START_S
         while not self._ready:
             if not self._select(deadline) and time.monotonic() >= deadline:

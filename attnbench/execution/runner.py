@@ -191,6 +191,7 @@ class _Runner:
                 self._decline_untried(tried, self.known.groups[group])
                 tried = [c for c in tried if c.id in self.known.groups[group].trials]
             self._begin_to_count(tried)
+            self.workers.prepare(tried if "latency" in self.measure else ())
             if self.measure - {"params", "macs"}:
                 self._export(tried, self.known.groups[group])
                 if any(cell.device == "cpu" for cell in tried):  # a trial's threads wait for one that shares its core
@@ -368,10 +369,9 @@ class _Runner:
     def _record_timed(self, comparison: Comparison, why: str) -> None:
         data = comparison.data
         if self.deadline.passed and not data.rounds:
+            late = f"{self.deadline.why} before its first round; allow more time"
             for cell in comparison.arms:
-                self._add_untimed(
-                    data, cell, "declined", f"{self.deadline.why} before its first round; allow more time"
-                )
+                self._add_untimed(data, cell, "declined", late)
         left = [c for c in comparison.cells if c.id not in self.writer.done]
         for record in summarize.summarize(
             data, left, self.protocol, reference=comparison.reference, stopped=why, run_id=self.writer.id,

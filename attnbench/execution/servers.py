@@ -1,11 +1,19 @@
-"""A sweep -> the fork servers that its layers need, and those that are started before the sweep is planned."""
+"""A sweep -> the fork servers that its layers need, and those that are started before the sweep is planned.
+
+Processes of one server share its address-space layout, and with it a part of their bias, which no number of processes
+averages out. Where a protocol asks for several servers, the timing processes of a group come from one after another.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from attnbench import runtimes
-from attnbench.execution.fork_server import ForkServer
+from attnbench.execution.fork_server import ForkServer, ServerEndedError
+from attnbench.machine import linux
 from attnbench.planning.sweep import Sweep
 from attnbench.registry.variant import parse_variant
 
@@ -47,3 +55,87 @@ class EarlyServers:
         """End both; a second call does nothing."""
         for server in filter(None, (self.timing, self.counting)):
             server.close()
+
+
+ROOM = 8  # fork servers together take at most one part in so many of the memory that is free
+
+
+class Servers:
+    """The fork servers of a run, by allocator and place; the one at place 0 also does whatever is not timed.
+
+    Args:
+        sweep: what they serve. `counts`: as of `start_server`.
+        most: places of an allocator; fewer where memory is short.
+        given: servers that were started before, at place 0 of their allocators.
+    """
+
+    def __init__(
+        self, sweep: Sweep, most: int = 1, given: Mapping[str, ForkServer] | None = None, *, counts: bool = False
+    ) -> None:
+        self._sweep, self._most, self._counts = sweep, most, counts
+        self._at = {(allocator, 0): server for allocator, server in (given or {}).items()}
+        self._places: dict[str, int] = {}
+        self._served: dict[tuple[str, int], dict[str, int]] = {}  # group -> the number of its process
+        self._starting: set[str] = set()  # allocators some of whose servers may still import torch
+
+    def __iter__(self) -> Iterator[ForkServer]:
+        return iter(list(self._at.values()))
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        return key in self._at
+
+    def get(self, allocator: str, place: int = 0) -> ForkServer:
+        """The server at this place; a new one imports torch while the caller goes on."""
+        if (allocator, place) not in self._at:
+            self._at[allocator, place] = start_server(self._sweep, allocator, counts=self._counts)
+        return self._at[allocator, place]
+
+    def start_all(self, allocator: str) -> None:
+        """Start the servers of an allocator that are missing, together; nothing may be timed until `settle`."""
+        if self._most > 1:
+            first = self.get(allocator)
+            if allocator not in self._places:
+                with contextlib.suppress(ServerEndedError):  # its next job replaces it
+                    first.wait_until_ready()
+                self._places[allocator] = min(self._most, _room(first))
+            for place in range(self._places[allocator]):
+                self.get(allocator, place)
+            self._starting.add(allocator)
+
+    def settle(self) -> None:
+        """Wait until every server that was started has imported torch: it would be felt in what is timed."""
+        while self._starting:
+            allocator = self._starting.pop()
+            for (name, _), server in list(self._at.items()):
+                if name == allocator:
+                    with contextlib.suppress(ServerEndedError):
+                        server.wait_until_ready()
+
+    def place_for(self, allocator: str, group: str, process: int) -> int:
+        """The place of the server that forks this timing process: one that has forked no other of its group."""
+        self.start_all(allocator)
+        place = process % self._places.get(allocator, 1)
+        if self._most > 1 and self._served.get((allocator, place), {}).get(group, process) != process:
+            for name, other in list(self._at):
+                if name == allocator:
+                    self.let_go(name, other).close()
+            self.start_all(allocator)
+        self.settle()
+        self._served.setdefault((allocator, place), {})[group] = process
+        return place
+
+    def let_go(self, allocator: str, place: int) -> ForkServer:
+        """Forget the server at this place and return it; the next `get` starts another."""
+        self._served.pop((allocator, place), None)
+        return self._at.pop((allocator, place))
+
+    def close(self) -> None:
+        """End all of them."""
+        for server in self:
+            server.close()
+
+
+def _room(server: ForkServer) -> int:
+    """How many servers like this one may be; at least 1."""
+    free, each = linux.memory_free(), server.own_bytes
+    return max(1, free // ROOM // each) if free and each else sys.maxsize

@@ -24,7 +24,7 @@ from attnbench.execution.jobs import (
     TrialJob,
 )
 from attnbench.execution.schedule import beside, joined
-from attnbench.execution.servers import start_server
+from attnbench.execution.servers import Servers
 from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
 from attnbench.planning.sweep import Sweep
@@ -52,7 +52,7 @@ RESTARTS = 5  # of fork servers in one run
 
 
 class Workers:
-    """The worker processes of a run, one fork server for each allocator, started when first needed."""
+    """The worker processes of a run, forked by servers that are started when first needed."""
 
     def __init__(
         self, sweep: Sweep, protocol: Protocol, servers: Mapping[str, ForkServer] | None = None,
@@ -63,10 +63,9 @@ class Workers:
         `counts`: as of `start_server`.
         """
         self._sweep, self._protocol, self._origins = sweep, protocol, origins
-        self._servers = dict(servers or {})
-        self._counts = counts
+        self._servers = Servers(sweep, min(protocol.servers, protocol.processes), servers, counts=counts)
         self._closing = False
-        self._timing = ""  # the allocator of the timing job that runs
+        self._timing = ("", 0)  # allocator and place of the server whose timing job runs
         self._restarts = 0
         self._suspects: Counter[str] = Counter()  # fork servers killed while a cell's code ran
         self._culprit = ""  # whose code ran when a fork server was killed
@@ -80,20 +79,22 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for server in self._servers.values():
-            server.close()
+        self._servers.close()
 
     def end(self) -> None:
         """Kill the fork servers, from any thread; a job that runs raises UnfinishedError where it is waited for."""
         self._closing = True
-        for server in list(self._servers.values()):
+        for server in self._servers:
             server.end()
 
     def start(self, allocator: str) -> ForkServer:
         """The fork server for this allocator; a new one imports torch while the caller goes on."""
-        if allocator not in self._servers:
-            self._servers[allocator] = start_server(self._sweep, allocator, counts=self._counts)
-        return self._servers[allocator]
+        return self._servers.get(allocator)
+
+    def prepare(self, cells: Sequence[Cell]) -> None:
+        """Start the fork servers that the timing processes of these cells come from, while nothing is timed."""
+        for allocator in dict.fromkeys(cell.allocator for cell in cells):
+            self._servers.start_all(allocator)
 
     def request_stop(self) -> None:
         """End the timing job that is running, if one is, before its next turn."""
@@ -121,6 +122,7 @@ class Workers:
 
     def trial(self, cell: Cell) -> Trial | Failure:
         """One arm alone in a fresh process."""
+        self._servers.settle()
         job = TrialJob(
             cell=cell, weights=self._sweep.weights, seed=self._sweep.seed, inference=self._protocol.inference,
             memory_limit=self._protocol.memory_limit, artifact=self.artifacts.get(cell.id, ""), **self._plugins([cell]),
@@ -173,24 +175,25 @@ class Workers:
             artifacts={c.id: self.artifacts[c.id] for c in cells if c.id in self.artifacts},
         )  # fmt: skip
         allocator = cells[0].allocator
+        place = self._servers.place_for(allocator, group, process)
         lost: set[str] = set()
         failure: Failure | None = None
-        self._timing = allocator
+        self._timing = (allocator, place)
         try:
-            for event in self._events(cells[0], job, patience_s):
+            for event in self._events(cells[0], job, patience_s, place):
                 if isinstance(event, Round | Dropped):
                     if isinstance(event, Dropped):
                         lost.add(event.cell)
                     else:
-                        self.start(allocator).empty_log()
+                        self._servers.get(allocator, place).empty_log()
                         event = replace(event, turns=tuple(t for t in event.turns if t.cell not in lost))
                     yield event
                 elif isinstance(event, Failure):
                     failure = event
         finally:
-            self._timing = ""
+            self._timing = ("", 0)
         self.last_failure = failure.reason if failure else self.last_failure
-        culprit = self._culprit or self.start(allocator).status.cell()
+        culprit = self._culprit or self._servers.get(allocator, place).status.cell()
         if failure and not self.interrupted and culprit not in lost and culprit in {c.id for c in cells}:
             yield Dropped(cell=culprit, outcome=failure.outcome, reason=failure.reason)
 
@@ -261,7 +264,7 @@ class Workers:
     def stop_after_turn(self) -> None:
         """End the running timing job, if there is one, before its next turn (the budget is spent)."""
         if self._timing in self._servers:
-            self._servers[self._timing].status.request_stop()
+            self._servers.get(*self._timing).status.request_stop()
 
     def _answer(self, kind: type[_Answer], cell: Cell, job: Job) -> tuple[_Answer | None, str]:
         """The first event of this kind that a fresh process reports; None, and why, where there is none."""
@@ -273,7 +276,7 @@ class Workers:
                 why = f"{event.outcome}: {event.reason}"
         return None, why
 
-    def _events(self, cell: Cell, job: Job, patience_s: float) -> Iterator[Event]:
+    def _events(self, cell: Cell, job: Job, patience_s: float, place: int = 0) -> Iterator[Event]:
         """What the worker reports, without stages; an end that came too early is a `Failure`.
 
         An arm whose code made noise on the worker's channel is dropped from a timing job, which ends then; another job
@@ -288,7 +291,7 @@ class Workers:
             done = failed = reported = False
             noise, blamed = 0, set[str]()
             try:
-                for event in self.start(cell.allocator).do(job, patience_s=patience_s):
+                for event in self._servers.get(cell.allocator, place).do(job, patience_s=patience_s):
                     if isinstance(event, End):
                         if not done and not failed:
                             _await_own_end(event)
@@ -309,7 +312,7 @@ class Workers:
                     noise = 0
                 return
             except ServerEndedError as error:
-                announced = self._replace(cell.allocator, error)
+                announced = self._replace(cell.allocator, place, error)
                 ran = announced if isinstance(job, TimingJob) else cell.id
                 self._suspects[ran] += 1
                 if ran and self._suspects[ran] > 1 and not failed:
@@ -328,11 +331,11 @@ class Workers:
         self.stop_after_turn()  # what writes may go on, so the other arms are measured in a new process
         return Dropped(cell=cell, outcome="failed", reason=reason)
 
-    def _replace(self, allocator: str, error: ServerEndedError) -> str:
+    def _replace(self, allocator: str, place: int, error: ServerEndedError) -> str:
         """Let a fork server that ended go; the id of the cell whose code ran last. The next job starts another."""
         if self._closing:
             raise error
-        ended = self._servers.pop(allocator)
+        ended = self._servers.let_go(allocator, place)
         culprit = ended.status.cell()
         ended.close()
         self._restarts += 1

@@ -17,6 +17,7 @@ LEAST_PROCESSES = 4  # fewer give no useful interval: the process is the unit of
 SCHEDULES = ("interleaved", "sequential", "separate")
 ORDERS = ("random", "fixed")
 MOST_ROUNDS = 10_000
+MOST_SERVERS = 64
 LONGEST_S = 1e7  # of a budget or a timeout: about four months
 SCREENING_PROCESSES = (2, 4, 8, 16, 32)  # after so many a run within a budget looks who leads
 SCREENING_TARGET = 0.01  # half-width at which its leaders count as tied, unless the request names another
@@ -31,6 +32,8 @@ class Protocol:
         name: what --protocol takes; `meaning` describes it for people.
         looks: numbers of rounds at which the stopping rule is applied.
         processes: fresh processes that the rounds of the first look are spread over.
+        servers: fork servers, started together, that a group's processes come from one after another: processes of one
+            share an address-space layout, and a bias with it. Never more than `processes`.
         few_arms: a small group gets more rounds from each process, whose start costs more than its turns.
         calls: timed calls of one turn; more for very short calls, one for very long ones.
         turn_s: a turn with short calls gets more calls until it takes about this many seconds; 0: always `calls`.
@@ -58,6 +61,7 @@ class Protocol:
     processes: int
     calls: int = 3
     turn_s: float = 0.015
+    servers: int = 1
     prime_s: float = 0.05
     prime_calls: int = 2
     target: float = 0.02
@@ -143,6 +147,7 @@ PROTOCOLS = {
             meaning="for a table in a paper: 16 to 32 rounds over 8 to 16 processes",
             looks=(16, 24, 32),
             processes=8,
+            servers=8,
             target=0.02,
             budget_s=60.0,
         ),
@@ -151,6 +156,7 @@ PROTOCOLS = {
             meaning="for small differences: 32 to 96 rounds over 16 to 48 processes",
             looks=(32, 64, 96),
             processes=16,
+            servers=8,
             target=0.01,
             budget_s=600.0,
         ),
@@ -226,7 +232,8 @@ def _checked(key: str, value: Any) -> Any:
 
 
 _WHOLE = {
-    "rounds": (1, MOST_ROUNDS), "processes": (1, MOST_ROUNDS), "calls": (1, inputs.MOST),
+    "rounds": (1, MOST_ROUNDS), "processes": (1, MOST_ROUNDS), "servers": (1, MOST_SERVERS),
+    "calls": (1, inputs.MOST),
     "prime_calls": (0, inputs.MOST), "memory_limit": (0, MOST_BYTES),
 }  # fmt: skip
 _NUMBERS = {

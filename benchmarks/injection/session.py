@@ -25,16 +25,16 @@ from injection import preludes
 from injection.campaign import Campaign
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE = ["--dim", "24", "--heads", "3", "--batch", "1", "--threads", "1"]
-SIZE += ["--protocol", "quick", "--rounds", "4", "--processes", "2"]
+SIZE = ["--dim", "24", "--heads", "3", "--batch", "1", "--threads", "1", "--rounds", "4", "--processes", "2"]
 PATIENCE = ["--timeout", "20"]
 RESOLUTIONS = ["--res", "16,32,48,64,80,96"]
-# Two requests that runs take in turn: one gives its records group by group, the other one by one.
+# Two requests that runs take in turn: one gives its records group by group and has a fork server for each timing
+# process, the other gives them one by one.
 SHARED = (
-    ("-m", "msa,sra", *RESOLUTIONS, *SIZE, *PATIENCE),
-    ("-m", "msa,sra", *RESOLUTIONS, *SIZE, *PATIENCE, "--measure", "params,memory"),
+    ("-m", "msa,sra", *RESOLUTIONS, *SIZE, *PATIENCE, "--protocol", "standard"),
+    ("-m", "msa,sra", *RESOLUTIONS, *SIZE, *PATIENCE, "--protocol", "quick", "--measure", "params,memory"),
 )
-SMALL = ("-m", "msa,sra", "--res", "32", *SIZE, *PATIENCE)
+SMALL = ("-m", "msa,sra", "--res", "32", *SIZE, *PATIENCE, "--protocol", "quick")
 SESSIONS = 12  # of a run with faults; the next one has none
 STARTS = 3  # of the command without a fault, within which it must finish
 REFUSALS = 8  # of a damaged line, each of which is deleted

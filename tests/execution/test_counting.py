@@ -40,7 +40,7 @@ def test_an_interrupt_ends_the_wait_and_the_server_with_it():
 
     with Counting(sweep, protocol.get("quick")) as counting:
         counting.ask(cells)
-        servers = list(counting._workers._servers.values())
+        servers = list(counting._workers._servers)
         with pytest.raises(Interrupted):
             counting.count(cells[0], interrupted)
     assert all(server._process.poll() is not None for server in servers)

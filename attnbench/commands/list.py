@@ -115,7 +115,14 @@ def _protocols(_: tuple[str, ...]) -> list[dict[str, Any]]:
     from attnbench.planning.protocol import PROTOCOLS
 
     return [
-        {"name": p.name, "meaning": p.meaning, "looks": p.looks, "processes": p.processes, "calls": p.calls}
+        {
+            "name": p.name,
+            "meaning": p.meaning,
+            "looks": p.looks,
+            "processes": p.processes,
+            "servers": p.servers,
+            "calls": p.calls,
+        }
         for p in PROTOCOLS.values()
     ]
 

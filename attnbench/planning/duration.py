@@ -15,6 +15,7 @@ from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import LEAST_PROCESSES, TURNS_ALONE, Protocol
 
 START_S = 4.0  # until the processes of a run have imported torch, and ceilings
+SERVER_S = 0.6  # more for each further fork server
 TRIAL_S = 0.2  # of a trial besides its calls: process, checks, memory
 CALLS_OF_A_TRIAL = 12.0  # calls in turns that take as long as a trial's calls, the first of which are slow
 STEADY = 0.85  # time of a call in turns over that of a trial's
@@ -64,6 +65,12 @@ def call_s(macs: float | None, cell: Cell, macs_per_s: float) -> float:
     elif macs is None:
         macs = DEFAULT_MSA_LAYERS * (4 * tokens * dim**2 + 2 * tokens**2 * dim)
     return cell.batch * macs * (3.0 if cell.pass_ == "train" else 1.0) / (EFFICIENCY * macs_per_s)
+
+
+def start_s(protocol: Protocol, *, timed: bool) -> float:
+    """Seconds until the first trial; `timed`: what stands there will be timed, and not only counted or tried."""
+    further = min(protocol.servers, protocol.processes) - 1 if timed else 0
+    return START_S + SERVER_S * further
 
 
 def count_s(cell: Cell) -> float:

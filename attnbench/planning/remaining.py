@@ -84,7 +84,7 @@ class Remaining:
         group = self.cells[cell].group if cell in self.cells else ""
         if seconds and group:
             steady = self._call(cell) if call is None else duration.STEADY * call
-            before_s = 0.0 if self.started else duration.START_S
+            before_s = 0.0 if self.started else self._start_s()
             before_s += 0.0 if group in self.exported else duration.exports_s(self.groups[group].cells)
             self.trials.add(seconds, before_s + duration.trial_s(self.cells[cell], steady))
         self.exported.add(group)
@@ -144,9 +144,12 @@ class Remaining:
             trials_s = scale * sum(duration.trial_s(cell, self._call(cell.id)) for cell in untried)
             waiting = [cell for cell in open_cells if not self.groups[cell.group].rounds]
             passes_s = sum(duration.passes_s(self._call(cell.id), self.measure) for cell in waiting)
-        start_s = 0.0 if self.started or not open_cells else duration.START_S
+        start_s = 0.0 if self.started or not open_cells else self._start_s()
         both_s = counts_s + trials_s if any(c.device == "cpu" for c in untried) else max(counts_s, trials_s)
         return start_s + exports_s + both_s + passes_s
+
+    def _start_s(self) -> float:
+        return duration.start_s(self.protocol, timed="latency" in self.measure)
 
     def _rounds_at(self, group: Group, look: int) -> int:
         """Rounds of this group if it stops at this look, or before it by its budget."""

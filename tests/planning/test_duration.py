@@ -10,7 +10,16 @@ from attnbench import registry
 from attnbench.commands.plan import estimate_calls
 from attnbench.execution.rates import Rate
 from attnbench.planning import duration
-from attnbench.planning.duration import call_s, expected_rounds, layer_rate, round_s, turn_s
+from attnbench.planning.duration import (
+    SERVER_S,
+    START_S,
+    call_s,
+    expected_rounds,
+    layer_rate,
+    round_s,
+    start_s,
+    turn_s,
+)
 from attnbench.planning.protocol import get
 from attnbench.planning.remaining import Remaining
 from attnbench.planning.sweep import Sweep, plan
@@ -52,6 +61,13 @@ def test_the_reference_has_more_turns_and_isolated_arms_have_theirs_beside_a_cop
     plain = round_s([0.1] * 5, [], 0.1, QUICK)
     assert plain == pytest.approx(6 * turn_s(0.1, QUICK))  # two of the reference
     assert round_s([0.1] * 5, [0.1], 0.1, QUICK) == pytest.approx(plain + 4 * turn_s(0.1, QUICK))
+
+
+def test_further_fork_servers_cost_a_start_each_where_something_is_timed():
+    alone = replace(STANDARD, servers=1)
+    assert start_s(STANDARD, timed=True) == pytest.approx(start_s(alone, timed=True) + 7 * SERVER_S)
+    assert start_s(STANDARD, timed=False) == start_s(alone, timed=True) == START_S
+    assert start_s(replace(STANDARD, processes=2), timed=True) == pytest.approx(START_S + SERVER_S)
 
 
 def test_few_arms_may_stop_at_an_early_look_and_many_need_the_last():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from attnbench import runtimes
@@ -67,12 +67,14 @@ class Servers:
         sweep: what they serve. `counts`: as of `start_server`.
         most: places of an allocator; fewer where memory is short.
         given: servers that were started before, at place 0 of their allocators.
+        looks: numbers of processes after which a group may be finished, increasing.
     """
 
     def __init__(
-        self, sweep: Sweep, most: int = 1, given: Mapping[str, ForkServer] | None = None, *, counts: bool = False
-    ) -> None:
-        self._sweep, self._most, self._counts = sweep, most, counts
+        self, sweep: Sweep, most: int = 1, given: Mapping[str, ForkServer] | None = None, looks: Sequence[int] = (),
+        *, counts: bool = False,
+    ) -> None:  # fmt: skip
+        self._sweep, self._most, self._looks, self._counts = sweep, most, looks, counts
         self._at = {(allocator, 0): server for allocator, server in (given or {}).items()}
         self._places: dict[str, int] = {}
         self._served: dict[tuple[str, int], dict[str, int]] = {}  # group -> the number of its process
@@ -116,9 +118,9 @@ class Servers:
         self.start_all(allocator)
         place = process % self._places.get(allocator, 1)
         if self._most > 1 and self._served.get((allocator, place), {}).get(group, process) != process:
-            for name, other in list(self._at):
-                if name == allocator:
-                    self.let_go(name, other).close()
+            next_look = next((look for look in self._looks if look > process), process + self._most)
+            for further in range(min(next_look - process, self._places[allocator])):
+                self.let_go(allocator, (place + further) % self._places[allocator]).close()
             self.start_all(allocator)
         self.settle()
         self._served.setdefault((allocator, place), {})[group] = process

@@ -63,7 +63,8 @@ class Workers:
         `counts`: as of `start_server`.
         """
         self._sweep, self._protocol, self._origins = sweep, protocol, origins
-        self._servers = Servers(sweep, min(protocol.servers, protocol.processes), servers, counts=counts)
+        most, looks = min(protocol.servers, protocol.processes), protocol.processes_at_looks
+        self._servers = Servers(sweep, most, servers, looks, counts=counts)
         self._closing = False
         self._timing = ("", 0)  # allocator and place of the server whose timing job runs
         self._restarts = 0

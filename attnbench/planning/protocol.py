@@ -90,6 +90,11 @@ class Protocol:
         return max(1, self.looks[0] // self.processes)
 
     @property
+    def processes_at_looks(self) -> tuple[int, ...]:
+        """Processes that have given their rounds at each look."""
+        return tuple(look // self.rounds_each for look in self.looks)
+
+    @property
     def screens(self) -> bool:
         """Whether the run has a budget as a whole, and its rounds go to the arms that may lead."""
         return math.isfinite(self.within_s)

@@ -62,6 +62,15 @@ def test_a_server_forks_no_second_process_of_a_group(started):
     assert [server.closed for server in started] == [1, 1, 1, 1, 0, 0]
 
 
+def test_only_as_many_servers_are_new_as_the_next_look_needs(started):
+    many = Servers(
+        Sweep(), 4, looks=protocol.get("standard", {"processes": 4, "looks": (8, 12)}.items()).processes_at_looks
+    )
+    assert [_who(many, "a", p) for p in range(6)] == started
+    assert [server.closed for server in started] == [1, 1, 0, 0, 0, 0]
+    assert [_who(many, "b", p) for p in range(4)] == [started[4], started[5], started[2], started[3]]
+
+
 def test_arms_in_processes_of_their_own_share_the_server_of_their_number(started):
     many = Servers(Sweep(), 2)
     assert len({id(_who(many, "a", 1)) for _ in range(3)}) == 1

@@ -152,7 +152,6 @@ PROTOCOLS = {
             meaning="for a table in a paper: 16 to 32 rounds over 8 to 16 processes",
             looks=(16, 24, 32),
             processes=8,
-            servers=8,
             target=0.02,
             budget_s=60.0,
         ),

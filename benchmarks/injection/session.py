@@ -31,7 +31,7 @@ RESOLUTIONS = ["--res", "16,32,48,64,80,96"]
 # Two requests that runs take in turn: one gives its records group by group and has a fork server for each timing
 # process, the other gives them one by one.
 SHARED = (
-    ("-m", "msa,sra", *RESOLUTIONS, *SIZE, *PATIENCE, "--protocol", "standard"),
+    ("-m", "msa,sra", *RESOLUTIONS, *SIZE, *PATIENCE, "--protocol", "rigorous"),
     ("-m", "msa,sra", *RESOLUTIONS, *SIZE, *PATIENCE, "--protocol", "quick", "--measure", "params,memory"),
 )
 SMALL = ("-m", "msa,sra", "--res", "32", *SIZE, *PATIENCE, "--protocol", "quick")

@@ -64,7 +64,7 @@ def test_a_server_forks_no_second_process_of_a_group(started):
 
 def test_only_as_many_servers_are_new_as_the_next_look_needs(started):
     many = Servers(
-        Sweep(), 4, looks=protocol.get("standard", {"processes": 4, "looks": (8, 12)}.items()).processes_at_looks
+        Sweep(), 4, looks=protocol.get("rigorous", {"processes": 4, "looks": (8, 12)}.items()).processes_at_looks
     )
     assert [_who(many, "a", p) for p in range(6)] == started
     assert [server.closed for server in started] == [1, 1, 0, 0, 0, 0]
@@ -114,9 +114,9 @@ def test_memory_that_is_short_makes_them_fewer_and_never_none(started, monkeypat
     assert len(started) == 4
 
 
-def test_the_protocols_for_tables_ask_for_several_and_never_for_more_than_they_have_processes():
+def test_rigorous_alone_asks_for_several_and_a_number_of_them_is_checked():
     assert protocol.get("quick").servers == 1
-    assert protocol.get("standard").servers == 8
+    assert protocol.get("rigorous").servers == 8
     with pytest.raises(protocol.AttnbenchError, match="servers"):
         protocol.get("quick", {"servers": 0}.items())
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from attnbench.execution import ceilings_cache
-from attnbench.machine import environment
+from attnbench.machine import environment, linux
 from attnbench.machine.counters import HostReading
 from attnbench.planning.cell import Cell
 from attnbench.planning.duration import CPU_MACS_PER_S, GPU_MACS_PER_S, layer_rate
@@ -71,7 +71,7 @@ def _probed(name: str, threads: int) -> Rate:
     device, before, reading = open_device(name), torch.get_num_threads(), HostReading()
     product = convolution = 0.0
     try:
-        device.set_threads(threads)
+        device.set_threads(min(threads, len(linux.affinity())))  # more may be more than the system lets start
         with torch.inference_mode():
             for look in range(LOOKS):
                 time.sleep(PAUSE_S if look else 0.0)

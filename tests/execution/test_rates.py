@@ -9,7 +9,7 @@ import pytest
 
 from attnbench import registry
 from attnbench.execution import ceilings_cache, rates
-from attnbench.machine import environment
+from attnbench.machine import environment, linux
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.events import Ceilings
 
@@ -42,6 +42,16 @@ def test_a_probe_gives_the_rate_and_the_threads_back(cell):
     assert rate.source in (rates.PROBED, rates.BUSY)
     assert rate.macs_per_s > 1e8
     assert torch.get_num_threads() == before
+
+
+def test_a_probe_starts_no_more_threads_than_the_machine_has_cpus(cell, monkeypatch):
+    from attnbench.machine.devices.cpu import Cpu
+
+    asked = []
+    monkeypatch.setattr(Cpu, "set_threads", lambda self, threads: asked.append(threads))
+    rates.rates_of([replace(cell, threads=100_000)])
+    rates.rates_of([replace(cell, threads=1)])
+    assert asked == [len(linux.affinity()), 1]
 
 
 @pytest.mark.parametrize(("other_cpu_s", "source"), [(0.0, rates.PROBED), (0.5, rates.BUSY)])

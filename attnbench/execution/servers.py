@@ -1,7 +1,7 @@
 """A sweep -> the fork servers that its layers need, and those that are started before the sweep is planned.
 
-Processes of one server share its address-space layout, and with it a part of their bias, which no number of processes
-averages out. Where a protocol asks for several servers, the timing processes of a group come from one after another.
+Processes of one server share its address-space layout, and may share a bias with it, which no number of them averages
+out. Where a protocol asks for several servers, the timing processes of a group come from one after another.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Protocol:
         looks: numbers of rounds at which the stopping rule is applied.
         processes: fresh processes that the rounds of the first look are spread over.
         servers: fork servers, started together, that a group's processes come from one after another: processes of one
-            share an address-space layout, and a bias with it. Never more than `processes`.
+            share an address-space layout, and may share a bias with it. Never more than `processes`.
         few_arms: a small group gets more rounds from each process, whose start costs more than its turns.
         calls: timed calls of one turn; more for very short calls, one for very long ones.
         turn_s: a turn with short calls gets more calls until it takes about this many seconds; 0: always `calls`.

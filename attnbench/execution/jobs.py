@@ -91,7 +91,7 @@ class TimingJob:
     inference: bool = True
     memory_limit: int = 0
     prime_s: float = 0.05
-    prime_calls: int = 2
+    prime_calls: int = 1
     cold: bool = False
     strict: bool = False
     sequential: bool = False

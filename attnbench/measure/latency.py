@@ -15,20 +15,24 @@ def prime(
     device: Device,
     call: Callable[[], object],
     seconds: float = 0.05,
-    at_least: int = 2,
+    at_least: int = 1,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> int:
-    """Call until `seconds` have passed, and at least `at_least` times; how often it was called.
+    """Call as often as fits into `seconds`, by the time of the last call, and at least `at_least` times; how often.
 
-    A call that follows another, larger layer finds its weights out of the caches and ran up to 3.2 times slower.
+    A call that follows another, larger layer finds its weights out of the caches and ran up to 3.2 times slower; the
+    one after it does not (docs/methods.md).
     The device is waited for after each call, so that the time is that of calls done and not of calls queued.
     """
-    start, done = clock(), 0
-    while done < at_least or (clock() - start < seconds and done < _AT_MOST):
+    start, done, last = clock(), 0, 0.0
+    now = start
+    while done < at_least or (now - start + last < seconds and done < _AT_MOST):
         call()
         device.synchronize()
         done += 1
+        before, now = now, clock()
+        last = now - before
     return done
 
 

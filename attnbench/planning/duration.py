@@ -100,8 +100,8 @@ def passes_s(call: float, passes: Iterable[str]) -> float:
 
 
 def turn_s(call: float, protocol: Protocol) -> float:
-    """Seconds of a turn; its primers end with the call during which their time is over."""
-    primers = max(protocol.prime_s + call / 2, protocol.prime_calls * call) if protocol.prime_calls else 0.0
+    """Seconds of a turn; its primers are the calls that fit into their time, on average half a call less than it."""
+    primers = max(protocol.prime_s - call / 2, protocol.prime_calls * call) if protocol.prime_calls else 0.0
     return primers + protocol.calls_in_turn(call) * call + TURN_S
 
 

@@ -37,7 +37,7 @@ class Protocol:
         few_arms: a small group gets more rounds from each process, whose start costs more than its turns.
         calls: timed calls of one turn; more for very short calls, one for very long ones.
         turn_s: a turn with short calls gets more calls until it takes about this many seconds; 0: always `calls`.
-        prime_s: seconds of untimed calls before a turn; never fewer calls than `prime_calls`.
+        prime_s: seconds that untimed calls fit into before a turn; never fewer calls than `prime_calls`.
         target: timing stops when the relative half-width of the ratio's interval is at most this.
         budget_s: seconds of timing per arm and group.
         within_s: seconds of wall time for the whole run, which `screening` then divides; infinite: no such budget.
@@ -63,7 +63,7 @@ class Protocol:
     turn_s: float = 0.015
     servers: int = 1
     prime_s: float = 0.05
-    prime_calls: int = 2
+    prime_calls: int = 1
     target: float = 0.02
     budget_s: float = 60.0
     within_s: float = math.inf

@@ -52,9 +52,9 @@ def test_the_rate_of_layers_lies_between_that_of_a_product_and_of_a_convolution(
     assert layer_rate(1e11, None) == pytest.approx(1e11)
 
 
-def test_primers_last_their_time_and_half_a_call_more_or_so_many_calls():
-    assert turn_s(0.02, QUICK) == pytest.approx(0.06 + 3 * 0.02 + duration.TURN_S)
-    assert turn_s(0.2, QUICK) == pytest.approx(5 * 0.2 + duration.TURN_S)
+def test_primers_last_their_time_less_half_a_call_or_one_call():
+    assert turn_s(0.02, QUICK) == pytest.approx(0.04 + 3 * 0.02 + duration.TURN_S)
+    assert turn_s(0.2, QUICK) == pytest.approx(4 * 0.2 + duration.TURN_S)
 
 
 def test_the_reference_has_more_turns_and_isolated_arms_have_theirs_beside_a_copy_of_it():

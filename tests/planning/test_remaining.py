@@ -28,7 +28,7 @@ def remaining(cells):
 def test_trials_correct_the_calls_of_the_cells_that_are_left(cells, remaining):
     before = remaining.left_s
     assert before == pytest.approx(remaining.total_s)
-    remaining.learn(cells[0].id, 0.2 / duration.STEADY)
+    remaining.learn(cells[0].id, 0.25 / duration.STEADY)
     assert remaining.left_s > 1.5 * before
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from attnbench.execution import ceilings_cache
+from attnbench.execution import machine_cache
 from attnbench.machine import environment, linux
 from attnbench.machine.counters import HostReading
 from attnbench.planning.cell import Cell
@@ -55,7 +55,7 @@ def describe(rates: Mapping[str, Rate], devices: Mapping[str, str]) -> str:
 
 
 def _kept(key: tuple[str | int, ...], torch_version: str) -> Rate | None:
-    known = ceilings_cache.read(key, torch_version)
+    known = machine_cache.read(key, torch_version)
     if known is None or not known.macs_per_s:
         return None
     return Rate(layer_rate(known.macs_per_s, known.conv_macs_per_s), MEASURED)

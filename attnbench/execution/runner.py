@@ -20,7 +20,7 @@ from attnbench import __version__, registry, runtimes
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
 from attnbench.errors import AttnbenchError
-from attnbench.execution import ceilings_cache
+from attnbench.execution import machine_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
 from attnbench.execution.counting import Counting
 from attnbench.execution.deadline import Deadline
@@ -349,8 +349,8 @@ class _Runner:
         if key not in self.known.ceilings:
             self.watcher.stage("measuring the ceilings of this machine")
             torch_version = environment.torch_version()
-            measured = self.workers.ceilings(cell, ceilings_cache.read(key, torch_version))
-            ceilings_cache.write(measured, torch_version)
+            measured = self.workers.ceilings(cell, machine_cache.read(key, torch_version))
+            machine_cache.write(measured, torch_version)
             self.known.ceilings[key] = measured
             self._log(self.known.ceilings[key])
         return self.known.ceilings[key]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import registry
-from attnbench.execution import ceilings_cache, rates
+from attnbench.execution import machine_cache, rates
 from attnbench.machine import environment, linux
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.events import Ceilings
@@ -28,7 +28,7 @@ def test_ceilings_that_were_measured_since_the_start_come_before_a_probe_and_tha
     monkeypatch.setattr("attnbench.machine.linux.text", lambda path: "a-boot")
     assert rates.rates_of([cell])[cell.id] == rates.Rate(3e11, rates.PROBED)
     assert rates.rates_of([cell], may_probe=())[cell.id].source == rates.ASSUMED
-    ceilings_cache.write(Ceilings(key=key, macs_per_s=1e11, conv_macs_per_s=4e11), environment.torch_version())
+    machine_cache.write(Ceilings(key=key, macs_per_s=1e11, conv_macs_per_s=4e11), environment.torch_version())
     kept = rates.rates_of([cell])[cell.id]
     assert (kept.macs_per_s, kept.source) == (pytest.approx(2e11), rates.MEASURED)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.execution import ceilings_cache, fork_server
+from attnbench.execution import fork_server, machine_cache
 from attnbench.execution.workers import Workers
 from attnbench.machine import environment
 from attnbench.machine.environment import Code, Cpu, Environment, Memory, Torch
@@ -91,8 +91,8 @@ def invent(monkeypatch: pytest.MonkeyPatch, *, faults: bool = False) -> None:
         monkeypatch.setattr(Workers, name, function)
     monkeypatch.setattr(fork_server, "ForkServer", _NoServer)
     monkeypatch.setattr(environment, "describe", lambda devices: replace(MACHINE))
-    monkeypatch.setattr(ceilings_cache, "read", lambda *_: None)
-    monkeypatch.setattr(ceilings_cache, "write", lambda *_: None)
+    monkeypatch.setattr(machine_cache, "read", lambda *_: None)
+    monkeypatch.setattr(machine_cache, "write", lambda *_: None)
 
 
 def _seconds(cell: Cell) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from attnbench import registry
-from attnbench.execution import ceilings_cache, perform
+from attnbench.execution import machine_cache, perform
 from attnbench.execution.jobs import CeilingsJob
 from attnbench.machine import linux
 from attnbench.machine.devices import open_device
@@ -26,33 +26,33 @@ def boot(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("boot")
 def test_what_was_written_is_read_for_the_same_key_and_version():
-    assert ceilings_cache.read(KEY, "2.13") is None
-    ceilings_cache.write(KNOWN, "2.13")
-    assert ceilings_cache.read(KEY, "2.13") == KNOWN
-    assert ceilings_cache.read(KEY, "2.5") is None
-    assert ceilings_cache.read(("cuda:0", *KEY[1:]), "2.13") is None
+    assert machine_cache.read(KEY, "2.13") is None
+    machine_cache.write(KNOWN, "2.13")
+    assert machine_cache.read(KEY, "2.13") == KNOWN
+    assert machine_cache.read(KEY, "2.5") is None
+    assert machine_cache.read(("cuda:0", *KEY[1:]), "2.13") is None
 
 
 def test_another_start_of_the_machine_measures_again(boot):
-    ceilings_cache.write(KNOWN, "2.13")
+    machine_cache.write(KNOWN, "2.13")
     boot.setattr(linux, "text", lambda path: "99990000-3333")
-    assert ceilings_cache.read(KEY, "2.13") is None
+    assert machine_cache.read(KEY, "2.13") is None
     boot.setattr(linux, "text", lambda path: "")
-    assert ceilings_cache.read(KEY, "2.13") is None
-    ceilings_cache.write(KNOWN, "2.13")  # and a system that does not say is no error
+    assert machine_cache.read(KEY, "2.13") is None
+    machine_cache.write(KNOWN, "2.13")  # and a system that does not say is no error
 
 
 @pytest.mark.usefixtures("boot")
 def test_a_damaged_or_unwritable_cache_is_no_error(tmp_path):
-    ceilings_cache.write(KNOWN, "2.13")
+    machine_cache.write(KNOWN, "2.13")
     (file,) = (tmp_path / "cache").iterdir()
     file.write_text("{")
-    assert ceilings_cache.read(KEY, "2.13") is None
+    assert machine_cache.read(KEY, "2.13") is None
     file.unlink()
     (tmp_path / "cache").rmdir()
     (tmp_path / "cache").write_text("a file")
-    ceilings_cache.write(KNOWN, "2.13")
-    assert ceilings_cache.read(KEY, "2.13") is None
+    machine_cache.write(KNOWN, "2.13")
+    assert machine_cache.read(KEY, "2.13") is None
 
 
 @pytest.mark.parametrize(

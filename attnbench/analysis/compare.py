@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from statistics import fmean, median
 from typing import Any, Literal
 
 from attnbench.analysis import statistics, summarize
+from attnbench.analysis.between_runs import RunSpread, between, spread_in, widened, widened_difference
 from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import machine_of, same_machine
 from attnbench.analysis.stopping import Rule
@@ -108,10 +110,11 @@ def compare_pairs(
             known = ", ".join(dict.fromkeys(c.variant for c in run.cells))
             raise AttnbenchError(f"an arm must be a variant of the run; got {name}; {run.folder} has {known}")
     looks = run.facts.looks
-    rounds, rows = read_rounds(run.folder), []
+    rounds, rows, spreads = read_rounds(run.folder), [], _spreads(run)
     for base, cell in itertools.product(run.cells, run.cells):
         if (base.variant, cell.variant) in pairs and (cell.group, cell.execution) == (base.group, base.execution):
             found = contrasts(rounds.get(cell.group, ()), [cell.id], base.id).get(cell.id)
+            found = found and widened(found, *between(spreads[cell.id], spreads[base.id]))
             rows.append(_arm(cell, base, found, margin, level, looks))
     against = ", ".join(dict.fromkeys(base for base, _ in pairs))
     if not rows or not any(math.isfinite(r.estimate) for r in rows):
@@ -155,6 +158,7 @@ def compare_runs(
         notes.append(f"different machines: ratios to the reference alone are compared ({'; '.join(differ)})")
     reference = _reference(first, second, by)
     mine, yours = read_rounds(first.folder), read_rounds(second.folder)
+    spreads = _spreads(first), _spreads(second)
     there, rows, neither = {c.id for c in second.cells}, [], 0
     for cell in first.cells:
         base = summarize.reference_of([c for c in first.cells if c.group == cell.group], reference)
@@ -162,7 +166,8 @@ def compare_runs(
             continue
         values = [_process_values(rounds.get(cell.group, ()), cell, base, by) for rounds in (mine, yours)]
         if any(values):
-            rows.append(_across(cell, values, (first, second), margin, level))
+            apart = _of_both([of_run[cell.id] for of_run in spreads], by)
+            rows.append(_across(cell, values, (first, second), margin, level, apart))
         else:
             neither += 1
     if not rows:
@@ -198,7 +203,11 @@ def _arm(cell: Cell, base: Cell, found: Contrast | None, margin: float, level: f
     )  # fmt: skip
 
 
-def _across(cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin: float, level: float) -> Row:
+def _across(
+    cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin: float, level: float,
+    apart: tuple[float, float],
+) -> Row:  # fmt: skip
+    """`apart`: what runs differ by, as a standard deviation with its degrees of freedom."""
     row = Row(variant=cell.variant, against="itself in run A", conditions=cell.conditions(), cell=cell.id)
     for of, run, name in zip(values, runs, "AB", strict=True):
         if not of:
@@ -206,13 +215,24 @@ def _across(cell: Cell, values: list[list[float]], runs: tuple[Run, Run], margin
     if min(map(len, values)) < 2:
         reason = "an interval between runs needs two processes of each"
         return replace(row, estimate=math.exp(fmean(values[1]) - fmean(values[0])), reason=reason)
-    found = statistics.welch(values[1], values[0])
+    found = widened_difference(statistics.welch(values[1], values[0]), *apart)
     interval, reach = found.interval(level), math.log1p(margin)
     return replace(
         row, estimate=math.exp(found.estimate), low=math.exp(interval.low), high=math.exp(interval.high), p=found.p(),
         p_equivalent=max(found.p(reach), found.p(-reach)) / 2 if abs(found.estimate) < reach else 1.0,
         basis=f"{len(values[0])} processes of run A, {len(values[1])} of run B",
     )  # fmt: skip
+
+
+def _spreads(run: Run) -> dict[str, RunSpread]:
+    """What runs of its machine add to the errors of a run's arms, by cell id."""
+    return defaultdict(RunSpread, {r.cell.id: spread_in(r.values) for r in run.records})
+
+
+def _of_both(both: Sequence[RunSpread], by: By) -> tuple[float, float]:
+    """What two runs of one cell differ by, as a standard deviation and its degrees of freedom, the fewer of the two."""
+    sds = [spread.time_sd if by == "time" else spread.ratio_sd for spread in both]
+    return math.hypot(*sds), min(spread.df for spread in both)
 
 
 def _judged(title: str, by: By, level: float, margin: float, rows: Sequence[Row], notes: Sequence[str]) -> Comparison:

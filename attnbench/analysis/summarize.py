@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 from types import MappingProxyType
 
+from attnbench.analysis.between_runs import RunSpread, spread_of, widened
 from attnbench.analysis.contrasts import Contrast, contrasts, log_speed
 from attnbench.analysis.stopping import Rule
 from attnbench.planning.cell import Cell
 from attnbench.planning.protocol import Protocol
 from attnbench.results import flags as validity
-from attnbench.results.events import Ceilings, Count, Dropped, Probe, Round, Trial, mean_log
+from attnbench.results.events import BetweenRuns, Ceilings, Count, Dropped, Probe, Round, Trial, mean_log
 from attnbench.results.record import Record
 from attnbench.runtimes import EAGER
 
@@ -26,7 +27,7 @@ class GroupData:
 
     Attributes:
         trials: by cell id. `probes`: by cell id and what was looked at. `counts`: by count key. `dropped`: by cell id.
-        rounds: in order. `ceilings`: of the device, as measured.
+        rounds: in order. `ceilings`: of the device, as measured. `between_runs`: what runs of it differ by, if known.
         resumed: some rounds are of an earlier session.
     """
 
@@ -36,6 +37,7 @@ class GroupData:
     dropped: dict[str, Dropped] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     ceilings: Ceilings | None = None
+    between_runs: BetweenRuns | None = None
     resumed: bool = False
 
 
@@ -145,11 +147,15 @@ def _record(
         return untimed(data, cell, protocol, run_id, "failed", "no round of it was finished")
     base = untimed(data, cell, protocol, run_id)
     values, flags = dict(base.values), list(base.flags)
-    values |= _latency(mine, cell, protocol, level, flags)
+    is_reference = reference is not None and cell.id == reference.id
+    spread = spread_of(data.between_runs, cell.mechanism, layer=cell.scope == "layer", reference=is_reference)
+    values |= _latency(mine, cell, protocol, level, spread, flags)
+    if data.between_runs is not None:
+        values |= {"run_ratio_sd": spread.ratio_sd, "run_time_sd": spread.time_sd, "run_df": spread.df}
     words = {**base.words, "stopped": stopped}
     if reference is not None:
         words["reference"] = reference.variant
-        values |= _ratio(data, cell, reference, against, level, flags)
+        values |= _ratio(data, cell, reference, against, level, spread, flags)
     elif len({r.process for r in mine}) == 1:
         flags.append("one_process")
     turns = [turn for r in mine for turn in r.of(cell.id)]
@@ -178,7 +184,7 @@ def _record(
 
 
 def _latency(
-    mine: Sequence[Round], cell: Cell, protocol: Protocol, level: float, flags: list[str]
+    mine: Sequence[Round], cell: Cell, protocol: Protocol, level: float, spread: RunSpread, flags: list[str]
 ) -> dict[str, float | int]:
     turns = [turn for r in mine for turn in r.of(cell.id)]
     host = [turn.host_s for turn in turns if math.isfinite(turn.host_s)]
@@ -192,7 +198,7 @@ def _latency(
         return values
     speed = log_speed(mine, cell.id)
     assert speed is not None
-    interval = speed.interval(level)
+    interval = widened(speed, spread.time_sd, spread.df).interval(level)
     values |= {"latency_s": 1 / interval.estimate, "throughput_img_per_s": cell.batch * interval.estimate}
     if interval.low > 0 and math.isfinite(interval.high):
         values |= {"latency_low_s": 1 / interval.high, "latency_high_s": 1 / interval.low}
@@ -205,8 +211,9 @@ def _latency(
 
 
 def _ratio(
-    data: GroupData, cell: Cell, reference: Cell, against: Contrast | None, level: float, flags: list[str]
-) -> dict[str, float | int]:
+    data: GroupData, cell: Cell, reference: Cell, against: Contrast | None, level: float, spread: RunSpread,
+    flags: list[str],
+) -> dict[str, float | int]:  # fmt: skip
     if cell.id == reference.id:
         return {"ratio_to_reference": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
     if against is None:
@@ -215,6 +222,7 @@ def _ratio(
         block = next(r for r in data.rounds if all(r.pair(cell.id, reference.id)))
         mine, base = (fmean(turns[0].calls_s) for turns in block.pair(cell.id, reference.id))
         return {"ratio_to_reference": base / mine}
+    against = widened(against, spread.ratio_sd, spread.df)
     interval = against.interval(level)
     values: dict[str, float | int] = {"ratio_to_reference": interval.estimate, "ratio_rounds": against.rounds}
     if interval.low > 0 and math.isfinite(interval.high):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from string import ascii_letters
 
+from attnbench.analysis.between_runs import between, spread_in, widened
 from attnbench.analysis.contrasts import Contrast, pairs
 from attnbench.analysis.statistics import Interval, holm
 from attnbench.analysis.stopping import Rule
@@ -40,10 +41,12 @@ class Resolution:
         smallest: relative difference in speed below which a typical pair of arms is not distinguishable (0.04: 4 %);
             None where the group has no interval or a single arm.
         letters: by cell id; empty where nothing can be tested.
+        runs: of the machine, whose differences are in the intervals; 0: an interval is about its own run.
     """
 
     smallest: float | None = None
     letters: Mapping[str, str] = field(default_factory=dict)
+    runs: int = 0
 
     @property
     def limit(self) -> str:
@@ -61,7 +64,13 @@ class Resolution:
         """What to know before the table is read, in a sentence; empty without an interval."""
         if not self.limit:
             return ""
-        return f"Differences below {self.limit} are not distinguishable in this run; equal letters mark ties."
+        if self.runs:
+            limit = (
+                f"below {self.limit} are not distinguishable, with what {self.runs} runs of this machine differed by"
+            )
+        else:
+            limit = f"below {self.limit} are not distinguishable in this run"
+        return f"Differences {limit}; equal letters mark ties."
 
 
 def letters(arms: Sequence[str], differ: Iterable[Pair]) -> dict[str, str]:
@@ -159,16 +168,19 @@ def resolve(records: Sequence[Record], rounds: Sequence[Round] = (), level: floa
         level: of an interval, and 1 - level the error rate of Holm's rule.
     """
     timed = sorted((r for r in records if r.outcome == "ok" and _speed(r)), key=lambda r: (-_speed(r), r.cell.variant))
-    arms = [r.cell.id for r in timed]
+    arms, runs = [r.cell.id for r in timed], max((int(r.values.get("run_df", -1)) + 1 for r in timed), default=0)
+    spreads = {r.cell.id: spread_in(r.values) for r in timed}
     found = pairs(rounds, arms) if rounds else {}
+    found = {(a, b): widened(c, *between(spreads[a], spreads[b])) for (a, b), c in found.items()}
     if any(math.isfinite(c.error) for c in found.values()):
         known = [arm for arm in arms if any(arm in pair for pair in found)]
-        return Resolution(smallest_by_rounds(found, level), letters(known, sorted(different_by_rounds(found, level))))
+        differ = sorted(different_by_rounds(found, level))
+        return Resolution(smallest_by_rounds(found, level), letters(known, differ), runs)
     intervals = _intervals(timed)
     if len(intervals) < 2:
         return Resolution()
     known = [arm for arm in arms if arm in intervals]
-    return Resolution(smallest_by_interval(intervals.values()), letters_by_interval(known, intervals))
+    return Resolution(smallest_by_interval(intervals.values()), letters_by_interval(known, intervals), runs)
 
 
 def resolve_run(run: Run, *, by_rounds: bool = True) -> dict[str, Resolution]:

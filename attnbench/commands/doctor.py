@@ -121,6 +121,8 @@ def _print(report: Report) -> None:
 
         tested = report.selftest
         print_words(console, f"self-test of {tested['created']}: {stored.sentence(tested)}")
+        if "between_runs" in tested:
+            print_words(console, stored.between_sentence(tested))
 
 
 def _lines(e: Environment) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,10 @@ import click
 
 from attnbench import inert, inputs
 from attnbench.commands.parameters import path_of, whole_number
-from attnbench.planning.protocol import MOST_ROUNDS
+from attnbench.planning.protocol import LEAST_RUNS, MOST_ROUNDS
 from attnbench.planning.sweep import MOST_THREADS
+
+MOST_RUNS = 1000
 
 
 @click.command("selftest")
@@ -24,6 +26,11 @@ from attnbench.planning.sweep import MOST_THREADS
     default=10,
     show_default=True,
     help="Comparisons of identical arms.",
+)
+@click.option(
+    "--runs",
+    type=whole_number("--runs", LEAST_RUNS, MOST_RUNS),
+    help="Also run seven layers so often: later runs' intervals then include what runs differ by.",
 )
 @click.option("--rounds", type=whole_number("--rounds", 2, MOST_ROUNDS), help="Rounds, instead of the protocol's.")
 @click.option(
@@ -40,15 +47,16 @@ from attnbench.planning.sweep import MOST_THREADS
 @click.option("--out", type=path_of("--out"), help="The JSON file to write. [runs/selftest-TIME.json]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(
-    device: str, protocol: str, trials: int, rounds: int | None, threads: int | None, allocator: str, seed: int,
-    out: Path | None, as_json: bool,
+    device: str, protocol: str, trials: int, runs: int | None, rounds: int | None, threads: int | None,
+    allocator: str, seed: int, out: Path | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Measure identical layers, doubled work, a known allocation and a known delay.
 
     Prints the smallest difference that this machine can detect now, and stores the result; `attnbench show FILE`
-    prints it again. Takes about a minute on two cores.
+    prints it again. Takes about a minute on two cores; each of --runs takes as long as a run of seven layers.
     """
     from attnbench.selftest import stored
+    from attnbench.selftest.repeated import measure_between_runs
     from attnbench.selftest.sensitivity import measure_sensitivity
 
     overrides: tuple[tuple[str, object], ...] = (("looks", (rounds,)),) if rounds else ()
@@ -62,7 +70,15 @@ def command(
         seed=seed,
         progress=lambda text: click.echo(text, err=True),
     )
-    data = stored.describe(result, device=device, protocol=protocol, allocator=allocator, overrides=overrides)
+    between = None
+    if runs:
+        between = measure_between_runs(
+            runs, device=device, protocol=protocol, threads=(threads,) if threads else (), allocator=allocator,
+            overrides=overrides, seed=seed, progress=lambda text: click.echo(text, err=True),
+        )  # fmt: skip
+    data = stored.describe(
+        result, device=device, protocol=protocol, allocator=allocator, overrides=overrides, between=between
+    )
     path = out or stored.default_file()
     stored.save(data, path)
     if as_json:

@@ -15,6 +15,7 @@ from attnbench.machine.counters import HostReading
 from attnbench.planning.cell import Cell
 from attnbench.planning.duration import CPU_MACS_PER_S, GPU_MACS_PER_S, layer_rate
 from attnbench.results import flags
+from attnbench.results.events import Ceilings
 
 MEASURED, PROBED, ASSUMED = "measured since this machine was started", "from a short probe", "assumed"
 BUSY = f"{PROBED} beside other programs: the machine is busy now, and a quiet one takes less time"
@@ -55,7 +56,7 @@ def describe(rates: Mapping[str, Rate], devices: Mapping[str, str]) -> str:
 
 
 def _kept(key: tuple[str | int, ...], torch_version: str) -> Rate | None:
-    known = machine_cache.read(key, torch_version)
+    known = machine_cache.read(Ceilings, key, torch_version)
     if known is None or not known.macs_per_s:
         return None
     return Rate(layer_rate(known.macs_per_s, known.conv_macs_per_s), MEASURED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from attnbench.analysis.summarize import GroupData
 from attnbench.planning.sweep import Plan
-from attnbench.results.events import Ceilings, Count, Dropped, Event, Probe, Round, Trial
+from attnbench.results.events import BetweenRuns, Ceilings, Count, Dropped, Event, Probe, Round, Trial
 
 
 @dataclass
@@ -15,12 +15,13 @@ class Known:
     """What a run has learned so far.
 
     Attributes:
-        groups: by comparison group. `counts`: by count key, shared by all groups. `ceilings`: by key.
+        groups: by comparison group. `counts`: by count key, shared by all groups. `ceilings`, `between_runs`: by key.
     """
 
     groups: dict[str, GroupData] = field(default_factory=dict)
     counts: dict[str, Count] = field(default_factory=dict)
     ceilings: dict[tuple[str | int, ...], Ceilings] = field(default_factory=dict)
+    between_runs: dict[tuple[str | int, ...], BetweenRuns] = field(default_factory=dict)
 
 
 def replay(plan: Plan, events: Iterable[Event]) -> Known:
@@ -33,6 +34,8 @@ def replay(plan: Plan, events: Iterable[Event]) -> Known:
             known.counts[event.key] = event
         elif isinstance(event, Ceilings):
             known.ceilings[event.key] = event
+        elif isinstance(event, BetweenRuns):
+            known.between_runs[event.key] = event
         elif isinstance(event, Trial) and event.cell in group_of:
             known.groups[group_of[event.cell]].trials[event.cell] = event
         elif isinstance(event, Probe) and event.cell in group_of:

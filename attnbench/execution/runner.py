@@ -20,12 +20,12 @@ from attnbench import __version__, registry, runtimes
 from attnbench.analysis import summarize
 from attnbench.analysis.summarize import GroupData
 from attnbench.errors import AttnbenchError
-from attnbench.execution import machine_cache
 from attnbench.execution.comparison import FRUITLESS, Comparison
 from attnbench.execution.counting import Counting
 from attnbench.execution.deadline import Deadline
 from attnbench.execution.fork_server import allocator_environment
 from attnbench.execution.interrupts import Interrupted, Interrupts
+from attnbench.execution.machine_facts import MachineFacts
 from attnbench.execution.progress import Silent, Watcher
 from attnbench.execution.resume import replay
 from attnbench.execution.servers import EarlyServers
@@ -34,7 +34,7 @@ from attnbench.machine import environment
 from attnbench.planning import protocol
 from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import PROBES, Plan, Sweep, plan
-from attnbench.results.events import Ceilings, Dropped, Event, Exported, Failure, Round, SessionEnd, Trial
+from attnbench.results.events import Dropped, Event, Exported, Failure, Round, SessionEnd, Trial
 from attnbench.results.record import Record
 from attnbench.results.run_facts import RunFacts
 from attnbench.results.store import Writer, create_or_resume
@@ -139,6 +139,7 @@ class _Runner:
         self.known = replay(planned, writer.events)
         self.exports: dict[tuple[object, ...], Exported | Failure] = {}
         self.export_values: dict[str, Mapping[str, float | int]] = {}
+        self.machine = MachineFacts(workers, self.known, watcher, self._log)
         self.counting = counting
         self.forward_s = 0.0
         self.deadline = Deadline()
@@ -300,7 +301,8 @@ class _Runner:
         if all(c.id in self.writer.done for c in alive):
             return None
         if "macs" in self.measure:
-            data.ceilings = self._ceilings(alive[0])
+            data.ceilings = self.machine.ceilings(alive[0])
+        data.between_runs = self.machine.between_runs(alive[0], self.protocol)
         apart = self.plan.isolated if self.protocol.schedule != "separate" else ()
         return Comparison(group, alive, data, self.protocol, self.plan.sweep.reference, apart, self.deadline)
 
@@ -343,17 +345,6 @@ class _Runner:
             for cell in comparison.arms:
                 why = f"{FRUITLESS} timing processes in a row gave no round; {self.workers.last_failure}"
                 self._drop(Dropped(cell=cell.id, outcome="crashed", reason=why), data)
-
-    def _ceilings(self, cell: Cell) -> Ceilings:
-        key = (cell.device, cell.precision, cell.threads, cell.allocator)
-        if key not in self.known.ceilings:
-            self.watcher.stage("measuring the ceilings of this machine")
-            torch_version = environment.torch_version()
-            measured = self.workers.ceilings(cell, machine_cache.read(key, torch_version))
-            machine_cache.write(measured, torch_version)
-            self.known.ceilings[key] = measured
-            self._log(self.known.ceilings[key])
-        return self.known.ceilings[key]
 
     def _record_untimed(self, cells: Sequence[Cell], data: GroupData) -> None:
         """Cells of which only counts or memory were wanted; without a trial and without counts they failed."""

@@ -13,6 +13,7 @@ from attnbench.inputs import brief
 
 TURNS_EACH = 16  # turns of arms that a timing process should give at least
 TURNS_ALONE = 2  # turns a round of an arm in a process of its own, whose start costs more than they do
+LEAST_RUNS = 3  # fewer say next to nothing of what runs differ by
 LEAST_PROCESSES = 4  # fewer give no useful interval: the process is the unit of inference
 SCHEDULES = ("interleaved", "sequential", "separate")
 ORDERS = ("random", "fixed")

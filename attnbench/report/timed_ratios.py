@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from attnbench.analysis.between_runs import RunSpread, widened
 from attnbench.analysis.contrasts import Contrast, log_speed
 from attnbench.analysis.statistics import Difference
 from attnbench.analysis.stopping import Rule
 from attnbench.analysis.summarize import reference_of
 from attnbench.report.evidence import Evidence, Point
+from attnbench.results.events import Round
 
 ONE_BLOCK = "one block of calls has no interval"
 NO_ROUNDS = "no rounds are stored, and the records hold no error of a ratio to a shared reference"
@@ -42,7 +44,7 @@ def log_speed_ratio(one: Point, other: Point, evidence: Evidence) -> tuple[Diffe
         to_a, to_b = _to_reference(one, evidence), _to_reference(other, evidence)
         if to_a and to_b:
             return _minus(to_a, to_b, f"each against {one.reference}")
-    a, b = log_speed(mine, one.cell.id), log_speed(yours, other.cell.id)
+    a, b = (_log_speed(point, rounds, evidence) for point, rounds in ((one, mine), (other, yours)))
     return _minus(a, b, "two log speeds") if a and b else _none("no round has it")
 
 
@@ -51,6 +53,13 @@ def looks_cost(points: Sequence[Point], evidence: Evidence) -> float:
     looks = max((evidence.runs_by_id[p.run_id].facts.looks for p in points), default=1)
     rule = Rule(looks=tuple(range(1, looks + 1)), target=1.0, budget_s=1.0)
     return (1 - rule.level) / (1 - rule.level_at_a_look)
+
+
+def _log_speed(point: Point, rounds: Sequence[Round], evidence: Evidence) -> Contrast | None:
+    """The log speed of a point alone, with what runs of its machine differ by in its error."""
+    found = log_speed(rounds, point.cell.id)
+    spread = evidence.spreads_of(point.run_id).get(point.cell.id, RunSpread())
+    return found and widened(found, spread.time_sd, spread.df)
 
 
 def _to_reference(point: Point, evidence: Evidence) -> Contrast | None:

@@ -19,6 +19,7 @@ Conditions = Mapping[str, float | str]
 SHORTEST_S, LONGEST_S = 1e-12, 1e9  # of a call: no clock resolves less, and no run lasts longer (30 years)
 MOST_TURNS = 1000  # of one arm in one round; the reference has about the square root of the number of arms
 _LARGEST = float(2**63)
+_MOST_SD = 10.0  # of a log between runs: a factor of 20,000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +235,27 @@ class Ceilings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BetweenRuns:
+    """What runs of one machine differ by beyond what any of them sees, as `attnbench selftest --runs` measured it.
+
+    Attributes:
+        key: device, threads, allocator, protocol with a digest of its numbers.
+        runs: that it rests on, one at least more than its degrees of freedom. `measured`: when, ISO 8601.
+        ratio_sd: standard deviation of the log speed ratio to the reference, by mechanism; `other_ratio_sd`: of a
+            mechanism that was not among them. `time_sd`, `other_time_sd`: of the log time.
+    """
+
+    kind: ClassVar[str] = "between_runs"
+    key: tuple[str | int, ...]
+    runs: int
+    measured: str
+    ratio_sd: Mapping[str, float]
+    time_sd: Mapping[str, float]
+    other_ratio_sd: float
+    other_time_sd: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class SessionEnd:
     """A session of a run ended: its wall time, and the part spent inside calls."""
 
@@ -263,12 +285,25 @@ class Done:
 
 
 Event = (
-    Count | Trial | Exported | Probe | Agreement | Round | Dropped | Failure | Ceilings | SessionEnd | Progress | Done
+    Count
+    | Trial
+    | Exported
+    | Probe
+    | Agreement
+    | Round
+    | Dropped
+    | Failure
+    | Ceilings
+    | BetweenRuns
+    | SessionEnd
+    | Progress
+    | Done
 )
 _KINDS: Mapping[str, type[Any]] = {
     c.kind: c
     for c in (
-        Count, Trial, Round, Exported, Probe, Agreement, Dropped, Failure, Ceilings, SessionEnd, Progress, Done,
+        Count, Trial, Round, Exported, Probe, Agreement, Dropped, Failure, Ceilings, BetweenRuns, SessionEnd, Progress,
+        Done,
     )
 }  # fmt: skip
 
@@ -310,6 +345,14 @@ def _ranges(event: Event) -> Iterator[tuple[str, float, float, float]]:
             rate = getattr(event, field_.name)
             if field_.name.endswith("_per_s") and rate is not None:
                 yield field_.name, rate, 0, _LARGEST
+    if isinstance(event, BetweenRuns):
+        yield "runs", event.runs, 2, _LARGEST
+        several = [("ratio_sd", event.ratio_sd), ("time_sd", event.time_sd)]
+        yield from ((f"{name}.{of}", sd, 0, _MOST_SD) for name, by in several for of, sd in by.items())
+        yield from (
+            ("other_ratio_sd", event.other_ratio_sd, 0, _MOST_SD),
+            ("other_time_sd", event.other_time_sd, 0, _MOST_SD),
+        )
     if isinstance(event, Round):
         yield "process", event.process, 0, _LARGEST
         yield "round", event.round, 0, _LARGEST

@@ -68,6 +68,9 @@ QUANTITIES: Mapping[str, Quantity] = {
     "retaken_turns": Quantity("", "turns taken again", "disturbed turns that --strict replaced"),
     "round_sd": Quantity("", "spread of rounds", "standard deviation of the log time between rounds of a process"),
     "process_sd": Quantity("", "spread of processes", "standard deviation of the log ratio between processes"),
+    "run_ratio_sd": Quantity("", "ratio between runs", "part of the ratio's error: what runs differ by"),
+    "run_time_sd": Quantity("", "time between runs", "part of the latency's error: the same of the log time"),
+    "run_df": Quantity("", "runs' degrees of freedom", "of both: one fewer than the runs that measured them"),
     "weights_bytes": Quantity("B", "weights", "parameters and buffers", "memory"),
     "input_bytes": Quantity("B", "input", "the input batch", "memory"),
     "peak_growth_bytes": Quantity("B", "peak growth", "peak of one call above weights and input", "memory"),
@@ -151,7 +154,7 @@ COLUMNS = (
 )  # fmt: skip
 MORE_COLUMNS = (
     "allocator", "processes", "ratio_rounds", "ratio_error", "ratio_df", "round_sd", "process_sd",
-    "disturbed_turns", "retaken_turns",
+    "run_ratio_sd", "run_time_sd", "run_df", "disturbed_turns", "retaken_turns",
     "host_latency_s", "weights_bytes", "input_bytes",
     "peak_growth_bytes", "allocator_peak_bytes", "peak_reserved_bytes", "compile_s", "roofline_share",
     "macs_mmdet", "stopped", "count_notes", "cell_id", "group",

@@ -14,6 +14,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.machine import environment
 from attnbench.machine.environment import Environment
 from attnbench.planning import protocol as protocols
+from attnbench.results.events import BetweenRuns
 from attnbench.results.journal import read_json
 from attnbench.results.lines import decode, encode, finite
 from attnbench.selftest.sensitivity import Sensitivity
@@ -24,9 +25,13 @@ RECENT = timedelta(hours=24)  # a self-test is about these hours
 
 
 def describe(
-    result: Sensitivity, *, device: str, protocol: str, allocator: str, overrides: tuple[tuple[str, object], ...] = ()
-) -> dict[str, Any]:
-    """The result as plain values, with what it holds for: time, protocol, device, allocator and machine."""
+    result: Sensitivity, *, device: str, protocol: str, allocator: str, overrides: tuple[tuple[str, object], ...] = (),
+    between: BetweenRuns | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The result as plain values, with what it holds for: time, protocol, device, allocator and machine.
+
+    `between`: what several runs differed by, if that was measured too.
+    """
     return {
         "schema": SCHEMA,
         "kind": "selftest",
@@ -36,6 +41,7 @@ def describe(
         "allocator": allocator,
         "protocol": finite(protocols.get(protocol, overrides)),
         "result": finite({**asdict(result), "resolvable": result.resolvable}),
+        **({"between_runs": finite(encode(between))} if between else {}),
         "environment": encode(environment.describe((device,))),
     }
 
@@ -129,6 +135,17 @@ def sentence(data: Mapping[str, Any]) -> str:
     return f"{what} detects a difference of {found:.1%} in 4 of 5 comparisons; smaller ones stay undecided more often."
 
 
+def between_sentence(data: Mapping[str, Any]) -> str:
+    """What runs differed by, in one sentence for people."""
+    found = data["between_runs"]
+    most = max(found["ratio_sd"], key=found["ratio_sd"].get)
+    return (
+        f"{found['runs']} runs of `{data['protocol']['name']}`: beyond what each sees, ratios differ by "
+        f"{found['other_ratio_sd']:.2%} ({most} most, by {found['ratio_sd'][most]:.2%}) and times by "
+        f"{found['other_time_sd']:.2%}; later runs include it until the machine is started again"
+    )
+
+
 def lines(data: Mapping[str, Any]) -> Iterator[str]:
     """The result as lines of text, each with a label, and the sentence."""
     r = data["result"]
@@ -152,6 +169,8 @@ def lines(data: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"known allocation {r['allocation'][0] / 2**20:.1f} MiB measured of {r['allocation'][1] / 2**20:.1f} MiB"
     yield f"known delay      {r['delay'][0] * 1e3:.2f} ms measured of {r['delay'][1] * 1e3:.2f} ms"
+    if "between_runs" in data:
+        yield f"between runs     {between_sentence(data)}"
     yield f"interleaving     a layer alone takes {_interval(r['alone'])} of its time among larger layers"
     yield sentence(data)
 

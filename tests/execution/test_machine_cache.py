@@ -26,19 +26,19 @@ def boot(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("boot")
 def test_what_was_written_is_read_for_the_same_key_and_version():
-    assert machine_cache.read(KEY, "2.13") is None
+    assert machine_cache.read(Ceilings, KEY, "2.13") is None
     machine_cache.write(KNOWN, "2.13")
-    assert machine_cache.read(KEY, "2.13") == KNOWN
-    assert machine_cache.read(KEY, "2.5") is None
-    assert machine_cache.read(("cuda:0", *KEY[1:]), "2.13") is None
+    assert machine_cache.read(Ceilings, KEY, "2.13") == KNOWN
+    assert machine_cache.read(Ceilings, KEY, "2.5") is None
+    assert machine_cache.read(Ceilings, ("cuda:0", *KEY[1:]), "2.13") is None
 
 
 def test_another_start_of_the_machine_measures_again(boot):
     machine_cache.write(KNOWN, "2.13")
     boot.setattr(linux, "text", lambda path: "99990000-3333")
-    assert machine_cache.read(KEY, "2.13") is None
+    assert machine_cache.read(Ceilings, KEY, "2.13") is None
     boot.setattr(linux, "text", lambda path: "")
-    assert machine_cache.read(KEY, "2.13") is None
+    assert machine_cache.read(Ceilings, KEY, "2.13") is None
     machine_cache.write(KNOWN, "2.13")  # and a system that does not say is no error
 
 
@@ -47,12 +47,12 @@ def test_a_damaged_or_unwritable_cache_is_no_error(tmp_path):
     machine_cache.write(KNOWN, "2.13")
     (file,) = (tmp_path / "cache").iterdir()
     file.write_text("{")
-    assert machine_cache.read(KEY, "2.13") is None
+    assert machine_cache.read(Ceilings, KEY, "2.13") is None
     file.unlink()
     (tmp_path / "cache").rmdir()
     (tmp_path / "cache").write_text("a file")
     machine_cache.write(KNOWN, "2.13")
-    assert machine_cache.read(KEY, "2.13") is None
+    assert machine_cache.read(Ceilings, KEY, "2.13") is None
 
 
 @pytest.mark.parametrize(

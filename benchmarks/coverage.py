@@ -7,6 +7,9 @@ of the comparison group the table gives the share of intervals that contain 1, a
 mean half-width over that of the estimator used before November 2026: one turn of the reference a round, 3 x 4 or 4 x 4
 processes x rounds, signed-rank or Student's interval by an F test, Bonferroni over three looks. --write puts the table
 into docs/methods.md. No clock is read: the same seed gives the same table.
+
+--repeated prints instead how often intervals hold under effects of the whole run: as a run alone gives them, and with
+what ten runs of a self-test differed by, for layers that the self-test timed and for others.
 """
 
 from __future__ import annotations
@@ -14,13 +17,15 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from scipy import special
 
+from attnbench.analysis.between_runs import Estimate, estimate, spread_of, widened
 from attnbench.analysis.contrasts import contrasts
 from attnbench.analysis.stopping import Rule
 from attnbench.planning import protocol
@@ -79,6 +84,33 @@ def within(scenario: Scenario, trials: int) -> dict[str, Tally]:
             tally = tallies["left out" if arm in resting else "others"]
             tally.add(math.log(interval.low) - truth, math.log(interval.high) - truth)
     return tallies
+
+
+def repeated(scenario: Scenario, self_tests: int, *, tested: int = 10, later: int = 10) -> dict[str, Tally]:
+    """Coverage of `later` runs after each of so many self-tests of `tested` runs: six layers, and two others."""
+    layers, others = [str(n) for n in range(1, 7)], ["7", "8"]
+    numbers = protocol.get("standard").for_arms(7)
+    count = self_tests * (tested + later)
+    made = runs(scenario, count, arms=9, processes=numbers.processes, rounds=numbers.rounds_each, reference_turns=2)
+    tallies = {"a run alone": Tally(), "layers of the self-test": Tally(), "other layers": Tally()}
+    for _ in range(self_tests):
+        logs: dict[str, list[Estimate]] = {arm: [] for arm in layers}
+        for run in islice(made, tested):
+            for arm, found in contrasts(run, layers, "0").items():
+                logs[arm].append((found.log_ratio, found.error))
+        known = estimate(logs, logs, key=(), measured="")
+        for run in islice(made, later):
+            for arm, found in {**contrasts(run, layers, "0"), **contrasts(run, others, "0")}.items():
+                spread = spread_of(known, arm)
+                with_runs = widened(found, spread.ratio_sd, spread.df)
+                for name, contrast in (("a run alone", found), (_kind(arm in layers), with_runs)):
+                    ends = contrast.interval(numbers.level)
+                    tallies[name].add(math.log(ends.low), math.log(ends.high))
+    return tallies
+
+
+def _kind(tested: bool) -> str:
+    return "layers of the self-test" if tested else "other layers"
 
 
 def former(scenario: Scenario, name: str, trials: int) -> Tally:
@@ -154,13 +186,32 @@ def within_table(trials: int) -> str:
     return "\n".join(lines)
 
 
+def repeated_table(self_tests: int) -> str:
+    """Markdown: a row a scenario and size of the run's effect; coverage, and the width over a run's alone."""
+    lines = ["| disturbance | a run alone | layers of the self-test | other layers |", "|---|---|---|---|"]
+    for words, scenario in SCENARIOS.items():
+        for sd in (0.3, 0.5, 1.0) if scenario.run_sd else (0.0,):
+            found = repeated(replace(scenario, run_sd=sd), self_tests)
+            alone = found["a run alone"].width / found["a run alone"].total
+            cells = [f"{100 * t.hits / t.total:.1f} ({t.width / t.total / alone:.2f})" for t in found.values()]
+            lines.append(f"| {words.replace('0.3', str(sd))} | " + " | ".join(cells) + " |")
+            print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the table; with --write, put it into docs/methods.md."""
     options = argparse.ArgumentParser()
     options.add_argument("--trials", type=int, default=300, help="about as many ratios a cell, or more")
     options.add_argument("--write", action="store_true", help="write the table into docs/methods.md")
     options.add_argument("--screened", action="store_true", help="the coverage under --within, instead")
+    options.add_argument(
+        "--repeated", action="store_true", help="the coverage after a self-test of several runs, instead"
+    )
     given = options.parse_args()
+    if given.repeated:
+        repeated_table(given.trials)
+        return
     if given.screened:
         within_table(given.trials)
         return

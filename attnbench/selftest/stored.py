@@ -137,12 +137,12 @@ def sentence(data: Mapping[str, Any]) -> str:
 
 def between_sentence(data: Mapping[str, Any]) -> str:
     """What runs differed by, in one sentence for people."""
-    found = data["between_runs"]
-    most = max(found["ratio_sd"], key=found["ratio_sd"].get)
+    found = decode(BetweenRuns, data["between_runs"])
+    most, sd = max(found.ratio_sd.items(), key=lambda item: item[1])
     return (
-        f"{found['runs']} runs of `{data['protocol']['name']}`: beyond what each sees, ratios differ by "
-        f"{found['other_ratio_sd']:.2%} ({most} most, by {found['ratio_sd'][most]:.2%}) and times by "
-        f"{found['other_time_sd']:.2%}; later runs include it until the machine is started again"
+        f"{found.runs} runs of `{data['protocol']['name']}`: beyond what each sees, ratios differ by "
+        f"{found.other_ratio_sd:.2%} ({most} most, by {sd:.2%}) and times by {found.other_time_sd:.2%}; "
+        "later runs include it until the machine is started again"
     )
 
 

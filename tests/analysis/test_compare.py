@@ -33,7 +33,7 @@ def planned():
 
 def write(
     folder, planned, *, times=None, noise=0.01, bias=0.0, drift=0.3, load=1.0, processes=4, rounds=4, looks=(16,),
-    seed=0, fingerprint=FINGERPRINT, host="a", protocol=None, failed=(), ceilings=None,
+    seed=0, fingerprint=FINGERPRINT, host="a", protocol=None, failed=(), ceilings=None, between=None,
 ):  # fmt: skip
     """A run in which every arm takes `times` seconds, and each process and each round its own bias."""
     times = {"msa": 0.1, "hilo": 0.05, "sra": 0.08, **(times or {})}
@@ -45,7 +45,8 @@ def write(
     with create_or_resume(folder, planned, facts) as writer:
         for cell in planned.cells:
             bad = cell.variant in failed
-            writer.add(Record(cell=cell, outcome="crashed" if bad else "ok", reason="SIGSEGV" if bad else ""))
+            why = "SIGSEGV" if bad else ""
+            writer.add(Record(cell=cell, outcome="crashed" if bad else "ok", reason=why, values=between or {}))
         if ceilings:
             writer.log(Ceilings(key=("cpu", "fp32", 2, "pinned"), **ceilings))
         for process in range(processes):
@@ -60,6 +61,25 @@ def write(
                 turns = tuple(ArmTurn(cell=cell, calls_s=tuple(calls)) for cell, calls in samples.items())
                 writer.log(Round(group=planned.cells[0].group, process=process, round=number, turns=turns))
     return folder
+
+
+BETWEEN = {"run_ratio_sd": 0.05, "run_time_sd": 0.3, "run_df": 9.0}
+
+
+def test_what_runs_differ_by_is_in_every_comparison_of_runs_and_of_arms(planned, tmp_path):
+    quiet = {"noise": 0.001, "drift": 0.001}
+    plain, told = (
+        [write(tmp_path / f"{name}{n}", planned, seed=n, between=values, **quiet) for n in (1, 2)]
+        for name, values in (("a", None), ("b", BETWEEN))
+    )
+    for by, sd in (("time", 0.3), ("ratio", 0.05)):
+        narrow, wide = (next(r for r in compare_runs(*of, by=by).rows if r.variant == "sra") for of in (plain, told))
+        assert wide.estimate == pytest.approx(narrow.estimate, rel=0.01)
+        assert narrow.high / narrow.low < 1.01
+        assert math.log(wide.high / wide.low) / 2 == pytest.approx(2.26 * sd * math.sqrt(2), rel=0.02)
+    narrow, wide = (next(iter(compare_arms(of[0], ["sra", "msa"]).rows)) for of in (plain, told))
+    assert math.log(wide.high / wide.low) / 2 == pytest.approx(2.26 * 0.05, rel=0.02)
+    assert narrow.high / narrow.low < 1.01
 
 
 def verdicts(found):

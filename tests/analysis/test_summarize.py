@@ -12,7 +12,7 @@ from attnbench import registry
 from attnbench.analysis.summarize import GroupData, half_widths, reference_of, summarize
 from attnbench.planning.protocol import get
 from attnbench.planning.sweep import Sweep, plan
-from attnbench.results.events import ArmTurn, Ceilings, Count, Dropped, Probe, Round, Trial
+from attnbench.results.events import ArmTurn, BetweenRuns, Ceilings, Count, Dropped, Probe, Round, Trial
 
 STANDARD = get("standard")
 
@@ -55,6 +55,29 @@ def test_the_ratio_is_a_speed_ratio_and_drift_cancels(cells):
     assert hilo.values["ratio_high"] - hilo.values["ratio_low"] < 0.06
     assert hilo.values["latency_high_s"] / hilo.values["latency_low_s"] > 1.2
     assert hilo.words["reference"] == "msa"
+
+
+def test_what_runs_differ_by_is_in_the_intervals_and_beside_them_and_ends_no_measurement(cells):
+    data = invented(cells)
+    plain = records(data, cells)
+    widths = half_widths(data, cells, reference_of(cells, "msa"), 0.95)
+    data.between_runs = BetweenRuns(
+        key=(), runs=10, measured="now", ratio_sd={"hilo": 0.04}, time_sd={"msa": 0.5}, other_ratio_sd=0.9,
+        other_time_sd=0.6,
+    )  # fmt: skip
+    msa, hilo = records(data, cells)
+    assert (msa.values["run_ratio_sd"], msa.values["run_time_sd"], msa.values["run_df"]) == (0, 0.5, 9)
+    assert (hilo.values["run_ratio_sd"], hilo.values["run_time_sd"], hilo.values["run_df"]) == (0.04, 0.6, 9)
+    assert hilo.values["ratio_error"] == pytest.approx(math.hypot(plain[1].values["ratio_error"], 0.04))
+    assert hilo.values["ratio_df"] == pytest.approx(9, rel=0.1)  # nearly all of the error is between runs
+    assert hilo.values["ratio_high"] / hilo.values["ratio_low"] > 1.15
+    assert (msa.values["ratio_low"], msa.values["ratio_high"]) == (1, 1)
+    for before, after in zip(plain, (msa, hilo), strict=True):
+        assert after.values["latency_s"] == before.values["latency_s"]
+        assert after.values["latency_high_s"] > 2 * before.values["latency_s"]
+        assert after.values["throughput_low"] < 0.5 * after.values["throughput_img_per_s"]
+    assert half_widths(data, cells, reference_of(cells, "msa"), 0.95) == widths
+    assert "run_df" not in plain[1].values
 
 
 def test_processes_that_differ_widen_the_interval_and_flag_it(cells):

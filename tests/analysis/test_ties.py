@@ -166,6 +166,20 @@ def test_a_group_resolves_what_its_noise_allows():
     assert [noisy.letters[c.id] for c in made] == ["a", "a", "a"]
 
 
+def test_arms_that_only_this_run_tells_apart_tie_once_runs_are_known_to_differ():
+    made = cells("msa", "hilo")
+    speeds = {c.id: s for c, s in zip(made, (1.0, 1.02), strict=True)}
+    plain = [record(c, speeds[c.id]) for c in made]
+    told = [replace(r, values={**r.values, "run_ratio_sd": 0.02, "run_df": 9.0}) for r in plain]
+    ours, all_runs = (resolve(records, rounds(speeds, noise=0.001)) for records in (plain, told))
+    assert [found.letters[made[1].id] == found.letters[made[0].id] for found in (ours, all_runs)] == [False, True]
+    assert ours.smallest is not None
+    assert all_runs.smallest is not None
+    assert ours.smallest < 0.01 < 0.03 < all_runs.smallest
+    assert "in this run" in ours.sentence
+    assert "with what 10 runs of this machine differed by; equal letters mark ties" in all_runs.sentence
+
+
 def test_without_rounds_the_stored_intervals_decide():
     made = cells("msa", "hilo", "sra")
     records = [record(made[0], 1.0, 1.0, 1.0), record(made[1], 1.5, 1.4, 1.6), record(made[2], 1.3, 1.2, 1.45)]

@@ -1,4 +1,4 @@
-"""Ceilings are kept for as long as the machine runs, and only where the quick look agrees."""
+"""What was measured of a machine is kept for as long as it runs; ceilings only where the quick look agrees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnbench.machine import linux
 from attnbench.machine.devices import open_device
 from attnbench.measure.ceilings import Rates
 from attnbench.planning.sweep import Sweep, plan
-from attnbench.results.events import Ceilings
+from attnbench.results.events import BetweenRuns, Ceilings
 
 KEY = ("cpu", "fp32", 1, "pinned")
 KNOWN = Ceilings(key=KEY, macs_per_s=1e11, bytes_per_s=1e10, libraries={"linear": "aten::addmm"})
@@ -31,6 +31,18 @@ def test_what_was_written_is_read_for_the_same_key_and_version():
     assert machine_cache.read(Ceilings, KEY, "2.13") == KNOWN
     assert machine_cache.read(Ceilings, KEY, "2.5") is None
     assert machine_cache.read(Ceilings, ("cuda:0", *KEY[1:]), "2.13") is None
+
+
+@pytest.mark.usefixtures("boot")
+def test_what_runs_differ_by_is_kept_beside_the_ceilings_and_not_taken_for_them():
+    found = BetweenRuns(
+        key=KEY, runs=3, measured="now", ratio_sd={"van": 0.25}, time_sd={}, other_ratio_sd=0.125, other_time_sd=0.0
+    )
+    machine_cache.write(found, "2.13")
+    assert machine_cache.read(Ceilings, KEY, "2.13") is None
+    machine_cache.write(KNOWN, "2.13")
+    assert machine_cache.read(BetweenRuns, KEY, "2.13") == found
+    assert machine_cache.read(Ceilings, KEY, "2.13") == KNOWN
 
 
 def test_another_start_of_the_machine_measures_again(boot):

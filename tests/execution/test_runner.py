@@ -11,13 +11,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from plugins import HOSTILE, WORDY, write_plugin
 
 from attnbench import AttnbenchError, Sweep, load, run
-from attnbench.results.store import open_run
+from attnbench.execution import machine_cache
+from attnbench.execution.machine_facts import spread_key
+from attnbench.machine import environment
+from attnbench.planning import protocol
+from attnbench.results.events import BetweenRuns
+from attnbench.results.store import open_run, read_events
 
 SMALL = {"dim": (24,), "heads": (3,), "res": ((64, 64),), "batch": (1,), "threads": (1,), "protocol": "quick"}
 FAST = {**SMALL, "overrides": (("prime_s", 0.0), ("looks", (6,)), ("processes", 2), ("timeout_s", 60.0))}
@@ -109,6 +115,28 @@ ALONE = Sweep(mechanism=("msa",), **FAST)
 def finished(tmp_path_factory):
     """The folder of a run of `ALONE`, to copy."""
     return run(ALONE, tmp_path_factory.mktemp("finished") / "r")
+
+
+def test_a_run_takes_over_what_runs_of_its_protocol_differed_by_and_keeps_it_in_its_journal(
+    finished, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ATTNBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    before = open_run(finished)
+    base = before.cells[0]
+    known = BetweenRuns(
+        key=spread_key(base, protocol.get("quick", FAST["overrides"])), runs=10, measured="now", ratio_sd={},
+        other_ratio_sd=0.25, time_sd={}, other_time_sd=0.5,
+    )  # fmt: skip
+    machine_cache.write(known, environment.torch_version())
+    other = replace(known, key=spread_key(base, protocol.get("quick")), other_ratio_sd=9.0)  # of other numbers
+    machine_cache.write(other, environment.torch_version())
+    folder = run(Sweep(mechanism=("msa", "hilo"), measure=("latency",), **FAST), tmp_path / "r")
+    msa, hilo = (r.values for r in open_run(folder).records)
+    assert (msa["run_ratio_sd"], hilo["run_ratio_sd"], hilo["run_time_sd"], hilo["run_df"]) == (0, 0.25, 0.5, 9)
+    assert hilo["ratio_error"] > 0.25
+    assert hilo["latency_high_s"] > 2 * hilo["latency_s"]
+    assert [e for e in read_events(folder) if isinstance(e, BetweenRuns)] == [known]
+    assert not any("run_df" in r.values for r in before.records)
 
 
 def test_the_same_folder_goes_on_and_another_plan_is_refused(finished, tmp_path):

@@ -122,6 +122,20 @@ def test_the_references_noise_is_not_in_the_error_of_two_other_arms(tmp_path: Pa
     assert log_speed_ratio(point(evidence, "hilo"), point(evidence, "msa"), evidence)[0].error > 0.03
 
 
+def test_what_runs_differ_by_is_in_the_error_of_arms_of_one_run_and_of_two_speeds(tmp_path: Path) -> None:
+    cells, time = gpu("msa", "focal"), noisy({"msa": 0.1, "focal": 0.2}, 0.001)
+    told = {"run_ratio_sd": 0.04, "run_time_sd": 0.3, "run_df": 9.0}
+    for values, together, apart in (({}, 0.0, 0.0), (told, 0.04, math.hypot(0.3, 0.3))):
+        one = timed(tmp_path / f"one{len(values)}", cells, time, **values)
+        two = timed(tmp_path / f"two{len(values)}", gpu("msa", res_h=448, res_w=448), time, **values)
+        evidence = gather([one, two])
+        msa, focal, larger = (
+            point(evidence, name, res_h=size) for name, size in (("msa", 224), ("focal", 224), ("msa", 448))
+        )
+        assert log_speed_ratio(focal, msa, evidence)[0].error == pytest.approx(together, abs=0.001)
+        assert log_speed_ratio(focal, larger, evidence)[0].error == pytest.approx(apart, abs=0.001)
+
+
 def test_groups_that_share_no_round_are_compared_by_log_speeds_with_welchs_degrees_of_freedom(tmp_path: Path) -> None:
     small, large = made.cell("msa"), made.cell("msa", res_h=448, res_w=448)
     rng = random.Random(3)

@@ -15,6 +15,7 @@ from attnbench.execution.jobs import CeilingsJob, CountJob, ProbeJob, TimingJob,
 from attnbench.planning.sweep import Sweep, plan
 from attnbench.results.events import (
     ArmTurn,
+    BetweenRuns,
     Ceilings,
     Count,
     Done,
@@ -39,6 +40,15 @@ EVENTS = [
     Dropped(cell="a", outcome="oom", reason="r"),
     Failure(outcome="failed", reason="r"),
     Ceilings(key=("cpu", "fp32", 2, "pinned"), macs_per_s=1.0, bytes_per_s=2.0),
+    BetweenRuns(
+        key=("cpu", 2, "pinned", "quick"),
+        runs=3,
+        measured="now",
+        ratio_sd={"van": 0.25},
+        time_sd={"msa": 0.5},
+        other_ratio_sd=0.125,
+        other_time_sd=0.0,
+    ),
     SessionEnd(seconds=1.0, forward_s=0.5),
     Progress(stage="built"),
     Done(),
@@ -107,6 +117,20 @@ def test_every_committed_run_loads_whole(folder):
 def test_a_damaged_event_says_where(change, says):
     with pytest.raises(ValueError, match=says):
         from_line({**to_line(EVENTS[2]), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"runs": 1}, "between_runs.runs must be 2 to"),
+        ({"ratio_sd": {"van": -0.1}}, "between_runs.ratio_sd.van must be 0 to 10; got -0.1"),
+        ({"other_time_sd": 1e9}, "between_runs.other_time_sd must be 0 to 10"),
+    ],
+)
+def test_what_runs_differ_by_cannot_be_anything(change, says):
+    event = next(e for e in EVENTS if isinstance(e, BetweenRuns))
+    with pytest.raises(ValueError, match=says):
+        from_line({**to_line(event), **change})
 
 
 def test_a_key_that_a_newer_version_wrote_is_ignored():

@@ -14,9 +14,11 @@ import pytest
 from attnbench import AttnbenchError
 from attnbench.analysis.statistics import Interval
 from attnbench.commands import doctor, selftest, show
-from attnbench.results.events import ArmTurn, Round
+from attnbench.execution import machine_cache
+from attnbench.machine import environment
+from attnbench.results.events import ArmTurn, BetweenRuns, Round, from_line, to_line
 from attnbench.results.lines import finite
-from attnbench.selftest import sensitivity, stored
+from attnbench.selftest import repeated, sensitivity, stored
 from attnbench.selftest.sensitivity import POWER_80, Sensitivity, judge_pairs, measure_sensitivity
 
 SAME, DOUBLE = ["a", "b", "c", "d"], ["A", "B"]
@@ -153,6 +155,60 @@ def test_the_whole_self_test_runs_on_tiny_layers(tmp_path):
     assert sum(line.startswith("round ") for line in said) == 8
     stored.save(described(result), tmp_path / "s.json")
     assert json.loads((tmp_path / "s.json").read_text())["result"]["trials"] == 2
+
+
+BETWEEN = BetweenRuns(
+    key=("cpu", 2, "pinned", "quick-0"), runs=10, measured="now", ratio_sd={"sra": 0.002, "van": 0.0061},
+    other_ratio_sd=0.0041, time_sd={"msa": 0.02}, other_time_sd=0.021,
+)  # fmt: skip
+SENTENCE = (
+    "10 runs of `quick`: beyond what each sees, ratios differ by 0.41% (van most, by 0.61%) and times by 2.10%; "
+    "later runs include it until the machine is started again"
+)
+
+
+def test_the_command_runs_layers_so_often_and_doctor_quotes_what_the_runs_differed_by(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked: list[int] = []
+    monkeypatch.setattr(sensitivity, "measure_sensitivity", lambda **_: RESULT)
+    monkeypatch.setattr(repeated, "measure_between_runs", lambda runs, **_: asked.append(runs) or BETWEEN)
+    assert selftest.command.main(["--runs", "10"], standalone_mode=False) == 0
+    assert f"between runs     {SENTENCE}" in " ".join(capsys.readouterr().out.split("\n                 "))
+    assert doctor.command.main([], standalone_mode=False) == 0
+    assert SENTENCE in " ".join(capsys.readouterr().out.split())
+    assert asked == [10]
+
+
+@pytest.mark.parametrize("change", [{"runs": "ten"}, {"ratio_sd": {}}, {"other_time_sd": None}], ids=str)
+def test_a_damaged_difference_of_runs_is_refused(tmp_path, change):
+    data = stored.describe(RESULT, device="cpu", protocol="quick", allocator="pinned", between=BETWEEN)
+    stored.save(data, tmp_path / "x.json")
+    assert stored.load(tmp_path / "x.json") == data
+    stored.save({**data, "between_runs": {**data["between_runs"], **change}}, tmp_path / "x.json")
+    with pytest.raises(AttnbenchError, match=r"x.json is damaged"):
+        stored.load(tmp_path / "x.json")
+
+
+def test_several_runs_of_tiny_layers_are_compared_and_the_result_kept_for_later_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTNBENCH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(repeated, "LAYERS", ("msa", "sra"))
+    numbers = (("looks", (4,)), ("processes", 2), ("prime_s", 0.0), ("turn_s", 0.0))
+    said: list[str] = []
+    found = repeated.measure_between_runs(
+        3, protocol="quick", threads=(1,), overrides=numbers, res=32, progress=said.append
+    )
+    assert said == ["run 1 of 3", "run 2 of 3", "run 3 of 3"]
+    assert (found.runs, set(found.ratio_sd), set(found.time_sd)) == (3, {"sra"}, {"msa", "sra"})
+    assert found.key[:3] == ("cpu", 1, "pinned")
+    assert machine_cache.read(BetweenRuns, found.key, environment.torch_version()) == from_line(to_line(found))
+
+
+def test_runs_without_an_interval_are_refused(monkeypatch):
+    monkeypatch.setattr(repeated, "LAYERS", ("msa", "sra"))
+    with pytest.raises(AttnbenchError, match="paper gives none; use quick, standard or rigorous"):
+        repeated.measure_between_runs(
+            3, protocol="paper", threads=(1,), overrides=(("calls", 2),), res=32, progress=lambda _: None
+        )
 
 
 def test_the_command_stores_what_show_and_doctor_print(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ convolutions.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from attnbench.analysis.contrasts import contrasts, log_speed
 from attnbench.errors import AttnbenchError
 from attnbench.execution import machine_cache, runner
 from attnbench.execution.machine_facts import spread_key
+from attnbench.execution.progress import duration
 from attnbench.machine import environment
 from attnbench.planning import protocol as protocols
 from attnbench.planning.cell import Cell
@@ -55,6 +57,7 @@ def measure_between_runs(
     numbers = protocols.get(protocol, overrides)
     measured = datetime.now(UTC).isoformat(timespec="seconds")
     key: tuple[str | int, ...] = ()
+    started = time.monotonic()
     for number in range(runs):
         sweep = Sweep(
             mechanism=LAYERS, reference=LAYERS[0], res=((res, res),), batch=(BATCH,), measure=("latency",),
@@ -63,7 +66,8 @@ def measure_between_runs(
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             key = spread_key(_add(runner.run(sweep, Path(folder) / "run"), ratios, times), numbers)
-        progress(f"run {number + 1} of {runs}")
+        left_s = (time.monotonic() - started) / (number + 1) * (runs - number - 1)
+        progress(f"run {number + 1} of {runs}" + (f", about {duration(left_s)} left" if left_s else ""))
     found = between_runs.estimate(ratios, times, key=key, measured=measured)
     machine_cache.write(found, environment.torch_version())
     return found

@@ -218,8 +218,8 @@ def _across(
     found = widened_difference(statistics.welch(values[1], values[0]), *apart)
     interval, reach = found.interval(level), math.log1p(margin)
     return replace(
-        row, estimate=math.exp(found.estimate), low=math.exp(interval.low), high=math.exp(interval.high), p=found.p(),
-        p_equivalent=max(found.p(reach), found.p(-reach)) / 2 if abs(found.estimate) < reach else 1.0,
+        row, estimate=math.exp(found.estimate), low=math.exp(interval.low), high=statistics.exp(interval.high),
+        p=found.p(), p_equivalent=max(found.p(reach), found.p(-reach)) / 2 if abs(found.estimate) < reach else 1.0,
         basis=f"{len(values[0])} processes of run A, {len(values[1])} of run B",
     )  # fmt: skip
 

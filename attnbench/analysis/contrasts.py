@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attnbench.analysis.statistics import Interval, hodges_lehmann, student_quantile, t_p
+from attnbench.analysis.statistics import Interval, exp, hodges_lehmann, student_quantile, t_p
 from attnbench.results.events import ArmTurn, Round, mean_log
 
 Floats = NDArray[np.float64]
@@ -70,7 +70,7 @@ class Contrast:
     @property
     def ratio(self) -> float:
         """The speed ratio."""
-        return _exp(self.log_ratio)
+        return exp(self.log_ratio)
 
     @property
     def processes_differ(self) -> bool:
@@ -82,7 +82,7 @@ class Contrast:
         if not math.isfinite(self.error) or self.df <= 0:
             return Interval(self.ratio, 0.0, math.inf)
         reach = student_quantile(0.5 + level / 2, self.df) * self.error if self.error else 0.0
-        return Interval(self.ratio, _exp(self.log_ratio - reach), _exp(self.log_ratio + reach))
+        return Interval(self.ratio, exp(self.log_ratio - reach), exp(self.log_ratio + reach))
 
     def p(self, centre: float = 0.0) -> float:
         """Two-sided p that the log ratio is `centre`."""
@@ -346,7 +346,3 @@ def _inverse_trigamma(value: float) -> float:
         if abs(step) < 1e-10 * x:
             break
     return x
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf

@@ -109,6 +109,11 @@ def welch(x: Sequence[float], y: Sequence[float]) -> Difference:
     return Difference(estimate, math.sqrt(u + v), df)
 
 
+def exp(value: float) -> float:
+    """exp, infinite where it would overflow."""
+    return math.exp(value) if value < 700 else math.inf
+
+
 def t_p(difference: float, error: float, df: float) -> float:
     """Two-sided p of a difference that is `error` uncertain with `df` degrees of freedom."""
     if df <= 0 or not math.isfinite(error):

@@ -19,7 +19,7 @@ Conditions = Mapping[str, float | str]
 SHORTEST_S, LONGEST_S = 1e-12, 1e9  # of a call: no clock resolves less, and no run lasts longer (30 years)
 MOST_TURNS = 1000  # of one arm in one round; the reference has about the square root of the number of arms
 _LARGEST = float(2**63)
-_MOST_SD = 10.0  # of a log between runs: a factor of 20,000
+MOST_SD = 3.0  # of a log between runs: a factor of 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,10 +348,10 @@ def _ranges(event: Event) -> Iterator[tuple[str, float, float, float]]:
     if isinstance(event, BetweenRuns):
         yield "runs", event.runs, 2, _LARGEST
         several = [("ratio_sd", event.ratio_sd), ("time_sd", event.time_sd)]
-        yield from ((f"{name}.{of}", sd, 0, _MOST_SD) for name, by in several for of, sd in by.items())
+        yield from ((f"{name}.{of}", sd, 0, MOST_SD) for name, by in several for of, sd in by.items())
         yield from (
-            ("other_ratio_sd", event.other_ratio_sd, 0, _MOST_SD),
-            ("other_time_sd", event.other_time_sd, 0, _MOST_SD),
+            ("other_ratio_sd", event.other_ratio_sd, 0, MOST_SD),
+            ("other_time_sd", event.other_time_sd, 0, MOST_SD),
         )
     if isinstance(event, Round):
         yield "process", event.process, 0, _LARGEST

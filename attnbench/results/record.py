@@ -18,6 +18,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.planning.cell import Cell
 from attnbench.planning.sweep import ALLOCATORS, PASSES, PRECISIONS
 from attnbench.registry.declaration import KERNELS
+from attnbench.results.events import MOST_SD
 from attnbench.results.lines import decode
 
 SCHEMA = 2
@@ -273,8 +274,8 @@ def _read_1(data: Mapping[str, Any]) -> Record:
         raise ValueError(f"an outcome is one of {', '.join(OUTCOMES)}; got {record.outcome[:40]!r}")
     values = {_NAMES[name]: value for name, value in record.values.items() if name in QUANTITIES}
     for name, value in values.items():
-        largest = math.inf if name in _ENDS_OF_INTERVALS else LARGEST_VALUE
-        least = -largest if name in _MAY_BE_NEGATIVE else 0
+        largest = math.inf if name in _ENDS_OF_INTERVALS else _LARGEST.get(name, LARGEST_VALUE)
+        least = -largest if name in _MAY_BE_NEGATIVE else _LEAST.get(name, 0)
         if not least <= value < largest or (value == 0 and name in _ABOVE_0):
             above = "above" if name in _ABOVE_0 else "at least"
             raise ValueError(f"record.values.{name} must be {above} {least:g} and below {largest:g}; got {value:.6g}")
@@ -297,6 +298,8 @@ _ENDS = (("latency_low_s", "latency_high_s"), ("throughput_low", "throughput_hig
 _ENDS_OF_INTERVALS = {end for pair in _ENDS for end in pair}  # one that resolves nothing ends where a float does
 _ABOVE_0 = {"latency_s", "throughput_img_per_s", "ratio_to_reference", *_ENDS_OF_INTERVALS}
 _MAY_BE_NEGATIVE = {"energy_j_per_image", "host_share"}  # differences of two readings
+_LARGEST = {"run_ratio_sd": MOST_SD, "run_time_sd": MOST_SD}
+_LEAST = {"run_df": 1}
 _RETIRED_FLAGS = ("wide",)  # said of an interval that is twice as wide as its group's median; ± is a column instead
 _NAMES = {name: name for name in QUANTITIES}  # one text a name, whatever the number of records
 _READERS = {1: _read_1, 2: _read_1}

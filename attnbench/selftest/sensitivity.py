@@ -144,7 +144,7 @@ def judge_pairs(
     pairs = [compared(b, a) for a, b in zip(same[::2], same[1::2], strict=True)]
     doubled = [compared(arm, base) for arm, base in zip(double, same, strict=False)]
     logs = statistics.student_interval([math.log(r.estimate) for r in doubled])
-    pooled = Interval(math.exp(logs.estimate), math.exp(logs.low), _exp(logs.high))
+    pooled = Interval(math.exp(logs.estimate), math.exp(logs.low), statistics.exp(logs.high))
     excluding = sum(map(_excludes_one, pairs))
     return {
         "trials": len(pairs),
@@ -236,9 +236,4 @@ def _alone(shared: dict[str, Any], level: float) -> Interval:
     among, single = times
     found = statistics.welch(single, among)
     ends = found.interval(level)
-    return Interval(math.exp(found.estimate), math.exp(ends.low), _exp(ends.high))
-
-
-def _exp(x: float) -> float:
-    """exp, infinite where it would overflow."""
-    return math.exp(x) if x < 700 else math.inf
+    return Interval(math.exp(found.estimate), math.exp(ends.low), statistics.exp(ends.high))

@@ -120,9 +120,11 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def report(run, tmp_path_factory) -> Path:
+    from attnbench.report import chart  # a name: `attnbench.report` may be the function of that name
+
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attnbench.report.chart.KINDS", ("svg",))
+        patch.setattr(chart, "KINDS", ("svg",))
         answer = call(COMMANDS["report"](run, out))
     assert answer.code == 0, answer.err
     assert not ACTIVE.search(answer.out + answer.err)

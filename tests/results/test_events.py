@@ -123,8 +123,8 @@ def test_a_damaged_event_says_where(change, says):
     ("change", "says"),
     [
         ({"runs": 1}, "between_runs.runs must be 2 to"),
-        ({"ratio_sd": {"van": -0.1}}, "between_runs.ratio_sd.van must be 0 to 10; got -0.1"),
-        ({"other_time_sd": 1e9}, "between_runs.other_time_sd must be 0 to 10"),
+        ({"ratio_sd": {"van": -0.1}}, "between_runs.ratio_sd.van must be 0 to 3; got -0.1"),
+        ({"other_time_sd": 1e9}, "between_runs.other_time_sd must be 0 to 3"),
     ],
 )
 def test_what_runs_differ_by_cannot_be_anything(change, says):

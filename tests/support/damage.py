@@ -20,6 +20,12 @@ PUBLISHED_RUN = Path(__file__).parents[2] / "reports" / "runs" / "intel6m167-224
 FOREIGN_RUN = Path(__file__).parents[2] / "reports" / "runs" / "counts-384"
 ARMS = ("hilo", "msa", "window")
 
+BETWEEN_RUNS = {
+    "kind": "between_runs", "key": ["cpu", 2, "pinned", "quick-01234567"], "runs": 10, "measured": "2026-11-29",
+    "ratio_sd": {"hilo": 0.01}, "time_sd": {"msa": 0.02, "hilo": 0.03}, "other_ratio_sd": 0.01, "other_time_sd": 0.02,
+}  # fmt: skip
+RUN_VALUES = {"run_ratio_sd": 0.01, "run_time_sd": 0.03, "run_df": 9.0}
+
 Place = tuple[str | int, ...]
 
 
@@ -53,12 +59,13 @@ def small_run(folder: Path, source: Path = PUBLISHED_RUN, arms: Sequence[str] = 
     facts = json.loads((source / RUN).read_text())
     records = [json.loads(line) for line in (source / RECORDS).read_text().splitlines()]
     kept = [r for r in records if r["cell"]["variant"] in arms]
+    kept = [{**r, "values": {**r["values"], **RUN_VALUES}} for r in kept]
     ids = {r["cell_id"] for r in kept}
     facts["plan"]["cells"] = [c for c in facts["plan"]["cells"] if c["variant"] in arms]
     folder.mkdir(parents=True)
     (folder / RUN).write_text(json.dumps(facts, indent=1) + "\n")
     _write_lines(folder / RECORDS, kept)
-    lines = []
+    lines: list[dict[str, Any]] = [BETWEEN_RUNS]
     counts = 0
     for line in (source / SAMPLES).read_text().splitlines():
         event = json.loads(line)

@@ -51,12 +51,14 @@ def call(words: Sequence[str]) -> Answer:
 @contextlib.contextmanager
 def without_drawing() -> Iterator[None]:
     """The report makes its figures, and saves none of them."""
+    from attnbench.report import chart  # a name: `attnbench.report` may be the function of that name
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attnbench.report.chart.KINDS", ())
-        patch.setattr("attnbench.report.chart.Chart.read_back", lambda *_: None)
-        patch.setattr("attnbench.report.chart.Chart.place", lambda self: None)
-        patch.setattr("attnbench.report.chart.Chart.labels", lambda *_: None)
-        patch.setattr("attnbench.report.chart.Chart.end_labels", lambda *_: None)
+        patch.setattr(chart, "KINDS", ())
+        patch.setattr(chart.Chart, "read_back", lambda *_: None)
+        patch.setattr(chart.Chart, "place", lambda self: None)
+        patch.setattr(chart.Chart, "labels", lambda *_: None)
+        patch.setattr(chart.Chart, "end_labels", lambda *_: None)
         yield
 
 

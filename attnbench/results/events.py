@@ -7,12 +7,13 @@ samples by cell; `from_line` reads both forms.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any, ClassVar
 
 from attnbench.results.lines import decode, encode, significant
+from attnbench.results.schema_1 import OLDER
 
 Conditions = Mapping[str, float | str]
 
@@ -322,7 +323,7 @@ def from_line(line: Mapping[str, Any]) -> Event:
     kind = line.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"an event's kind must be one of {', '.join(_KINDS)}; got {str(kind)[:40]!r}")
-    older = _OLDER.get(kind)
+    older = OLDER.get(kind)
     event: Event = decode(_KINDS[kind], older(line) if older else line, kind)
     for name, value, least, most in _ranges(event):
         if not least <= value <= most:
@@ -377,26 +378,6 @@ def _check_turns(event: Round) -> None:
         if not turn.calls_s or turns[turn.cell] > MOST_TURNS:
             got = f"{len(turn.calls_s)} calls in turn {turns[turn.cell]} of {turn.cell[:40]!r}"
             raise ValueError(f"round.turns[{place}] must have calls, in at most {MOST_TURNS} turns an arm; got {got}")
-
-
-def _round_1(line: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A round of schema 1: samples, host and queue by cell, conditions of the whole round."""
-    if "samples" not in line:
-        return line
-    samples, host, queue = (decode(dict[str, Any], line.get(k, {}), f"round.{k}") for k in ("samples", "host", "queue"))
-    turns = [
-        {
-            "cell": cell,
-            "calls_s": calls,
-            **({"host_s": host[cell]} if cell in host else {}),
-            **({"queue_s": queue[cell]} if cell in queue else {}),
-        }
-        for cell, calls in samples.items()
-    ]
-    return {"round": 0, "process": 0, **line, "turns": turns}
-
-
-_OLDER: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {"round": _round_1}
 
 
 def _rounded(value: Any) -> Any:

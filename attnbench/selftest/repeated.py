@@ -91,7 +91,7 @@ def _add(folder: Path, ratios: dict[str, list[Estimate]], times: dict[str, list[
                 continue
             if found is None or found.processes < 2:
                 raise AttnbenchError(
-                    f"runs are compared by their errors; {run.facts.protocol['name']} gives none; "
+                    f"runs are compared by their errors; {run.records[0].protocol} gives none; "
                     "use quick, standard or rigorous"
                 )
             logs[name].append((found.log_ratio, found.error))

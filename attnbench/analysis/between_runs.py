@@ -13,7 +13,8 @@ a run (`contrasts.moderated`), and the mean of what the layers then have serves 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from attnbench.analysis.contrasts import PRIOR_DF, Contrast
 from attnbench.analysis.statistics import Difference
 from attnbench.planning.protocol import LEAST_RUNS
 from attnbench.results.events import BetweenRuns
+from attnbench.results.record import Record
 
 Estimate = tuple[float, float]  # a log and the standard error that its run claims
 
@@ -93,6 +95,11 @@ def spread_in(values: Mapping[str, float | int]) -> RunSpread:
     if "run_df" not in values:
         return RunSpread()
     return RunSpread(values.get("run_ratio_sd", 0.0), values.get("run_time_sd", 0.0), values["run_df"])
+
+
+def spreads(records: Iterable[Record]) -> Mapping[str, RunSpread]:
+    """The same of every record, by cell id; a cell without one has nothing."""
+    return defaultdict(RunSpread, {record.cell.id: spread_in(record.values) for record in records})
 
 
 def between(one: RunSpread, other: RunSpread) -> tuple[float, float]:

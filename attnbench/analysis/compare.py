@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from statistics import fmean, median
 from typing import Any, Literal
 
 from attnbench.analysis import statistics, summarize
-from attnbench.analysis.between_runs import RunSpread, between, spread_in, widened, widened_difference
+from attnbench.analysis.between_runs import RunSpread, between, spreads, widened, widened_difference
 from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import machine_of, same_machine
 from attnbench.analysis.stopping import Rule
@@ -110,11 +109,11 @@ def compare_pairs(
             known = ", ".join(dict.fromkeys(c.variant for c in run.cells))
             raise AttnbenchError(f"an arm must be a variant of the run; got {name}; {run.folder} has {known}")
     looks = run.facts.looks
-    rounds, rows, spreads = read_rounds(run.folder), [], _spreads(run)
+    rounds, rows, of_arm = read_rounds(run.folder), [], spreads(run.records)
     for base, cell in itertools.product(run.cells, run.cells):
         if (base.variant, cell.variant) in pairs and (cell.group, cell.execution) == (base.group, base.execution):
             found = contrasts(rounds.get(cell.group, ()), [cell.id], base.id).get(cell.id)
-            found = found and widened(found, *between(spreads[cell.id], spreads[base.id]))
+            found = found and widened(found, *between(of_arm[cell.id], of_arm[base.id]))
             rows.append(_arm(cell, base, found, margin, level, looks))
     against = ", ".join(dict.fromkeys(base for base, _ in pairs))
     if not rows or not any(math.isfinite(r.estimate) for r in rows):
@@ -158,7 +157,7 @@ def compare_runs(
         notes.append(f"different machines: ratios to the reference alone are compared ({'; '.join(differ)})")
     reference = _reference(first, second, by)
     mine, yours = read_rounds(first.folder), read_rounds(second.folder)
-    spreads = _spreads(first), _spreads(second)
+    of_runs = spreads(first.records), spreads(second.records)
     there, rows, neither = {c.id for c in second.cells}, [], 0
     for cell in first.cells:
         base = summarize.reference_of([c for c in first.cells if c.group == cell.group], reference)
@@ -166,7 +165,7 @@ def compare_runs(
             continue
         values = [_process_values(rounds.get(cell.group, ()), cell, base, by) for rounds in (mine, yours)]
         if any(values):
-            apart = _of_both([of_run[cell.id] for of_run in spreads], by)
+            apart = _of_both([of_run[cell.id] for of_run in of_runs], by)
             rows.append(_across(cell, values, (first, second), margin, level, apart))
         else:
             neither += 1
@@ -222,11 +221,6 @@ def _across(
         p=found.p(), p_equivalent=max(found.p(reach), found.p(-reach)) / 2 if abs(found.estimate) < reach else 1.0,
         basis=f"{len(values[0])} processes of run A, {len(values[1])} of run B",
     )  # fmt: skip
-
-
-def _spreads(run: Run) -> dict[str, RunSpread]:
-    """What runs of its machine add to the errors of a run's arms, by cell id."""
-    return defaultdict(RunSpread, {r.cell.id: spread_in(r.values) for r in run.records})
 
 
 def _of_both(both: Sequence[RunSpread], by: By) -> tuple[float, float]:

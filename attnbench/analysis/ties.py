@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from string import ascii_letters
 
-from attnbench.analysis.between_runs import between, spread_in, widened
+from attnbench.analysis.between_runs import between, spreads, widened
 from attnbench.analysis.contrasts import Contrast, pairs
 from attnbench.analysis.statistics import Interval, holm
 from attnbench.analysis.stopping import Rule
@@ -169,9 +169,9 @@ def resolve(records: Sequence[Record], rounds: Sequence[Round] = (), level: floa
     """
     timed = sorted((r for r in records if r.outcome == "ok" and _speed(r)), key=lambda r: (-_speed(r), r.cell.variant))
     arms, runs = [r.cell.id for r in timed], max((int(r.values.get("run_df", -1)) + 1 for r in timed), default=0)
-    spreads = {r.cell.id: spread_in(r.values) for r in timed}
+    of_arm = spreads(timed)
     found = pairs(rounds, arms) if rounds else {}
-    found = {(a, b): widened(c, *between(spreads[a], spreads[b])) for (a, b), c in found.items()}
+    found = {(a, b): widened(c, *between(of_arm[a], of_arm[b])) for (a, b), c in found.items()}
     if any(math.isfinite(c.error) for c in found.values()):
         known = [arm for arm in arms if any(arm in pair for pair in found)]
         differ = sorted(different_by_rounds(found, level))

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attnbench.analysis.between_runs import RunSpread, between, spread_in, widened
+from attnbench.analysis.between_runs import RunSpread, between, spreads, widened
 from attnbench.analysis.contrasts import Contrast, contrasts
 from attnbench.analysis.machines import label_machines, machine_of
 from attnbench.errors import AttnbenchError
@@ -174,9 +174,8 @@ class Evidence:
             rounds = self.rounds_of(point)
             arms = dict.fromkeys(turn.cell for r in rounds for turn in (*r.turns, *r.alone))
             plain = contrasts(rounds, list(arms), base)
-            spreads = self.spreads_of(point.run_id)
-            here = {arm: between(spreads[arm], spreads[base]) for arm in plain if {arm, base} <= set(spreads)}
-            self._contrasts[key] = {arm: widened(c, *here.get(arm, (0.0, 1.0))) for arm, c in plain.items()}
+            of_arm = self.spreads_of(point.run_id)
+            self._contrasts[key] = {arm: widened(c, *between(of_arm[arm], of_arm[base])) for arm, c in plain.items()}
         return self._contrasts[key].get(point.cell.id)
 
     @cached_property
@@ -186,7 +185,7 @@ class Evidence:
     def spreads_of(self, run_id: str) -> Mapping[str, RunSpread]:
         """What runs add to the errors of a run's arms, by cell id."""
         if run_id not in self._spreads:
-            self._spreads[run_id] = {r.cell.id: spread_in(r.values) for r in self.runs_by_id[run_id].records}
+            self._spreads[run_id] = spreads(self.runs_by_id[run_id].records)
         return self._spreads[run_id]
 
     @cached_property

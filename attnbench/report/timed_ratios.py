@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from attnbench.analysis.between_runs import RunSpread, widened
+from attnbench.analysis.between_runs import widened
 from attnbench.analysis.contrasts import Contrast, log_speed
 from attnbench.analysis.statistics import Difference
 from attnbench.analysis.stopping import Rule
@@ -58,7 +58,7 @@ def looks_cost(points: Sequence[Point], evidence: Evidence) -> float:
 def _log_speed(point: Point, rounds: Sequence[Round], evidence: Evidence) -> Contrast | None:
     """The log speed of a point alone, with what runs of its machine differ by in its error."""
     found = log_speed(rounds, point.cell.id)
-    spread = evidence.spreads_of(point.run_id).get(point.cell.id, RunSpread())
+    spread = evidence.spreads_of(point.run_id)[point.cell.id]
     return found and widened(found, spread.time_sd, spread.df)
 
 

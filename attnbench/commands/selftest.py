@@ -30,7 +30,7 @@ MOST_RUNS = 1000
 @click.option(
     "--runs",
     type=whole_number("--runs", LEAST_RUNS, MOST_RUNS),
-    help="Also run seven layers so often: later runs' intervals then include what runs differ by.",
+    help="Also run seven layers so often: later intervals of this protocol include what runs differ by.",
 )
 @click.option("--rounds", type=whole_number("--rounds", 2, MOST_ROUNDS), help="Rounds, instead of the protocol's.")
 @click.option(

@@ -241,7 +241,7 @@ class BetweenRuns:
 
     Attributes:
         key: device, threads, allocator, protocol with a digest of its numbers.
-        runs: that it rests on, one at least more than its degrees of freedom. `measured`: when, ISO 8601.
+        runs: that it rests on, one more than its degrees of freedom. `measured`: when, ISO 8601.
         ratio_sd: standard deviation of the log speed ratio to the reference, by mechanism; `other_ratio_sd`: of a
             mechanism that was not among them. `time_sd`, `other_time_sd`: of the log time.
     """

@@ -142,7 +142,7 @@ def between_sentence(data: Mapping[str, Any]) -> str:
     return (
         f"{found.runs} runs of `{data['protocol']['name']}`: beyond what each sees, ratios differ by "
         f"{found.other_ratio_sd:.2%} ({most} most, by {sd:.2%}) and times by {found.other_time_sd:.2%}; "
-        "later runs include it until the machine is started again"
+        "later runs of the same protocol include it until the machine is started again"
     )
 
 

@@ -163,7 +163,7 @@ BETWEEN = BetweenRuns(
 )  # fmt: skip
 SENTENCE = (
     "10 runs of `quick`: beyond what each sees, ratios differ by 0.41% (van most, by 0.61%) and times by 2.10%; "
-    "later runs include it until the machine is started again"
+    "later runs of the same protocol include it until the machine is started again"
 )
 
 
